@@ -1,0 +1,111 @@
+"""The port through which samples become tokens."""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...domain.audio import Samples
+from ...domain.hypothesis import Hypothesis
+from ...domain.transcript import Token
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What is loaded, and what it asks of its callers.
+
+    Attributes:
+        id: The name that the model was asked for by, such as a Hub id.
+        architecture: The family member, such as ``"tdt"``.
+        languages: ISO 639-1 codes of the languages that it writes.
+        precision: Format of the weights, such as ``"bf16"``.
+        compute: Format of the arithmetic, such as ``"float32"``.
+        device: What runs it, such as ``"cpu"`` or ``"gpu (Metal)"``.
+        blas: The matrix library behind a CPU device, else ``None``.
+        sample_rate_hz: The rate of the samples it takes.
+        max_window_s: The longest window that it reads well, in seconds.
+        note: What a user must know before trusting the text, if anything.
+    """
+
+    id: str
+    architecture: str
+    languages: tuple[str, ...]
+    precision: str
+    compute: str
+    device: str
+    blas: str | None
+    sample_rate_hz: int
+    max_window_s: float
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamContext:
+    """How a live stream is cut into windows; all in seconds.
+
+    Attributes:
+        left_s: Settled audio that each window sees again.
+        chunk_s: New audio per step: how often the draft is renewed.
+        right_s: Audio that must follow a token before it is final.
+    """
+
+    left_s: float
+    chunk_s: float
+    right_s: float
+
+
+class SpeechStream(Protocol):
+    """One live stream. Not for concurrent use."""
+
+    async def push(self, samples: Samples) -> Hypothesis | None:
+        """Take samples of any number, and decode once a chunk is complete; ``None`` if none is.
+
+        Raises:
+            OverloadedError: The model's queue is full; the samples were taken.
+            InferenceError: The model failed; the stream is of no further use.
+        """
+        ...
+
+    async def flush(self) -> Hypothesis:
+        """Decode all that was pushed, as if silence followed; afterwards there is no draft. Pushing may go on.
+
+        Raises:
+            OverloadedError: The model's queue is full; nothing was decoded.
+            InferenceError: The model failed; the stream is of no further use.
+        """
+        ...
+
+
+class SpeechModel(Protocol):
+    """A loaded speech recogniser that owns its device, its threads and its queue."""
+
+    def describe(self) -> ModelDescription:
+        """Say what is loaded.
+
+        Raises:
+            ModelNotReadyError: It is still being loaded or warmed up.
+            ModelLoadError: It could not be loaded.
+        """
+        ...
+
+    async def transcribe(self, samples: Samples) -> tuple[Token, ...]:
+        """Read one window; times count from its first sample and are monotone.
+
+        May be called concurrently, also for windows of one recording; on cancellation the window leaves the queue.
+
+        Args:
+            samples: Mono samples at the model's rate, at most `max_window_s` long; may be silent or a single sample.
+
+        Raises:
+            ModelNotReadyError: It is still being loaded.
+            OverloadedError: Its queue is full.
+            InferenceError: It failed; the next window may succeed.
+        """
+        ...
+
+    def open_stream(self, context: StreamContext) -> AbstractAsyncContextManager[SpeechStream]:
+        """Begin a live stream, independent of all others; leaving the context frees it.
+
+        Raises:
+            ModelNotReadyError: It is still being loaded.
+        """
+        ...

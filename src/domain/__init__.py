@@ -1,0 +1,1 @@
+"""Speech-to-text in plain terms: audio, tokens, words, windows, captions. Standard library and numpy only."""

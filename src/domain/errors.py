@@ -1,0 +1,185 @@
+"""Everything that can go wrong, by who must act.
+
+ServiceError
+├── CallerError              the caller changes the request
+│   ├── InvalidRequestError      a field is missing or cannot be read
+│   ├── EmptyAudioError          there are no bytes, or no samples, in the recording
+│   ├── UndecodableAudioError    no decoder can read the bytes
+│   ├── UploadTooLargeError      more bytes than the service takes
+│   ├── AudioTooLongError        more seconds than the service takes
+│   ├── UnknownModelError        the request names a model that is not served
+│   ├── UnauthorizedError        no key, or a wrong one
+│   ├── ForbiddenOriginError     a web page of another origin
+│   ├── ProtocolError            a live message that the protocol does not know
+│   └── FrameTooLargeError       a live message of too many bytes
+├── RetryLaterError          the caller sends the same again, later
+│   ├── OverloadedError          the queue is full
+│   ├── TooManyStreamsError      every live stream is taken
+│   ├── ModelNotReadyError       the model is still loading
+│   ├── ShuttingDownError        the service is going away
+│   └── ProcessingTimeoutError   the work took longer than it may
+└── FaultError               we fix it
+    ├── DecoderUnavailableError  the decoder is missing or died
+    ├── ModelLoadError           the model cannot be found or loaded
+    └── InferenceError           the model failed on good audio
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A failure with a stable `code` and a message that may be shown to the caller.
+
+    Attributes:
+        code: Machine-readable name; never changes once released.
+        message: One sentence for a person.
+        details: Further facts for the caller, as JSON-ready values, such as the limit that was passed.
+    """
+
+    code: ClassVar[str]
+
+    def __init__(self, message: str, **details: str | float | None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class CallerError(ServiceError):
+    """The request itself is at fault: sending it again cannot help."""
+
+
+class InvalidRequestError(CallerError):
+    """A field is missing or cannot be read; `details["param"]` names it."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+
+
+class EmptyAudioError(CallerError):
+    """The recording has no bytes, or decodes to no samples."""
+
+    code = "empty_audio"
+
+
+class UndecodableAudioError(CallerError):
+    """No decoder can read the bytes: not audio, truncated, or a container that refers elsewhere."""
+
+    code = "undecodable_audio"
+
+
+class UploadTooLargeError(CallerError):
+    """More bytes than `limit_bytes` were sent."""
+
+    code = "upload_too_large"
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(f"The upload is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
+
+
+class AudioTooLongError(CallerError):
+    """The recording is longer than `limit_s`; `duration_s` is what was seen of it when that became clear."""
+
+    code = "audio_too_long"
+
+    def __init__(self, *, limit_s: float, duration_s: float, hint: str = "") -> None:
+        message = f"The recording is longer than {limit_s:g} s (at least {duration_s:g} s).{hint and ' ' + hint}"
+        super().__init__(message, limit_s=limit_s, duration_s=duration_s)
+
+
+class UnknownModelError(CallerError):
+    """The request names a model that this service does not serve."""
+
+    code = "model_not_found"
+
+
+class UnauthorizedError(CallerError):
+    """The request carries no API key, or a wrong one."""
+
+    code = "unauthorized"
+
+
+class ForbiddenOriginError(CallerError):
+    """A web page of an origin that is not allowed tried to connect."""
+
+    code = "forbidden_origin"
+
+
+class ProtocolError(CallerError):
+    """A live message that is not audio in the announced encoding and not a known command."""
+
+    code = "protocol_error"
+
+
+class FrameTooLargeError(CallerError):
+    """A live message of more than `limit_bytes`."""
+
+    code = "frame_too_large"
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(f"A message may have at most {limit_bytes} bytes.", limit_bytes=limit_bytes)
+
+
+class RetryLaterError(ServiceError):
+    """The same request may succeed later; `retry_after_s` is our best guess of when."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+class OverloadedError(RetryLaterError):
+    """More work waits than the service may keep."""
+
+    code = "overloaded"
+
+
+class TooManyStreamsError(RetryLaterError):
+    """Every live stream that the service may hold is taken."""
+
+    code = "too_many_streams"
+
+
+class ModelNotReadyError(RetryLaterError):
+    """The model is still being fetched, loaded or warmed up."""
+
+    code = "model_not_ready"
+
+
+class ShuttingDownError(RetryLaterError):
+    """The service is finishing what runs and takes nothing new."""
+
+    code = "shutting_down"
+
+
+class ProcessingTimeoutError(RetryLaterError):
+    """The work took longer than `limit_s` and was stopped."""
+
+    code = "processing_timeout"
+
+    def __init__(self, *, limit_s: float) -> None:
+        super().__init__(f"The work took longer than {limit_s:g} s and was stopped.", retry_after_s=limit_s)
+        self.details = {"limit_s": limit_s}
+
+
+class FaultError(ServiceError):
+    """The service is at fault. The message names the part, never its inner output."""
+
+
+class DecoderUnavailableError(FaultError):
+    """The audio decoder is not installed, could not be started, or died."""
+
+    code = "decoder_unavailable"
+
+
+class ModelLoadError(FaultError):
+    """The model cannot be found, fetched or loaded."""
+
+    code = "model_load_failed"
+
+
+class InferenceError(FaultError):
+    """The model failed on audio that was decoded well."""
+
+    code = "inference_failed"

@@ -1,0 +1,1 @@
+"""The ways in: the HTTP server and the command line."""
