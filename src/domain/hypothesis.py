@@ -10,9 +10,9 @@ class Hypothesis:
     """The news of one decoding step; times are seconds from the stream's first sample.
 
     Attributes:
-        finalized: Tokens that became final in this step, in order; they follow those of earlier steps and never change.
-        draft: Tokens after the last finalized one as they read now; each step replaces them.
-        finalized_until_s: Audio before this time is settled: no later token starts before it.
+        finalized: Tokens that became final in this step; they follow those of earlier steps and never change.
+        draft: The tokens after the last finalized one as they read now; each step replaces them.
+        finalized_until_s: No later token begins before this time.
         decoded_until_s: Audio before this time has been looked at.
     """
 

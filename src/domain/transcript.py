@@ -1,6 +1,11 @@
 """What was said and when: tokens, words, segments. Times are seconds from the recording's first sample."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+SENTENCE_ENDS = (".", "?", "!")
+_CLOSING = "\"')]}»”\u2019"
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +15,8 @@ class Token:
     Attributes:
         id: Index in the model's vocabulary.
         text: The piece as it reads; a leading space begins a new word. Never a control token.
+        start_s: When it begins.
+        end_s: When it ends; may equal `start_s`, for models may give a piece no duration.
         confidence: In [0, 1].
     """
 
@@ -19,16 +26,25 @@ class Token:
     end_s: float
     confidence: float
 
+    def shifted(self, by_s: float) -> "Token":
+        """The same token, `by_s` seconds later."""
+        return replace(self, start_s=self.start_s + by_s, end_s=self.end_s + by_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A whole word with the punctuation that clings to it, which does not stretch its interval."""
+    """A whole word with the punctuation that clings to it; half-open interval ``[start_s, end_s)``."""
 
     text: str
     start_s: float
     end_s: float
     confidence: float
     tokens: tuple[Token, ...]
+
+    @property
+    def ends_sentence(self) -> bool:
+        """Whether it closes a sentence."""
+        return self.text.rstrip(_CLOSING).endswith(SENTENCE_ENDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +53,25 @@ class Segment:
 
     words: tuple[Word, ...]
 
+    @property
+    def text(self) -> str:
+        """The words joined by spaces."""
+        return join_words(self.words)
+
+    @property
+    def start_s(self) -> float:
+        """When its first word begins."""
+        return self.words[0].start_s
+
+    @property
+    def end_s(self) -> float:
+        """When its last word ends."""
+        return self.words[-1].end_s
+
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The text of one recording of `duration_s` seconds."""
+    """The text of one recording of `duration_s` seconds; words lie in it, in order, without overlap."""
 
     words: tuple[Word, ...]
     segments: tuple[Segment, ...]
@@ -48,5 +79,80 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The words joined by spaces."""
-        return " ".join(word.text for word in self.words)
+        """The words joined by spaces; empty for silence."""
+        return join_words(self.words)
+
+    @classmethod
+    def of(cls, words: Sequence[Word], *, duration_s: float) -> "Transcript":
+        """Set the words' times straight and group them into segments."""
+        straight = settle_times(words, end_s=duration_s)
+        return cls(words=straight, segments=segments_of(straight), duration_s=duration_s)
+
+
+def join_words(words: Iterable[Word]) -> str:
+    """The words as they read, one space between them."""
+    return " ".join(word.text for word in words)
+
+
+def words_of(tokens: Iterable[Token]) -> tuple[Word, ...]:
+    """Join sub-words into words: a piece with a leading space begins one, bare punctuation clings to the last."""
+    words: list[list[Token]] = []
+    for token in tokens:
+        piece = token.text.strip()
+        begins = token.text.startswith(" ") and (not piece or any(c.isalnum() for c in piece) or not words)
+        if begins or not words:
+            words.append([token])
+        else:
+            words[-1].append(token)
+    return tuple(word for pieces in words if (word := _word(pieces)) is not None)
+
+
+def _word(pieces: list[Token]) -> Word | None:
+    text = "".join(piece.text for piece in pieces).replace(" ", "")
+    if not text:
+        return None
+    # A model may give a full stop the silence that follows it: only pieces that are spoken set the end.
+    spoken = [piece for piece in pieces if any(c.isalnum() for c in piece.text)] or pieces[:1]
+    return Word(
+        text=text,
+        start_s=spoken[0].start_s,
+        end_s=max(piece.end_s for piece in spoken),
+        confidence=min(piece.confidence for piece in spoken),
+        tokens=tuple(pieces),
+    )
+
+
+def settle_times(
+    words: Sequence[Word], *, begin_s: float = 0.0, end_s: float, shortest_s: float = 0.04
+) -> tuple[Word, ...]:
+    """Make times monotone, without overlap, inside ``[begin_s, end_s]``; a word's end gives way to the next one's start.
+
+    Args:
+        words: In the order in which they read, which is never changed.
+        begin_s: Where the audio of these words begins.
+        end_s: Where it ends.
+        shortest_s: What a word keeps or gets where there is room for it.
+    """
+    starts: list[float] = []
+    for word in words:
+        starts.append(min(max(word.start_s, starts[-1] if starts else begin_s), end_s))
+    settled: list[Word] = []
+    for word, start_s, limit_s in zip(words, starts, [*starts[1:], end_s], strict=True):
+        stop_s = min(max(word.end_s, start_s + shortest_s), limit_s)
+        settled.append(replace(word, start_s=start_s, end_s=stop_s))
+    return tuple(settled)
+
+
+def segments_of(words: Sequence[Word], *, pause_s: float = 1.5, longest_s: float = 30.0) -> tuple[Segment, ...]:
+    """Group words: a new segment begins after a sentence's end, after a pause, or when the last is too long."""
+    if not words:
+        return ()
+    groups = [[words[0]]]
+    for last, word in pairwise(words):
+        group = groups[-1]
+        paused = word.start_s - last.end_s >= pause_s
+        if last.ends_sentence or paused or word.end_s - group[0].start_s > longest_s:
+            groups.append([word])
+        else:
+            group.append(word)
+    return tuple(Segment(tuple(group)) for group in groups)

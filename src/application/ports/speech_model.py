@@ -107,5 +107,6 @@ class SpeechModel(Protocol):
 
         Raises:
             ModelNotReadyError: It is still being loaded.
+            TooManyStreamsError: It holds as many streams as it may.
         """
         ...

@@ -1,0 +1,151 @@
+"""The use-case behind every way to send a recording: bytes in, transcript out."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass
+
+from ..domain.audio import Samples
+from ..domain.chunking import Window, WindowCutter
+from ..domain.errors import AudioTooLongError, OverloadedError, ProcessingTimeoutError
+from ..domain.merging import join_at_seam
+from ..domain.transcript import Token, Transcript, Word, words_of
+from .ports.audio_decoder import AudioDecoder
+from .ports.speech_model import SpeechModel
+
+
+@dataclass(frozen=True, slots=True)
+class FileLimits:
+    """What one recording may ask for.
+
+    Attributes:
+        longest_unchunked_s: Longest recording that is taken without chunking.
+        longest_s: Longest recording that is taken at all.
+        window_s: Longest window; the model's own limit wins where it is shorter.
+        overlap_s: What windows share where no quiet place parts them.
+        timeout_s: Longest time that the work may take.
+        windows_ahead: Windows of one recording that may wait for the model at once.
+    """
+
+    longest_unchunked_s: float
+    longest_s: float
+    window_s: float
+    overlap_s: float
+    timeout_s: float
+    windows_ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a recording has been read: its words up to `done_s`, the last ones still subject to the next seam."""
+
+    words: tuple[Word, ...]
+    done_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeFile:
+    """Decodes a recording as it arrives, reads it window by window, and joins the words.
+
+    Memory is bounded by a few windows, whatever the recording's length. Cancelling it stops the work.
+    """
+
+    model: SpeechModel
+    decoder: AudioDecoder
+    limits: FileLimits
+
+    async def __call__(
+        self,
+        source: AsyncIterable[bytes],
+        *,
+        chunked: bool = True,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Transcript:
+        """Transcribe one recording.
+
+        Args:
+            source: The recording's bytes, whatever its format.
+            chunked: Take recordings longer than one window's limit, too.
+            on_progress: Called in the event loop after each window.
+
+        Raises:
+            EmptyAudioError, UndecodableAudioError, AudioTooLongError: The recording is at fault.
+            ModelNotReadyError, OverloadedError, ProcessingTimeoutError: Later, it may work.
+            DecoderUnavailableError, InferenceError: The service is at fault.
+        """
+        timeout = asyncio.timeout(self.limits.timeout_s)
+        try:
+            async with timeout:
+                return await self._transcribe(source, chunked=chunked, on_progress=on_progress)
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            raise ProcessingTimeoutError(limit_s=self.limits.timeout_s) from error
+
+    async def _transcribe(
+        self, source: AsyncIterable[bytes], *, chunked: bool, on_progress: Callable[[Progress], None] | None
+    ) -> Transcript:
+        model = self.model.describe()
+        cutter = WindowCutter(
+            sample_rate_hz=model.sample_rate_hz,
+            longest_s=min(self.limits.window_s, model.max_window_s),
+            overlap_s=self.limits.overlap_s,
+        )
+        words: tuple[Word, ...] = ()
+        async with self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as blocks:
+            windows = _windows(self._within_limits(blocks, model.sample_rate_hz, chunked=chunked), cutter)
+            async for window, tokens in self._read_in_order(windows):
+                heard = words_of(token.shifted(window.start_s) for token in tokens)
+                words = join_at_seam(words, heard, overlap_s=(window.start_s, window.seam_s))
+                if on_progress is not None:
+                    done_s = window.start_s + len(window.samples) / model.sample_rate_hz
+                    on_progress(Progress(words, done_s))
+        return Transcript.of(words, duration_s=cutter.received_s)
+
+    async def _within_limits(
+        self, blocks: AsyncIterator[Samples], sample_rate_hz: int, *, chunked: bool
+    ) -> AsyncIterator[Samples]:
+        limit_s = self.limits.longest_s if chunked else min(self.limits.longest_unchunked_s, self.limits.longest_s)
+        hint = "" if chunked else "Longer ones are taken with should_chunk=true."
+        samples = 0
+        async for block in blocks:
+            samples += len(block)
+            if samples > limit_s * sample_rate_hz:
+                raise AudioTooLongError(limit_s=limit_s, duration_s=samples / sample_rate_hz, hint=hint)
+            yield block
+
+    async def _read_in_order(self, windows: AsyncIterator[Window]) -> AsyncIterator[tuple[Window, tuple[Token, ...]]]:
+        """Keep a few windows with the model, so that it can batch them, and give the results in order."""
+        ahead: deque[tuple[Window, asyncio.Task[tuple[Token, ...]]]] = deque()
+        first = True
+        try:
+            async for window in windows:
+                if len(ahead) >= self.limits.windows_ahead:
+                    done, task = ahead.popleft()
+                    yield done, await task
+                ahead.append((window, asyncio.create_task(self._read(window, patient=not first))))
+                first = False
+            while ahead:
+                done, task = ahead.popleft()
+                yield done, await task
+        finally:
+            for _, task in ahead:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
+
+    async def _read(self, window: Window, *, patient: bool) -> tuple[Token, ...]:
+        """Read a window; a recording that has been let in waits its turn, where a new one is turned away."""
+        while patient:
+            try:
+                return await self.model.transcribe(window.samples)
+            except OverloadedError as busy:
+                await asyncio.sleep(busy.retry_after_s)
+        return await self.model.transcribe(window.samples)
+
+
+async def _windows(blocks: AsyncIterator[Samples], cutter: WindowCutter) -> AsyncIterator[Window]:
+    async for block in blocks:
+        for window in cutter.push(block):
+            yield window
+    for window in cutter.finish():
+        yield window

@@ -1,0 +1,109 @@
+"""Cutting a long recording into windows, at quiet places where there are any, while it arrives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .audio import NO_SAMPLES, Samples
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A piece of a recording that the model reads at once.
+
+    Attributes:
+        samples: Mono samples, shape ``(n,)``, float32.
+        start_s: Where its first sample lies in the recording.
+        seam_s: Where its own part begins; what it has before that, the previous window has too.
+    """
+
+    samples: Samples
+    start_s: float
+    seam_s: float
+
+
+class WindowCutter:
+    """Cuts samples that arrive in blocks of any size into windows; keeps at most one and a half windows.
+
+    Windows are cut in the quietest place of their second half. Where speech goes on without a pause, both
+    neighbours read the overlap, so that no word is lost for being cut in two.
+    """
+
+    def __init__(self, *, sample_rate_hz: int, longest_s: float, overlap_s: float) -> None:
+        """Plan windows of at most `longest_s`, of which `overlap_s`, at most half of it, may be shared."""
+        self._rate_hz = sample_rate_hz
+        self._longest = int(longest_s * sample_rate_hz)
+        self._overlap = int(min(overlap_s, longest_s / 2) * sample_rate_hz)
+        self._blocks: list[Samples] = []
+        self._buffered = 0
+        self._start = 0  # of the buffer, in samples from the recording's first
+        self._seam = 0
+
+    @property
+    def received_s(self) -> float:
+        """Seconds taken so far."""
+        return (self._start + self._buffered) / self._rate_hz
+
+    def push(self, samples: Samples) -> list[Window]:
+        """Take a block and give the windows that are complete."""
+        self._blocks.append(samples)
+        self._buffered += len(samples)
+        windows: list[Window] = []
+        # Half a window in reserve keeps the last window from being a splinter, which models read badly.
+        while self._buffered >= self._longest * 3 // 2:
+            windows.append(self._cut(earliest=self._longest // 2))
+        return windows
+
+    def finish(self) -> list[Window]:
+        """Give what is left: one window, or two of about the same size; none if there is nothing."""
+        windows: list[Window] = []
+        if self._buffered > self._longest:
+            windows.append(self._cut(earliest=max(self._buffered - self._longest + self._overlap, self._longest // 4)))
+        if self._buffered:
+            windows.append(self._take(self._buffered, keep=0))
+        return windows
+
+    def _cut(self, *, earliest: int) -> Window:
+        latest = min(self._longest, self._buffered - self._longest // 4)
+        buffer = self._joined()
+        quiet = quietest_place(buffer[earliest:latest], self._rate_hz)
+        if quiet is not None:
+            return self._take(earliest + quiet, keep=0)
+        return self._take(latest, keep=self._overlap)
+
+    def _take(self, length: int, *, keep: int) -> Window:
+        buffer = self._joined()
+        window = Window(
+            samples=buffer[:length].copy(),
+            start_s=self._start / self._rate_hz,
+            seam_s=self._seam / self._rate_hz,
+        )
+        self._seam = self._start + length
+        self._start += length - keep
+        self._blocks = [buffer[length - keep :].copy()]
+        self._buffered -= length - keep
+        return window
+
+    def _joined(self) -> Samples:
+        if len(self._blocks) != 1:
+            self._blocks = [np.concatenate(self._blocks)] if self._blocks else [NO_SAMPLES]
+        return self._blocks[0]
+
+
+def quietest_place(samples: Samples, sample_rate_hz: int, *, pause_s: float = 0.2) -> int | None:
+    """The middle of the quietest `pause_s`, as an index; ``None`` where nothing is quiet beside the rest.
+
+    Quiet is a tenth of the level (-20 dB) that the loud quarter of `samples` exceeds, or silence itself.
+    """
+    frame = sample_rate_hz // 100
+    frames = len(samples) // frame
+    width = int(pause_s * 100)
+    if frames < width:
+        return None
+    energy = np.square(samples[: frames * frame].reshape(frames, frame)).mean(axis=1)
+    smooth = np.convolve(energy, np.full(width, 1 / width), mode="valid")
+    loud = float(np.quantile(energy, 0.75))
+    best = int(np.argmin(smooth))
+    if smooth[best] > max(loud * 0.01, 1e-10):
+        return None
+    return (best + width // 2) * frame

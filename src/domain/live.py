@@ -1,0 +1,66 @@
+"""What a live session tells its listener; times are seconds from the session's first sample."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .transcript import Word, join_words
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """An utterance begins at `at_s`."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The utterance's last word ended at `at_s`."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What the utterance reads now: `stable` words never change again, `draft` words may.
+
+    Attributes:
+        stable: Words that stay as they are, in every later message of this utterance.
+        draft: Words after them as they read now.
+        behind_s: Audio that has arrived and is not in this text yet.
+    """
+
+    stable: tuple[Word, ...]
+    draft: tuple[Word, ...]
+    behind_s: float
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """Stable words, then draft words."""
+        return (*self.stable, *self.draft)
+
+    @property
+    def text(self) -> str:
+        """All words as they read."""
+        return join_words(self.words)
+
+    @property
+    def draft_text(self) -> str:
+        """The end of `text` that may still change."""
+        return join_words(self.draft)
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """A finished utterance, the `utterance`-th of the session, counted from 0."""
+
+    words: tuple[Word, ...]
+    utterance: int
+
+    @property
+    def text(self) -> str:
+        """The words as they read; empty if a flush was asked for and nothing had been said."""
+        return join_words(self.words)
+
+
+LiveEvent: TypeAlias = SpeechStarted | SpeechStopped | Partial | Final

@@ -1,0 +1,66 @@
+"""Every setting of the service: from the environment, a ``.env`` file, or the command line."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The effective settings; a value that cannot be used stops the start."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    model_id: str = Field(
+        default="mlx-community/parakeet-tdt-0.6b-v2",
+        min_length=1,
+        description="`embedded`, a Hugging Face Hub id, or a directory with `config.json` and `model.safetensors`",
+    )
+    model_precision: Literal["bf16", "fp32"] = Field(default="bf16", description="precision of the weights")
+    offline: bool = Field(default=False, description="never ask the Hub; the model must be in its cache already")
+    batch_size: int = Field(default=4, ge=1, le=256, description="most windows that the model reads at once")
+    target_sr: int = Field(default=16000, ge=8000, le=48000, description="sample rate of the model, Hz")
+    max_audio_duration: float = Field(default=30, gt=0, description="longest recording read without chunking, s")
+    max_file_duration: float = Field(default=14400, gt=0, description="longest recording read in chunks, s")
+    max_upload_bytes: int = Field(default=1 << 30, ge=1, description="largest upload, bytes")
+    chunk_duration: float = Field(default=60, ge=5, description="longest chunk of a long recording, s")
+    chunk_overlap: float = Field(default=2, ge=0, description="overlap of chunks where no quiet place is found, s")
+    processing_timeout: float = Field(default=120, gt=0, description="longest time for one recording, s")
+    max_queue: int = Field(default=64, ge=1, description="most chunks that may wait for the model")
+    max_streams: int = Field(default=32, ge=1, description="most live streams at once")
+    stream_left_context: float = Field(default=10, ge=0, description="settled audio each live step sees again, s")
+    stream_chunk: float = Field(default=1, ge=0.16, description="how often live text is renewed, s")
+    stream_right_context: float = Field(
+        default=4, ge=0, description="audio that must follow a word before it is stable, s"
+    )
+    host: str = Field(default="127.0.0.1", description="address that `serve` binds")
+    port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` binds; 0 takes a free one")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="accepted keys, comma-separated; empty lets everyone in"
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="web origins besides our own that may call, comma-separated; `*` is any"
+    )
+    audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="what reads compressed recordings")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="least level that is logged"
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto`: console on a terminal, else JSON"
+    )
+
+    @field_validator("api_keys", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> "Settings":
+        if self.chunk_overlap * 2 > self.chunk_duration:
+            raise ValueError("CHUNK_OVERLAP may be at most half of CHUNK_DURATION")
+        return self
