@@ -28,10 +28,10 @@ class Settings(BaseSettings):
     processing_timeout: float = Field(default=120, gt=0, description="longest time for one recording, s")
     max_queue: int = Field(default=64, ge=1, description="most chunks that may wait for the model")
     max_streams: int = Field(default=32, ge=1, description="most live streams at once")
-    stream_left_context: float = Field(default=10, ge=0, description="settled audio each live step sees again, s")
+    stream_left_context: float = Field(default=6, ge=0, description="settled audio each live step sees again, s")
     stream_chunk: float = Field(default=1, ge=0.16, description="how often live text is renewed, s")
     stream_right_context: float = Field(
-        default=4, ge=0, description="audio that must follow a word before it is stable, s"
+        default=6, ge=0, description="audio that must follow a word before it is stable, s"
     )
     host: str = Field(default="127.0.0.1", description="address that `serve` binds")
     port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` binds; 0 takes a free one")

@@ -1,0 +1,1 @@
+"""Parakeet models on MLX: everything that knows the technology, behind the port SpeechModel."""

@@ -1,0 +1,82 @@
+"""Where a model's files are: in this package, in a directory, in the Hub's cache, or still on the Hub."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...domain.errors import ModelLoadError
+
+EMBEDDED = "embedded"
+_EMBEDDED_DIRECTORY = Path(__file__).parents[2] / "models" / "parakeet-tdt-tiny"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ("config.json", "model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model on disk: its NeMo-style configuration and the path of its weights."""
+
+    model_id: str
+    config: dict[str, Any]
+    weights: Path
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is the small model that this package carries."""
+        return self.model_id == EMBEDDED
+
+
+def locate(model_id: str, *, offline: bool) -> Checkpoint:
+    """Find the files of `model_id`, fetching them from the Hub only if they are nowhere else.
+
+    Args:
+        model_id: ``embedded``, a directory, or a Hub id such as ``mlx-community/parakeet-tdt-0.6b-v2``.
+        offline: Never ask the Hub.
+
+    Raises:
+        ModelLoadError: It is nowhere, or its files cannot be read; the message says what was tried.
+    """
+    directory = _EMBEDDED_DIRECTORY if model_id == EMBEDDED else Path(model_id).expanduser()
+    if directory.is_dir():
+        missing = [name for name in _FILES if not (directory / name).is_file()]
+        if missing:
+            raise ModelLoadError(f"MODEL_ID: {model_id} has no {' and no '.join(missing)}.")
+        return _read(model_id, directory)
+    if not _HUB_ID.fullmatch(model_id):
+        raise ModelLoadError(f"MODEL_ID: {model_id!r} is neither a directory nor a Hub id (owner/name) nor 'embedded'.")
+    return _read(model_id, _from_hub(model_id, offline=offline))
+
+
+def _read(model_id: str, directory: Path) -> Checkpoint:
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"MODEL_ID: {path} cannot be read: {error}") from error
+    return Checkpoint(model_id, config, directory / "model.safetensors")
+
+
+def _from_hub(model_id: str, *, offline: bool) -> Path:
+    # Imported here: it takes a third of a second, and the embedded model does not need it.
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(model_id, allow_patterns=list(_FILES), local_files_only=offline))
+    except LocalEntryNotFoundError as error:
+        why = "is not in the cache and OFFLINE is set" if offline else "is not in the cache and the Hub is out of reach"
+        hint = "Set MODEL_ID to a directory, or to 'embedded' for the small built-in model."
+        raise ModelLoadError(f"MODEL_ID: {model_id} {why}. {hint}") from error
+    except GatedRepoError as error:
+        raise ModelLoadError(f"MODEL_ID: {model_id} is gated: accept its terms and set HF_TOKEN.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelLoadError(f"MODEL_ID: the Hub has no model {model_id}, or it is private.") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ModelLoadError(f"MODEL_ID: {model_id} could not be fetched: {error}") from error
