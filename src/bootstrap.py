@@ -1,6 +1,9 @@
 """The composition root: which adapter serves which port, and nothing else knows."""
 
-from collections.abc import AsyncGenerator
+import os
+import signal
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from dependency_injector import containers, providers
@@ -16,7 +19,11 @@ from .application.ports.resampler import Resampler
 from .application.ports.speech_model import SpeechModel, StreamContext
 from .application.stream_session import StreamSession
 from .application.transcribe_file import FileLimits, TranscribeFile
+from .diagnosis import changed, facts_about
+from .entrypoints import cli
+from .entrypoints.cli.service import Service
 from .entrypoints.http.app import create_app
+from .flags import add_flags, load_settings
 from .observability import configure_logging
 from .settings import Settings
 
@@ -34,7 +41,7 @@ class Container(containers.DeclarativeContainer):
         pydub=providers.ThreadSafeSingleton(PydubDecoder, ffmpeg),
     )
     decoder: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(WaveDecoder, resampler, compressed)
-    parakeet = providers.ThreadSafeSingleton(
+    model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(
         ParakeetMlxModel,
         model_id=settings.provided.model_id,
         precision=settings.provided.model_precision,
@@ -43,7 +50,6 @@ class Container(containers.DeclarativeContainer):
         most_waiting=settings.provided.max_queue,
         most_streams=settings.provided.max_streams,
     )
-    model: providers.Provider[SpeechModel] = parakeet
     transcribe_file: providers.Provider[TranscribeFile] = providers.Factory(
         TranscribeFile,
         model=model,
@@ -69,3 +75,63 @@ class Container(containers.DeclarativeContainer):
             right_s=settings.provided.stream_right_context,
         ),
     )
+
+
+def build_app(settings: Settings | None = None) -> FastAPI:
+    """The web application; without `settings`, under those of the environment."""
+    settings = settings or load_settings()
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    return _app(_container(settings), settings, on_fatal=lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def run_cli(arguments: Sequence[str]) -> int:
+    """Run one command of ``parakeet-service`` and give its exit code."""
+    return cli.main(arguments, configure=_configure)
+
+
+def _configure(parser: ArgumentParser) -> Callable[[Namespace], Service]:
+    read = add_flags(parser)
+    return lambda parsed: _service(read(parsed))
+
+
+def _service(settings: Settings) -> Service:
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    container = _container(settings)
+    return Service(
+        host=settings.host,
+        port=settings.port,
+        has_api_keys=bool(settings.api_keys),
+        changed_settings=changed(settings),
+        facts=facts_about(settings),
+        build_app=lambda on_fatal: _app(container, settings, on_fatal),
+        open_transcriber=lambda: _transcriber(container),
+    )
+
+
+def _container(settings: Settings) -> Container:
+    return Container(settings=settings)
+
+
+def _app(container: Container, settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
+    # Not only the model: without its decoder the service must not start either.
+    container.decoder()
+    model = container.model()
+    return create_app(
+        settings=settings,
+        transcribe_file=container.transcribe_file,
+        stream_session=container.stream_session,
+        model=container.model,
+        start=model.start,
+        stop=model.aclose,
+        on_fatal=on_fatal,
+    )
+
+
+@asynccontextmanager
+async def _transcriber(container: Container) -> AsyncGenerator[TranscribeFile]:
+    model = container.model()
+    try:
+        await model.start()
+        yield container.transcribe_file()
+    finally:
+        await model.aclose()

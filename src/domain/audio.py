@@ -12,6 +12,17 @@ Samples: TypeAlias = NDArray[np.float32]
 NO_SAMPLES: Samples = np.zeros(0, dtype=np.float32)
 
 
+_SILENCE_RMS = 1e-3
+"""-60 dB of full scale: the noise floor of a quiet room at a sane gain; speech lies 20 dB and more above it."""
+
+
+def is_silence(samples: Samples, sample_rate_hz: int) -> bool:
+    """Whether even the loudest tenth of a second stays below -60 dB of full scale."""
+    frame = sample_rate_hz // 10
+    loudest = max((float(np.square(samples[i : i + frame]).mean()) for i in range(0, len(samples), frame)), default=0.0)
+    return loudest < _SILENCE_RMS**2
+
+
 class Encoding(StrEnum):
     """How the samples of a live stream are written as bytes."""
 

@@ -9,6 +9,7 @@ gives them their usual names.
 
 import ctypes
 import ctypes.util
+import functools
 import os
 import platform
 import struct
@@ -29,10 +30,12 @@ class Blas:
     slow: bool
 
 
+@functools.cache
 def preload() -> Blas | None:
     """Make MLX use a fast BLAS; ``None`` where MLX brings its own, as on macOS.
 
-    Has an effect only before the first import of ``mlx.core``; MLX loaded earlier keeps what it had.
+    Has an effect only before the first import of ``mlx.core``; MLX loaded earlier keeps what it had. Further calls
+    tell again what the first one chose.
     """
     if sys.platform != "linux":
         return None

@@ -12,6 +12,7 @@ EMBEDDED = "embedded"
 _EMBEDDED_DIRECTORY = Path(__file__).parents[2] / "models" / "parakeet-tdt-tiny"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ("config.json", "model.safetensors")
+_HINT = "Set MODEL_ID to a directory, or to 'embedded' for the small built-in model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,27 @@ def locate(model_id: str, *, offline: bool) -> Checkpoint:
     Raises:
         ModelLoadError: It is nowhere, or its files cannot be read; the message says what was tried.
     """
+    directory = local_directory(model_id)
+    if directory is None and offline:
+        raise ModelLoadError(f"MODEL_ID: {model_id} is not in the cache and OFFLINE is set. {_HINT}")
+    return _read(model_id, directory or _from_hub(model_id))
+
+
+def local_directory(model_id: str) -> Path | None:
+    """Where the files of `model_id` are on this machine; ``None`` if they would have to be fetched.
+
+    Raises:
+        ModelLoadError: It is the name of nothing, or a directory without the files.
+    """
     directory = _EMBEDDED_DIRECTORY if model_id == EMBEDDED else Path(model_id).expanduser()
     if directory.is_dir():
         missing = [name for name in _FILES if not (directory / name).is_file()]
         if missing:
             raise ModelLoadError(f"MODEL_ID: {model_id} has no {' and no '.join(missing)}.")
-        return _read(model_id, directory)
+        return directory
     if not _HUB_ID.fullmatch(model_id):
         raise ModelLoadError(f"MODEL_ID: {model_id!r} is neither a directory nor a Hub id (owner/name) nor 'embedded'.")
-    return _read(model_id, _from_hub(model_id, offline=offline))
+    return _cached(model_id)
 
 
 def _read(model_id: str, directory: Path) -> Checkpoint:
@@ -58,9 +71,17 @@ def _read(model_id: str, directory: Path) -> Checkpoint:
     return Checkpoint(model_id, config, directory / "model.safetensors")
 
 
-def _from_hub(model_id: str, *, offline: bool) -> Path:
+def _cached(model_id: str) -> Path | None:
+    # Not hf_hub_download(local_files_only=True): it calls the Hub for other purposes even then.
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - see _from_hub
+
+    paths = [try_to_load_from_cache(model_id, name) for name in _FILES]
+    return Path(str(paths[0])).parent if all(isinstance(path, str) for path in paths) else None
+
+
+def _from_hub(model_id: str) -> Path:
     # Imported here: it takes a third of a second, and the embedded model does not need it.
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
     from huggingface_hub.errors import (  # noqa: PLC0415
         GatedRepoError,
         HfHubHTTPError,
@@ -69,14 +90,14 @@ def _from_hub(model_id: str, *, offline: bool) -> Path:
     )
 
     try:
-        return Path(snapshot_download(model_id, allow_patterns=list(_FILES), local_files_only=offline))
+        paths = [Path(hf_hub_download(model_id, name)) for name in _FILES]
     except LocalEntryNotFoundError as error:
-        why = "is not in the cache and OFFLINE is set" if offline else "is not in the cache and the Hub is out of reach"
-        hint = "Set MODEL_ID to a directory, or to 'embedded' for the small built-in model."
-        raise ModelLoadError(f"MODEL_ID: {model_id} {why}. {hint}") from error
+        message = f"MODEL_ID: {model_id} is not in the cache and the Hub is out of reach. {_HINT}"
+        raise ModelLoadError(message) from error
     except GatedRepoError as error:
         raise ModelLoadError(f"MODEL_ID: {model_id} is gated: accept its terms and set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
         raise ModelLoadError(f"MODEL_ID: the Hub has no model {model_id}, or it is private.") from error
     except (HfHubHTTPError, OSError) as error:
         raise ModelLoadError(f"MODEL_ID: {model_id} could not be fetched: {error}") from error
+    return paths[0].parent

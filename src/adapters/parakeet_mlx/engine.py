@@ -6,17 +6,16 @@ Importing this module imports MLX, which binds its BLAS then and there: see `bla
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_map
+from dacite import DaciteError
 from parakeet_mlx import ParakeetCTC, ParakeetRNNT, ParakeetTDT
 from parakeet_mlx.parakeet import BaseParakeet
 from parakeet_mlx.utils import from_config
 
 from ...application.ports.speech_model import ModelDescription
-from ...domain.audio import Samples
+from ...domain.audio import Samples, is_silence
 from ...domain.errors import InferenceError, ModelLoadError
 from ...domain.transcript import Token
 from .blas import Blas
@@ -24,8 +23,8 @@ from .checkpoint import Checkpoint
 from .features import LogMel
 from .transducer import DecoderState, Emission, GreedyDecoder
 
-Precision = Literal["bf16", "fp32"]
 _CONTROL = re.compile(r"<.*>")
+_NO_STATE = "CTC models are not read live: only transducers carry their state from step to step."
 _CACHE_LIMIT_BYTES = 256 << 20
 """What MLX may keep of freed buffers: windows vary in length, and without a limit each length keeps its own."""
 
@@ -45,7 +44,7 @@ class Encoded:
 class Engine:
     """One loaded model; belongs to the thread that made it."""
 
-    def __init__(self, checkpoint: Checkpoint, *, precision: Precision, blas: Blas | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, precision: str, blas: Blas | None) -> None:
         """Load the weights, all of them, now.
 
         Raises:
@@ -56,11 +55,13 @@ class Engine:
             self._model = from_config(checkpoint.config)
             self._model.load_weights(str(checkpoint.weights))
             self._features = LogMel(self._model.preprocessor_config)
-        except (ValueError, KeyError, TypeError, RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ModelLoadError(f"MODEL_ID: {checkpoint.model_id} is no Parakeet model that we can run: {error}") from error
+        except (ValueError, KeyError, TypeError, RuntimeError, AssertionError, DaciteError) as error:
+            raise ModelLoadError(
+                f"MODEL_ID: {checkpoint.model_id} is no Parakeet model that we can run: {error}"
+            ) from error
         self._dtype = _apply(self._model, precision, on_gpu=self._on_gpu)
         # Lazy weights would be read at the first request, maybe by another thread.
-        mx.eval(self._model.parameters())
+        mx.eval(self._model.parameters())  # pyright: ignore[reportUnknownMemberType] - its stub has no types
         mx.set_cache_limit(_CACHE_LIMIT_BYTES)
         self.frame_s = self._model.time_ratio
         self._pieces = [piece.replace("▁", " ") for piece in self._model.vocabulary]
@@ -68,11 +69,13 @@ class Engine:
         self.description = _describe(self._model, checkpoint, precision, self._dtype, blas, on_gpu=self._on_gpu)
 
     def transcribe(self, samples: Samples) -> tuple[Token, ...]:
-        """Read one window from its beginning to its end."""
+        """Read one window from its beginning to its end; silence has no tokens, though models imagine some."""
+        if is_silence(samples, self.description.sample_rate_hz):
+            return ()
         encoded = self.encode(samples)
-        if self._decoder is None:
-            return self._transcribe_ctc(encoded)
-        tokens, _ = self.decode(encoded, 0, encoded.count, self._decoder.start, first_frame=0)
+        if isinstance(self._model, ParakeetCTC):
+            return self._transcribe_ctc(self._model, encoded)
+        tokens, _ = self.decode(encoded, 0, encoded.count, self.start, first_frame=0)
         return tokens
 
     @property
@@ -83,7 +86,7 @@ class Engine:
             InferenceError: The model's decoder has no state to carry.
         """
         if self._decoder is None:
-            raise InferenceError("CTC models are not read live: only transducers carry their state from step to step.")
+            raise InferenceError(_NO_STATE)
         return self._decoder.start
 
     def encode(self, samples: Samples) -> Encoded:
@@ -94,9 +97,7 @@ class Engine:
         """
         features = self._features(samples).astype(self._dtype)[None]
         frames, _ = self._model.encoder(features)
-        finite = mx.all(mx.isfinite(frames))
-        mx.eval(frames, finite)
-        if not finite.item():
+        if not mx.all(mx.isfinite(frames)).item():
             raise InferenceError("The model's encoder gave numbers that are not finite.")
         return Encoded(frames)
 
@@ -104,7 +105,8 @@ class Engine:
         self, encoded: Encoded, begin: int, end: int, state: DecoderState, *, first_frame: int
     ) -> tuple[tuple[Token, ...], DecoderState]:
         """Decode frames ``[begin, end)`` of a window whose first frame is the stream's `first_frame`."""
-        assert self._decoder is not None
+        if self._decoder is None:
+            raise InferenceError(_NO_STATE)
         ((emissions, state),) = self._decoder.decode(encoded.frames[:, begin:end], [end - begin], [state])
         return self._tokens(emissions, first_frame + begin), state
 
@@ -121,10 +123,9 @@ class Engine:
             if not _CONTROL.fullmatch(self._pieces[emission.token].strip())
         )
 
-    def _transcribe_ctc(self, encoded: Encoded) -> tuple[Token, ...]:
+    def _transcribe_ctc(self, model: ParakeetCTC, encoded: Encoded) -> tuple[Token, ...]:
         """CTC models go through parakeet-mlx's own decoder."""
-        assert isinstance(self._model, ParakeetCTC)
-        (aligned,) = self._model.decode(encoded.frames, mx.array([encoded.count]))
+        (aligned,) = model.decode(encoded.frames, mx.array([encoded.count]))
         return tuple(
             Token(token.id, self._pieces[token.id], token.start, token.end, token.confidence)
             for token in aligned
@@ -133,27 +134,31 @@ class Engine:
 
     def warm_up(self) -> None:
         """Read a second of noise: the first window compiles kernels, which can take seconds."""
-        noise = np.random.default_rng(0).normal(0, 0.01, self.description.sample_rate_hz).astype(np.float32)
+        noise = np.random.default_rng(0).normal(0, 0.1, self.description.sample_rate_hz).astype(np.float32)
         self.transcribe(noise)
 
 
-def _apply(model: BaseParakeet, precision: Precision, *, on_gpu: bool) -> mx.Dtype:
+def _apply(model: BaseParakeet, precision: str, *, on_gpu: bool) -> mx.Dtype:
     """Round the weights to `precision` and give the format in which the model computes.
 
     CPUs compute in float32 all the same: MLX multiplies bf16 matrices there without a BLAS, several times slower.
     """
-    if precision == "fp32":
-        model.update(tree_map(lambda weight: weight.astype(mx.float32), model.parameters()))
-        return mx.float32
-    model.update(tree_map(lambda weight: weight.astype(mx.bfloat16), model.parameters()))
-    if on_gpu:
-        return mx.bfloat16
-    model.update(tree_map(lambda weight: weight.astype(mx.float32), model.parameters()))
+    if precision == "bf16":
+        model.set_dtype(mx.bfloat16)
+        if on_gpu:
+            return mx.bfloat16
+    model.set_dtype(mx.float32)
     return mx.float32
 
 
 def _describe(
-    model: BaseParakeet, checkpoint: Checkpoint, precision: Precision, dtype: mx.Dtype, blas: Blas | None, *, on_gpu: bool
+    model: BaseParakeet,
+    checkpoint: Checkpoint,
+    precision: str,
+    dtype: mx.Dtype,
+    blas: Blas | None,
+    *,
+    on_gpu: bool,
 ) -> ModelDescription:
     own = checkpoint.config.get("parakeet_service", {})
     position_limit_s = model.encoder_config.pos_emb_max_len * model.time_ratio

@@ -21,10 +21,14 @@ class FeatureArgs(Protocol):
     mag_power: float
 
     @property
-    def win_length(self) -> int: ...
+    def win_length(self) -> int:
+        """Samples in a window."""
+        ...
 
     @property
-    def hop_length(self) -> int: ...
+    def hop_length(self) -> int:
+        """Samples from one frame to the next."""
+        ...
 
 
 _WINDOWS = {"hann": np.hanning, "hanning": np.hanning, "hamming": np.hamming, "blackman": np.blackman}
@@ -53,7 +57,12 @@ class LogMel:
         window = np.zeros(args.n_fft, dtype=np.float32)
         window[: args.win_length] = _WINDOWS[args.window](args.win_length + 1)[:-1]
         filters = librosa.filters.mel(
-            sr=args.sample_rate, n_fft=args.n_fft, n_mels=args.features, fmin=0, fmax=args.sample_rate / 2, norm="slaney"
+            sr=args.sample_rate,
+            n_fft=args.n_fft,
+            n_mels=args.features,
+            fmin=0,
+            fmax=args.sample_rate / 2,
+            norm="slaney",
         )
         self._window = mx.array(window)
         self._filters = mx.array(filters.T.astype(np.float32))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from ...domain.errors import OverloadedError
+from ...domain.errors import OverloadedError, ShuttingDownError
 
 T = TypeVar("T")
 
@@ -51,10 +51,13 @@ class InferenceThread:
 
         Raises:
             OverloadedError: Too many files wait.
+            ShuttingDownError: The thread was stopped.
         """
         future: Future[T] = Future()
         job = _Job(urgency, next(self._numbers), work, future)
         with self._changed:
+            if self._stopping:
+                raise ShuttingDownError("The service is going away.")
             waiting = sum(other.urgency is Urgency.FILE for other in self._jobs)
             if urgency is Urgency.FILE and waiting >= self._most_waiting:
                 retry_after_s = float(math.ceil(max(waiting * self._mean_s / 2, 1)))

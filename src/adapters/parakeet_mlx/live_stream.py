@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...application.ports.speech_model import StreamContext
-from ...domain.audio import NO_SAMPLES, Samples
+from ...domain.audio import NO_SAMPLES, Samples, is_silence
 from ...domain.hypothesis import Hypothesis
 from .engine import Engine
 
@@ -22,20 +22,21 @@ class LiveWindows:
         """Begin before the first sample."""
         self._engine = engine
         rate_hz = engine.description.sample_rate_hz
-        self._frame = round(engine.frame_s * rate_hz)  # samples
-        self._left = round(context.left_s / engine.frame_s)  # this and the next two in frames
-        self._chunk = max(round(context.chunk_s / engine.frame_s), 1)
-        self._right = round(context.right_s / engine.frame_s)
+        self._frame: int = round(engine.frame_s * rate_hz)  # samples
+        self._chunk = max(round(context.chunk_s * rate_hz), 1)  # samples
+        self._left = round(context.left_s / engine.frame_s)  # frames
+        self._right = round(context.right_s / engine.frame_s)  # frames
         self._audio = NO_SAMPLES
         self._first = 0  # frame at which `_audio` begins
         self._settled = 0  # frames decoded for good
-        self._looked = 0  # frames seen by the last step
+        self._unseen = 0  # samples that came after the last step
         self._state = engine.start
 
     def push(self, samples: Samples) -> bool:
         """Take samples; tells whether a chunk is complete."""
         self._audio = np.concatenate([self._audio, samples])
-        return self._received - self._looked >= self._chunk
+        self._unseen += len(samples)
+        return self._unseen >= self._chunk
 
     @property
     def _received(self) -> int:
@@ -60,11 +61,14 @@ class LiveWindows:
         begin = max(self._settled - self._left, 0)
         self._audio = self._audio[(begin - self._first) * self._frame :]
         self._first = begin
-        self._looked = received
+        self._unseen = 0
         if len(self._audio) == 0 or end <= self._settled:
             return self._nothing(received)
         whole = end > received
         samples = self._audio if whole else self._audio[: (received - begin) * self._frame]
+        if is_silence(samples, engine.description.sample_rate_hz):
+            self._settled = min(settle, received)
+            return self._nothing(received)
         encoded = engine.encode(samples)
         end = min(end, begin + encoded.count)
         settle = min(settle, end)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import structlog
 
@@ -17,10 +17,11 @@ from .checkpoint import locate
 from .inference_thread import InferenceThread, Urgency
 
 if TYPE_CHECKING:
-    from .engine import Engine, Precision
+    from .engine import Engine
     from .live_stream import LiveWindows
 
 T = TypeVar("T")
+Precision = Literal["bf16", "fp32"]
 _log = structlog.get_logger()
 
 
@@ -28,7 +29,14 @@ class ParakeetMlxModel:
     """A Parakeet model behind one inference thread; loaded by `start`, freed by `aclose`."""
 
     def __init__(
-        self, *, model_id: str, precision: "Precision", offline: bool, sample_rate_hz: int, most_waiting: int, most_streams: int
+        self,
+        *,
+        model_id: str,
+        precision: Precision,
+        offline: bool,
+        sample_rate_hz: int,
+        most_waiting: int,
+        most_streams: int,
     ) -> None:
         """Remember what to load.
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 from parakeet_mlx import ParakeetRNNT, ParakeetTDT
 
 Transducer: TypeAlias = ParakeetTDT | ParakeetRNNT
@@ -50,6 +51,26 @@ class DecoderState:
     cell: mx.array | None
 
 
+class _Batch(NamedTuple):
+    """`DecoderState` for a batch: arrays of shape ``(batch,)``, and ``(layers, batch, width)`` for the LSTM."""
+
+    time: mx.array
+    last: mx.array
+    repeats: mx.array
+    hidden: mx.array
+    cell: mx.array
+
+
+class _Step(NamedTuple):
+    """What a step gave each item of the batch, shape ``(batch,)`` each; not `spoken` is a blank, or nothing."""
+
+    spoken: mx.array
+    token: mx.array
+    time: mx.array
+    frames: mx.array
+    probability: mx.array
+
+
 class GreedyDecoder:
     """Takes the likeliest token and duration at each step, for all utterances of a batch at once.
 
@@ -60,10 +81,11 @@ class GreedyDecoder:
 
     def __init__(self, model: Transducer) -> None:
         """Take the decoder's and joint network's weights from `model`."""
-        self._model = model
+        self._joint = model.joint
+        self._embed = model.decoder.prediction["embed"]
+        self._layers = model.decoder.prediction["dec_rnn"].lstm
         self._blank = len(model.vocabulary)
-        durations = model.durations if isinstance(model, ParakeetTDT) else None
-        self._durations = None if durations is None else mx.array(durations, dtype=mx.int32)
+        self._durations = mx.array(model.durations, dtype=mx.int32) if isinstance(model, ParakeetTDT) else None
         # Upstream loops for ever on a checkpoint without a limit whose duration head says 0 again and again.
         self._most_repeats = model.max_symbols or 10
 
@@ -85,99 +107,97 @@ class GreedyDecoder:
         Returns:
             For each item its emissions in order, and the state from which to go on.
         """
-        projected = self._model.joint.enc(encoded)
+        if not any(lengths):
+            return [([], state) for state in states]
+        projected = self._joint.enc(encoded)
         limit = mx.array(list(lengths), dtype=mx.int32)
-        state = self._stack(states, projected.dtype)
-        emitted: list[tuple[mx.array, mx.array, mx.array, mx.array, mx.array]] = []
+        batch = self._stack(states, projected.dtype)
+        steps: list[_Step] = []
         while True:
             for _ in range(_STEPS_PER_LOOK):
-                state, emission = self._step(projected, limit, state)
-                emitted.append(emission)
-            busy = mx.any(state[0] < limit)
-            mx.eval(busy, state, emitted[-_STEPS_PER_LOOK:])
-            if not busy.item():
+                batch, step = self._step(projected, limit, batch)
+                steps.append(step)
+            if not mx.any(batch.time < limit).item():
                 break
-        columns = [np.array(mx.stack(column)) for column in zip(*emitted, strict=True)]
-        return [(self._emissions(columns, row), self._unstack(state, row, length)) for row, length in enumerate(lengths)]
+        columns: list[NDArray[Any]] = [
+            np.array(mx.stack([step[field] for step in steps])) for field in range(len(_Step._fields))
+        ]
+        return [
+            (_emissions([column[:, row] for column in columns]), _state(batch, row, length))
+            for row, length in enumerate(lengths)
+        ]
 
-    def _step(
-        self, projected: mx.array, limit: mx.array, state: tuple[mx.array, ...]
-    ) -> tuple[tuple[mx.array, ...], tuple[mx.array, mx.array, mx.array, mx.array, mx.array]]:
-        time, last, repeats, hidden, cell = state
-        busy = time < limit
-        frame = mx.minimum(time, projected.shape[1] - 1)
+    def _step(self, projected: mx.array, limit: mx.array, batch: _Batch) -> tuple[_Batch, _Step]:
+        busy = batch.time < limit
+        frame = mx.minimum(batch.time, projected.shape[1] - 1)
         encoded = mx.take_along_axis(projected, frame[:, None, None], axis=1)[:, 0]
-        output, next_hidden, next_cell = self._predict(last, hidden, cell)
-        logits = encoded + self._model.joint.pred(output)
-        for layer in self._model.joint.joint_net:
+        output, hidden, cell = self._predict(batch)
+        logits = encoded + self._joint.pred(output)
+        for layer in self._joint.joint_net:
             logits = layer(logits)
         scores = logits[:, : self._blank + 1].astype(mx.float32)
         token = mx.argmax(scores, axis=-1).astype(mx.int32)
-        best = mx.max(scores, axis=-1)
-        probability = mx.exp(best - mx.logsumexp(scores, axis=-1))
-        spoken = token != self._blank
+        probability = mx.exp(mx.max(scores, axis=-1) - mx.logsumexp(scores, axis=-1))
+        spoken = busy & (token != self._blank)
         if self._durations is None:
-            frames = mx.where(spoken, 0, 1)
+            frames = mx.where(token == self._blank, 1, 0)
         else:
             frames = self._durations[mx.argmax(logits[:, self._blank + 1 :], axis=-1)]
 
-        repeated = mx.where(frames == 0, repeats + 1, 0)
-        stuck = repeated >= self._most_repeats
-        moved = time + frames + stuck.astype(mx.int32)
-        accepted = spoken & busy
-        following = (
-            mx.where(busy, moved, time),
-            mx.where(accepted, token, last),
-            mx.where(busy, mx.where(stuck, 0, repeated), repeats),
-            mx.where(accepted[None, :, None], next_hidden, hidden),
-            mx.where(accepted[None, :, None], next_cell, cell),
+        repeats = mx.where(frames == 0, batch.repeats + 1, 0)
+        stuck = repeats >= self._most_repeats
+        following = _Batch(
+            time=mx.where(busy, batch.time + frames + stuck.astype(mx.int32), batch.time),
+            last=mx.where(spoken, token, batch.last),
+            repeats=mx.where(busy, mx.where(stuck, 0, repeats), batch.repeats),
+            hidden=mx.where(spoken[None, :, None], hidden, batch.hidden),
+            cell=mx.where(spoken[None, :, None], cell, batch.cell),
         )
-        return following, (accepted, token, time, frames, probability)
+        return following, _Step(spoken, token, batch.time, frames, probability)
 
-    def _predict(self, last: mx.array, hidden: mx.array, cell: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    def _predict(self, batch: _Batch) -> tuple[mx.array, mx.array, mx.array]:
         """One step of the prediction network: its output, shape ``(batch, width)``, and the new LSTM state."""
-        network = self._model.decoder.prediction
         # Before the first token the network sees zeros, whatever the blank's embedding holds.
-        known = (last != self._blank)[:, None]
-        outputs = mx.where(known, network["embed"](mx.minimum(last, network["embed"].weight.shape[0] - 1)), 0)
+        known = (batch.last != self._blank)[:, None]
+        output = mx.where(known, self._embed(mx.where(known[:, 0], batch.last, 0)), 0)
         hiddens: list[mx.array] = []
         cells: list[mx.array] = []
-        for index, layer in enumerate(network["dec_rnn"].lstm):
-            gates = outputs @ layer.Wx.T + hidden[index] @ layer.Wh.T
-            if "bias" in layer:
-                gates = gates + layer.bias
+        for index, layer in enumerate(self._layers):
+            gates = output @ layer.Wx.T + batch.hidden[index] @ layer.Wh.T + layer.bias
             i, f, g, o = mx.split(gates, 4, axis=-1)
-            carried = mx.sigmoid(f) * cell[index] + mx.sigmoid(i) * mx.tanh(g)
-            outputs = mx.sigmoid(o) * mx.tanh(carried)
-            hiddens.append(outputs)
-            cells.append(carried)
-        return outputs, mx.stack(hiddens), mx.stack(cells)
+            cell = mx.sigmoid(f) * batch.cell[index] + mx.sigmoid(i) * mx.tanh(g)
+            output = mx.sigmoid(o) * mx.tanh(cell)
+            hiddens.append(output)
+            cells.append(cell)
+        return output, mx.stack(hiddens), mx.stack(cells)
 
-    def _stack(self, states: Sequence[DecoderState], dtype: mx.Dtype) -> tuple[mx.array, ...]:
-        layers = self._model.decoder.prediction["dec_rnn"].lstm
-        zeros = mx.zeros((len(layers), layers[0].Wh.shape[-1]), dtype=dtype)
-        return (
-            mx.array([state.skip for state in states], dtype=mx.int32),
-            mx.array([state.last for state in states], dtype=mx.int32),
-            mx.array([state.repeats for state in states], dtype=mx.int32),
-            mx.stack([zeros if state.hidden is None else state.hidden for state in states], axis=1),
-            mx.stack([zeros if state.cell is None else state.cell for state in states], axis=1),
+    def _stack(self, states: Sequence[DecoderState], dtype: mx.Dtype) -> _Batch:
+        zeros = mx.zeros((len(self._layers), self._layers[0].Wh.shape[-1]), dtype=dtype)
+        return _Batch(
+            time=mx.array([state.skip for state in states], dtype=mx.int32),
+            last=mx.array([state.last for state in states], dtype=mx.int32),
+            repeats=mx.array([state.repeats for state in states], dtype=mx.int32),
+            hidden=mx.stack([zeros if state.hidden is None else state.hidden for state in states], axis=1),
+            cell=mx.stack([zeros if state.cell is None else state.cell for state in states], axis=1),
         )
 
-    def _unstack(self, state: tuple[mx.array, ...], row: int, length: int) -> DecoderState:
-        time, last, repeats, hidden, cell = state
-        return DecoderState(
-            skip=int(time[row].item()) - length,
-            last=int(last[row].item()),
-            repeats=int(repeats[row].item()),
-            hidden=hidden[:, row],
-            cell=cell[:, row],
-        )
 
-    @staticmethod
-    def _emissions(columns: Sequence[np.ndarray], row: int) -> list[Emission]:
-        accepted, tokens, times, frames, probabilities = (column[:, row] for column in columns)
-        return [
-            Emission(int(tokens[i]), int(times[i]), int(frames[i]), float(probabilities[i]))
-            for i in np.flatnonzero(accepted)
-        ]
+def _state(batch: _Batch, row: int, length: int) -> DecoderState:
+    return DecoderState(
+        skip=max(_number(batch.time[row]) - length, 0),
+        last=_number(batch.last[row]),
+        repeats=_number(batch.repeats[row]),
+        hidden=batch.hidden[:, row],
+        cell=batch.cell[:, row],
+    )
+
+
+def _number(value: mx.array) -> int:
+    return cast("int", value.item())
+
+
+def _emissions(columns: Sequence[NDArray[Any]]) -> list[Emission]:
+    spoken, tokens, times, frames, probabilities = columns
+    return [
+        Emission(int(tokens[i]), int(times[i]), int(frames[i]), float(probabilities[i])) for i in np.flatnonzero(spoken)
+    ]

@@ -76,7 +76,19 @@ class SpeechStream(Protocol):
 
 
 class SpeechModel(Protocol):
-    """A loaded speech recogniser that owns its device, its threads and its queue."""
+    """A speech recogniser that owns its device, its threads and its queue."""
+
+    async def start(self) -> None:
+        """Fetch, load and warm up the model; takes from seconds to minutes, and is called once.
+
+        Raises:
+            ModelLoadError: It cannot be found, fetched or loaded.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Free the model; what waits is cancelled."""
+        ...
 
     def describe(self) -> ModelDescription:
         """Say what is loaded.

@@ -1,0 +1,189 @@
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel, Precision
+from parakeet_service.application.ports.speech_model import SpeechModel, StreamContext
+from parakeet_service.domain.audio import Samples
+from parakeet_service.domain.errors import InferenceError, ModelLoadError, OverloadedError
+from parakeet_service.domain.transcript import Token
+from tests.contracts.speech_model import SpeechModelContract
+
+EMBEDDED = locate("embedded", offline=True)
+
+
+def model_of(
+    model_id: str = "embedded",
+    *,
+    precision: Precision = "bf16",
+    sample_rate_hz: int = 16000,
+    streams: int = 4,
+    waiting: int = 64,
+) -> ParakeetMlxModel:
+    return ParakeetMlxModel(
+        model_id=model_id,
+        precision=precision,
+        offline=True,
+        sample_rate_hz=sample_rate_hz,
+        most_waiting=waiting,
+        most_streams=streams,
+    )
+
+
+class TestParakeetMlxModel(SpeechModelContract):
+    @pytest.fixture(autouse=True)
+    def _recording(self, speech: Samples) -> None:
+        self._speech = speech
+
+    def make(self, *, max_streams: int = 4) -> SpeechModel:
+        return model_of(streams=max_streams)
+
+    def speech(self, sample_rate_hz: int) -> Samples:
+        assert sample_rate_hz == 16000
+        return self._speech[: 7 * sample_rate_hz]
+
+
+def copy_of_embedded(directory: Path, **changes: object) -> Path:
+    """A checkpoint directory like the embedded one, but for the `changes` to its configuration."""
+    (directory / "config.json").write_text(json.dumps({**EMBEDDED.config, **changes}), encoding="utf-8")
+    shutil.copyfile(EMBEDDED.weights, directory / "model.safetensors")
+    return directory
+
+
+def text(tokens: tuple[Token, ...]) -> str:
+    return "".join(token.text for token in tokens).strip()
+
+
+async def test_says_what_it_is_and_what_it_is_not(speech: Samples) -> None:
+    with capture_logs() as logs:
+        model = model_of()
+        await model.start()
+        described = model.describe()
+        await model.aclose()
+    assert described.id == "embedded"
+    assert described.architecture == "tdt"
+    assert described.precision == "bf16"
+    assert described.languages == ("en",)
+    assert "small" in str(described.note)
+    assert any(entry["log_level"] == "warning" and entry["event"] == "model_note" for entry in logs)
+
+
+async def test_reads_a_directory_as_it_reads_the_embedded_model(tmp_path: Path, speech: Samples) -> None:
+    texts: list[str] = []
+    for model_id in ("embedded", str(copy_of_embedded(tmp_path))):
+        model = model_of(model_id, precision="fp32")
+        await model.start()
+        texts.append(text(await model.transcribe(speech)))
+        await model.aclose()
+    assert texts[0] == texts[1]
+    assert len(texts[0].split()) > 30
+
+
+async def test_precision_is_applied(speech: Samples) -> None:
+    confidences: dict[Precision, list[float]] = {}
+    for precision in ("fp32", "bf16"):
+        model = model_of(precision=precision)
+        await model.start()
+        assert model.describe().precision == precision
+        confidences[precision] = [token.confidence for token in await model.transcribe(speech)]
+        await model.aclose()
+    assert confidences["fp32"] != confidences["bf16"]
+
+
+async def test_refuses_another_sample_rate_than_the_models() -> None:
+    model = model_of(sample_rate_hz=8000)
+    with pytest.raises(ModelLoadError, match="TARGET_SR"):
+        await model.start()
+    with pytest.raises(ModelLoadError):
+        model.describe()
+    await model.aclose()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"target": "another.Model"}, {"encoder": {}}, {"joint": {**EMBEDDED.config["joint"], "num_classes": 3}}]
+)
+async def test_refuses_a_model_that_it_cannot_run(tmp_path: Path, changes: dict[str, object]) -> None:
+    model = model_of(str(copy_of_embedded(tmp_path, **changes)))
+    with pytest.raises(ModelLoadError, match="no Parakeet model that we can run"):
+        await model.start()
+    await model.aclose()
+
+
+async def test_refuses_weights_that_are_cut_short(tmp_path: Path) -> None:
+    directory = copy_of_embedded(tmp_path)
+    weights = directory / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    model = model_of(str(directory))
+    with pytest.raises(ModelLoadError, match="no Parakeet model that we can run"):
+        await model.start()
+    await model.aclose()
+
+
+async def test_audio_that_is_not_finite_fails_alone(speech: Samples) -> None:
+    model = model_of()
+    await model.start()
+    broken = speech.copy()
+    broken[1000] = np.nan
+    before = await model.transcribe(speech)
+    with pytest.raises(InferenceError):
+        await model.transcribe(broken)
+    assert await model.transcribe(speech) == before
+    await model.aclose()
+
+
+async def test_turns_windows_away_when_its_queue_is_full(speech: Samples) -> None:
+    model = model_of(waiting=2)
+    await model.start()
+    results = await asyncio.gather(*(model.transcribe(speech) for _ in range(10)), return_exceptions=True)
+    refused = [result for result in results if isinstance(result, OverloadedError)]
+    read = [result for result in results if isinstance(result, tuple)]
+    assert len(refused) + len(read) == 10
+    assert len(refused) >= 7
+    assert len(set(map(text, read))) == 1
+    await model.aclose()
+
+
+async def test_reads_the_same_whatever_it_read_before(speech: Samples) -> None:
+    """Features that look past the audio's end, into what lies behind it in memory, change from call to call."""
+    model = model_of(precision="fp32")
+    await model.start()
+    random = np.random.default_rng(3)
+    windows = [speech[start : start + 16000 + 37 * start % 6000] for start in range(0, len(speech) - 24000, 24000)]
+    first = [await model.transcribe(window) for window in windows]
+    assert sum(map(len, first)) > 20
+    for _ in range(300):
+        index = int(random.integers(len(windows)))
+        assert await model.transcribe(windows[index]) == first[index]
+    await model.aclose()
+
+
+@pytest.mark.parametrize("seconds", [4, 9])
+async def test_a_stream_ends_with_the_offline_text(speech: Samples, seconds: int) -> None:
+    model = model_of()
+    await model.start()
+    samples = speech[: seconds * 16000]
+    heard: list[Token] = []
+    async with model.open_stream(StreamContext(left_s=6, chunk_s=1, right_s=6)) as stream:
+        for start in range(0, len(samples), 1024):
+            step = await stream.push(samples[start : start + 1024])
+            heard += step.finalized if step else ()
+        heard += (await stream.flush()).finalized
+    assert text(tuple(heard)) == text(await model.transcribe(samples))
+    await model.aclose()
+
+
+async def test_an_open_stream_changes_nothing_for_other_requests(speech: Samples) -> None:
+    model = model_of(precision="fp32")
+    await model.start()
+    before = await model.transcribe(speech)
+    async with model.open_stream(StreamContext(left_s=2, chunk_s=1, right_s=1)) as stream:
+        await stream.push(speech[:48000])
+        assert await model.transcribe(speech) == before
+    assert await model.transcribe(speech) == before
+    await model.aclose()

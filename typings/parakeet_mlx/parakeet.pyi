@@ -1,0 +1,69 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+import mlx.core as mx
+from mlx.nn.layers.base import Module
+from mlx.nn.layers.embedding import Embedding
+from mlx.nn.layers.linear import Linear
+from parakeet_mlx.alignment import AlignedResult, AlignedToken
+from parakeet_mlx.audio import PreprocessArgs
+
+class ConformerArgs:
+    subsampling_factor: int
+    pos_emb_max_len: int
+
+class Conformer(Module):
+    def __call__(self, x: mx.array, lengths: mx.array | None = None) -> tuple[mx.array, mx.array]: ...
+
+class LSTMLayer(Module):
+    Wx: mx.array
+    Wh: mx.array
+    bias: mx.array
+
+class LSTM(Module):
+    lstm: list[LSTMLayer]
+
+class Prediction(TypedDict):
+    embed: Embedding
+    dec_rnn: LSTM
+
+class PredictNetwork(Module):
+    prediction: Prediction
+
+class JointNetwork(Module):
+    pred: Linear
+    enc: Linear
+    joint_net: list[Callable[[mx.array], mx.array]]
+
+class BaseParakeet(Module):
+    vocabulary: list[str]
+    preprocessor_config: PreprocessArgs
+    encoder_config: ConformerArgs
+    encoder: Conformer
+    def parameters(self) -> dict[str, Any]: ...
+    @property
+    def time_ratio(self) -> float: ...
+    def transcribe(self, path: Path | str, *, dtype: mx.Dtype = ...) -> AlignedResult: ...
+
+class ParakeetTDT(BaseParakeet):
+    durations: list[int]
+    max_symbols: int | None
+    decoder: PredictNetwork
+    joint: JointNetwork
+    def decode(
+        self, features: mx.array, lengths: mx.array | None = None
+    ) -> tuple[list[list[AlignedToken]], list[object]]: ...
+
+class ParakeetTDTCTC(ParakeetTDT): ...
+
+class ParakeetRNNT(BaseParakeet):
+    max_symbols: int | None
+    decoder: PredictNetwork
+    joint: JointNetwork
+    def decode(
+        self, features: mx.array, lengths: mx.array | None = None
+    ) -> tuple[list[list[AlignedToken]], list[object]]: ...
+
+class ParakeetCTC(BaseParakeet):
+    def decode(self, features: mx.array, lengths: mx.array) -> list[list[AlignedToken]]: ...
