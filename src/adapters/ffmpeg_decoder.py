@@ -1,0 +1,185 @@
+"""Compressed recordings and videos, decoded by an ffmpeg subprocess that can read its own input and nothing else."""
+
+import asyncio
+import os
+import shutil
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from importlib import resources
+from pathlib import Path
+
+import structlog
+
+from ..domain.audio import Encoding, PcmReader, Samples
+from ..domain.errors import DecoderUnavailableError, EmptyAudioError, UndecodableAudioError
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+# No demuxer that follows references (hls, concat, dash, sdp, image2, imf ...), runs scripts, or takes any bytes as
+# audio. References inside mp4 are off unless asked for.
+_DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,tta,voc,w64,wav,wv"
+)
+# These have, or may have, their index behind the samples.
+_INDEXED_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
+_HEAD_BYTES = 8
+_BLOCK_BYTES = 1 << 16
+_LOG_BYTES = 1 << 12
+# What ffmpeg says of each pipe that it caches, good or bad, and what it says when the cache itself fails.
+_NOISE = ("Inner protocol failed to seekback", "Last message repeated")
+_CACHE_FAILURES = ("Failed to create tempfile", "write in cache failed")
+# The environment may hold keys, which a decoder has no need of, and FFREPORT would make it write files.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+class FfmpegDecoder:
+    """Decodes what ffmpeg can, one process per recording, at most `max_processes` at once.
+
+    A recording that is cut short gives the samples that are there; only one without a single readable sample is
+    undecodable. Containers of the mp4 and caf kind may end with their index, so ffmpeg keeps what it has read of
+    them in a file under ``/tmp`` that it unlinks before writing to it; all others are decoded as they arrive.
+    """
+
+    def __init__(self, executable: Path, *, max_processes: int = 8) -> None:
+        self._executable = executable
+        self._slots = asyncio.Semaphore(max_processes)
+
+    @asynccontextmanager
+    async def open(
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int
+    ) -> AsyncGenerator[AsyncIterator[Samples]]:
+        """Decode `source`; see the port."""
+        async with aclosing(self._decode(aiter(source), sample_rate_hz)) as blocks:
+            yield blocks
+
+    async def _decode(self, source: AsyncIterator[bytes], sample_rate_hz: int) -> AsyncGenerator[Samples]:
+        head = b""
+        while len(head) < _HEAD_BYTES and (piece := await anext(source, None)) is not None:
+            head += piece
+        if not head:
+            raise EmptyAudioError("The recording is empty.")
+
+        async with self._slots:
+            process = await self._start(_arguments(head, sample_rate_hz))
+            sink, output, errors = _pipes(process)
+            pump = asyncio.create_task(_pump(head, source, sink))
+            complaints = asyncio.create_task(_tail(errors))
+            reader, decoded = PcmReader(Encoding.PCM_F32LE), False
+            try:
+                while data := await output.read(_BLOCK_BYTES):
+                    samples = reader.read(data)
+                    if samples.size:
+                        decoded = True
+                        yield samples
+                if pump.done():
+                    pump.result()  # What the source raised.
+                _judge(await process.wait(), await complaints, decoded=decoded)
+            finally:
+                await _end(process, pump, complaints)
+
+    async def _start(self, arguments: list[str]) -> Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                self._executable,
+                *arguments,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                # Control-C in a terminal is for the service, which finishes what runs.
+                start_new_session=True,
+            )
+        except OSError as error:
+            _log.warning("ffmpeg_not_started", executable=str(self._executable), reason=str(error))
+            raise DecoderUnavailableError("The audio decoder could not be started.") from error
+
+
+def _arguments(head: bytes, sample_rate_hz: int) -> list[str]:
+    # Through a cache, ffmpeg asks for the size first and so reads everything before it decodes anything.
+    indexed = head[4:8] in _INDEXED_ATOMS or head[:4] == b"caff"
+    protocols, source = ("cache,pipe", "-read_ahead_limit -1 -i cache:pipe:0") if indexed else ("pipe", "-i pipe:0")
+    return (
+        f"-nostdin -hide_banner -loglevel error -max_alloc {1 << 28} -threads 1"
+        f" -probesize {5 << 20} -analyzeduration {10_000_000}"
+        f" -protocol_whitelist {protocols} -format_whitelist {_DEMUXERS} {source}"
+        # Without rematrix_maxval, ffmpeg adds up the channels of float audio, beyond full scale, and does not average.
+        f" -map 0:a:0 -vn -sn -dn -ac 1 -ar {sample_rate_hz} -rematrix_maxval 1 -f f32le pipe:1"
+    ).split()
+
+
+async def _pump(head: bytes, source: AsyncIterator[bytes], sink: asyncio.StreamWriter) -> None:
+    try:
+        piece: bytes | None = head
+        while piece is not None:
+            try:
+                sink.write(piece)
+                await sink.drain()
+            except (BrokenPipeError, ConnectionResetError):
+                return  # ffmpeg has seen enough; its exit status says why.
+            piece = await anext(source, None)
+    finally:
+        sink.close()
+
+
+async def _tail(stream: asyncio.StreamReader) -> str:
+    tail = b""
+    while piece := await stream.read(_LOG_BYTES):
+        tail = (tail + piece)[-_LOG_BYTES:]
+    lines = tail.decode("utf-8", "replace").splitlines()
+    return "\n".join(line for line in lines if not any(noise in line for noise in _NOISE))
+
+
+def _judge(returncode: int, complaints: str, *, decoded: bool) -> None:
+    """Log how ffmpeg ended and raise what that means."""
+    # 126 and 127: the loader or a wrapper could not run it. Negative: a signal.
+    broken = returncode < 0 or returncode in {126, 127} or any(failure in complaints for failure in _CACHE_FAILURES)
+    if broken:
+        _log.warning("ffmpeg_died", returncode=returncode, stderr=complaints)
+        raise DecoderUnavailableError("The audio decoder died.")
+    if returncode or complaints:
+        _log.debug("ffmpeg_complained", returncode=returncode, decoded=decoded, stderr=complaints)
+    if decoded:
+        return
+    if returncode or complaints:
+        raise UndecodableAudioError("The recording cannot be read: it is no audio that we know, or it is damaged.")
+    raise EmptyAudioError("The recording holds no samples.")
+
+
+async def _end(process: Process, pump: asyncio.Task[None], complaints: asyncio.Task[str]) -> None:
+    """Leave nothing behind: no task, no process, not even a zombie."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+    pump.cancel()
+    complaints.cancel()
+    # A second cancellation must not stop this half-way.
+    await asyncio.shield(asyncio.create_task(_reap(process, pump, complaints)))
+
+
+async def _reap(process: Process, pump: asyncio.Task[None], complaints: asyncio.Task[str]) -> None:
+    await asyncio.gather(pump, complaints, return_exceptions=True)
+    # Not `wait`, which hangs while output is unread.
+    await process.communicate()
+
+
+def _pipes(process: Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamReader]:
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise ValueError("every standard stream must be a pipe")
+    return process.stdin, process.stdout, process.stderr
+
+
+def find_ffmpeg() -> Path:
+    """The system's ffmpeg, or else the one that came with the `imageio-ffmpeg` wheel.
+
+    Raises:
+        DecoderUnavailableError: There is neither.
+    """
+    if on_path := shutil.which("ffmpeg"):
+        return Path(on_path)
+    # Not `get_ffmpeg_exe()`: it obeys an environment variable, and starts the programs it finds to test them.
+    with suppress(ModuleNotFoundError):
+        for entry in resources.files("imageio_ffmpeg.binaries").iterdir():
+            if entry.name.startswith("ffmpeg-") and isinstance(entry, Path):
+                return entry
+    raise DecoderUnavailableError("There is no ffmpeg: install one, or the imageio-ffmpeg package.")

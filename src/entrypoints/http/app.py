@@ -1,0 +1,123 @@
+"""The HTTP application: routes and what surrounds them, on the use-cases it is given."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
+from starlette.middleware.cors import CORSMiddleware
+
+from ...application.ports.speech_model import SpeechModel
+from ...application.stream_session import StreamSession
+from ...application.transcribe_file import TranscribeFile
+from ...domain.errors import ServiceError
+from ...settings import Settings
+from . import health, openai, transcribe, websocket
+from .drain import Drain, drain_on_signals
+from .middleware import Gate, RequestLog
+from .problems import install_problem_handlers
+from .upload_limit import UploadLimit
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_DESCRIPTION = (
+    "Speech to text with NVIDIA Parakeet-TDT: whole recordings over REST, live audio over WebSocket at `/ws`."
+)
+
+
+def create_app(
+    *,
+    settings: Settings,
+    transcribe_file: Callable[[], TranscribeFile],
+    stream_session: Callable[[], StreamSession],
+    model: Callable[[], SpeechModel],
+    start: Callable[[], Awaitable[None]],
+    stop: Callable[[], Awaitable[None]],
+    on_fatal: Callable[[], None],
+    grace_s: float = 30.0,
+    send_timeout_s: float = 30.0,
+) -> FastAPI:
+    """Build the application.
+
+    Args:
+        settings: What limits and guards the routes.
+        transcribe_file: Gives the use-case for recordings.
+        stream_session: Gives the use-case for live audio.
+        model: Gives the model, ready or not.
+        start: Makes the model ready; runs beside the server, which answers probes meanwhile.
+        stop: Frees what `start` took; called at the end in any case.
+        on_fatal: Ends the process; called when `start` failed.
+        grace_s: Longest time that a shutdown waits for work to finish.
+        send_timeout_s: Longest time that a live client may leave a message unread.
+    """
+    drain = Drain(grace_s=grace_s)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        starting = asyncio.create_task(_run(start))
+        starting.add_done_callback(lambda task: _report(task, drain, on_fatal))
+        try:
+            with drain_on_signals(drain):
+                yield
+        finally:
+            starting.cancel()
+            await asyncio.wait((starting,))
+            await stop()
+
+    app = FastAPI(
+        title="parakeet-service",
+        version=version("parakeet-service"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # Starlette's own bounds would let the text fields of one request fill a gigabyte of memory.
+        form_limits={"max_files": 1, "max_fields": 64, "max_part_size": 1 << 16},
+    )
+    install_problem_handlers(app)
+    # For the documentation alone, which offers to fill it in: the gate has looked at the key before.
+    keys = [Security(HTTPBearer(auto_error=False))] if settings.api_keys else []
+    app.include_router(health.router(settings=settings, model=model, drain=drain))
+    app.include_router(transcribe.router(transcribe_file=transcribe_file), dependencies=keys)
+    app.include_router(openai.router(transcribe_file=transcribe_file, model=model), dependencies=keys)
+    app.include_router(
+        websocket.router(
+            stream_session=stream_session,
+            model=model,
+            allowed_origins=settings.allowed_origins,
+            drain=drain,
+            send_timeout_s=send_timeout_s,
+        )
+    )
+    # The last one added is the outermost.
+    app.add_middleware(UploadLimit, limit_bytes=settings.max_upload_bytes)
+    app.add_middleware(Gate, api_keys=settings.api_keys, drain=drain)
+    app.add_middleware(RequestLog)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    return app
+
+
+async def _run(start: Callable[[], Awaitable[None]]) -> None:
+    await start()
+
+
+def _report(starting: asyncio.Task[None], drain: Drain, on_fatal: Callable[[], None]) -> None:
+    if starting.cancelled():
+        return
+    error = starting.exception()
+    if error is None:
+        _log.info("ready")
+        return
+    code = error.code if isinstance(error, ServiceError) else None
+    expected = isinstance(error, ServiceError)
+    _log.critical("the model cannot be used", code=code, reason=str(error), exc_info=None if expected else error)
+    drain.failed = True
+    on_fatal()

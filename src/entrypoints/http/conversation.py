@@ -1,0 +1,153 @@
+"""The live protocol: what a client says on its WebSocket, and what it hears."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Protocol
+
+from ...application.ports.speech_model import ModelDescription, SpeechModel
+from ...application.stream_session import LiveSession, StreamSession
+from ...domain.errors import CallerError, ProtocolError, ServiceError
+from ...domain.live import Final
+from .drain import Drain
+from .live_schemas import (
+    CloseCommand,
+    ConfigCommand,
+    FinalizeCommand,
+    JsonObject,
+    KeepaliveCommand,
+    error_message,
+    event_message,
+    limits_message,
+    read_command,
+)
+from .problems import PROBLEMS
+from .race import unless
+
+_DONE, _GOING_AWAY = 1000, 1001
+
+
+class _Line(Protocol):
+    async def receive(self) -> bytes | str: ...
+    async def say(self, message: JsonObject) -> None: ...
+    async def close(self, code: int) -> None: ...
+
+
+class Conversation:
+    """One client, from its first message to the close."""
+
+    def __init__(self, line: _Line, sessions: StreamSession, drain: Drain, *, session_id: str) -> None:
+        """Prepare; `run` begins."""
+        self._line = line
+        self._sessions = sessions
+        self._drain = drain
+        self._session_id = session_id
+        self._options = sessions.defaults
+        self._words = False
+        self._closing = False
+        self._bytes = 0
+        self._utterances = 0
+        self._failure: str | None = None
+
+    @property
+    def facts(self) -> dict[str, float | str | None]:
+        """For the log: seconds of audio that came, utterances that were told, and what went wrong."""
+        samples = self._bytes // self._options.encoding.sample_bytes
+        facts: dict[str, float | str | None] = {
+            "audio_s": round(samples / self._options.sample_rate_hz, 3),
+            "utterances": self._utterances,
+        }
+        return facts | ({"code": self._failure} if self._failure else {})
+
+    async def run(self, model: SpeechModel) -> None:
+        """Talk until the client has enough, the service goes away, or something fails; then close.
+
+        Raises:
+            What the line raises when the client is gone.
+        """
+        description: ModelDescription | None = None
+        try:
+            description = model.describe()
+            await self._converse(description)
+            code = _GOING_AWAY if self._drain.begun else _DONE
+        except ServiceError as error:
+            self._failure = error.code
+            message = error_message(error)
+            if isinstance(error, CallerError) and description is not None:
+                message["limits"] = limits_message(description)
+            await self._line.say(message)
+            code = PROBLEMS[error.code].close_code
+        await self._line.close(code)
+
+    async def _converse(self, description: ModelDescription) -> None:
+        async with self._sessions.open(self._options) as session:
+            await self._line.say(
+                {
+                    "type": "ready",
+                    "session_id": self._session_id,
+                    "sample_rate": self._options.sample_rate_hz,
+                    "limits": limits_message(description),
+                }
+            )
+            first = await unless(self._drain.wait_begun(), self._line.receive())
+            command = read_command(first) if isinstance(first, str) else None
+            if not isinstance(command, ConfigCommand):
+                await self._listen_and_tell(session, first)
+                return
+        # What a stream is cut into is fixed when it begins: the one that nobody spoke into makes way.
+        self._words = command.words
+        self._options = command.options(self._sessions.defaults)
+        async with self._sessions.open(self._options) as session:
+            await self._listen_and_tell(session, None)
+
+    async def _listen_and_tell(self, session: LiveSession, first: bytes | str | None) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                listening = tasks.create_task(self._listen(session, first))
+                leaving = tasks.create_task(self._leave(session))
+                async with aclosing(session.events()) as events:
+                    async for event in events:
+                        self._utterances += isinstance(event, Final) and bool(event.words)
+                        await self._line.say(event_message(event, words=self._words))
+                listening.cancel()
+                leaving.cancel()
+        except ExceptionGroup as group:
+            # The first one ended the others.
+            raise group.exceptions[0] from None
+
+    async def _listen(self, session: LiveSession, first: bytes | str | None) -> None:
+        """Take what the client says; goes on after the last word, to notice when it leaves."""
+        async for message in self._messages(first):
+            if self._closing:
+                continue
+            if isinstance(message, bytes):
+                self._bytes += len(message)
+                await session.send(message)
+            else:
+                await self._obey(message, session)
+
+    async def _messages(self, first: bytes | str | None) -> AsyncIterator[bytes | str]:
+        if first is not None:
+            yield first
+        while True:
+            yield await self._line.receive()
+
+    async def _obey(self, text: str, session: LiveSession) -> None:
+        match read_command(text):
+            case ConfigCommand():
+                raise ProtocolError("config must be the first message.")
+            case FinalizeCommand():
+                await session.finalize()
+            case CloseCommand():
+                await self._close(session)
+            case KeepaliveCommand():
+                pass
+
+    async def _leave(self, session: LiveSession) -> None:
+        await self._drain.wait_begun()
+        await self._close(session)
+
+    async def _close(self, session: LiveSession) -> None:
+        if not self._closing:
+            self._closing = True
+            await session.close()

@@ -1,0 +1,155 @@
+"""What the caller hears when something goes wrong: one table, two envelopes."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from ...domain import errors
+from ...domain.errors import FaultError, InvalidRequestError, RetryLaterError, ServiceError
+from .record import note
+
+
+class Problem(NamedTuple):
+    """How one kind of error looks from the outside."""
+
+    status: int
+    close_code: int
+    openai_type: str
+
+
+class UnexpectedError(FaultError):
+    """A defect: an exception that no part of the service expected."""
+
+    code = "internal_error"
+
+    def __init__(self) -> None:
+        super().__init__("The service failed. The request id finds the reason in its log.")
+
+
+_CALLER, _SERVER = "invalid_request_error", "server_error"
+
+PROBLEMS: Mapping[str, Problem] = {
+    errors.InvalidRequestError.code: Problem(422, 1008, _CALLER),
+    errors.EmptyAudioError.code: Problem(400, 1007, _CALLER),
+    errors.UndecodableAudioError.code: Problem(415, 1003, _CALLER),
+    errors.UploadTooLargeError.code: Problem(413, 1009, _CALLER),
+    errors.AudioTooLongError.code: Problem(413, 1009, _CALLER),
+    errors.UnknownModelError.code: Problem(404, 1008, _CALLER),
+    errors.UnauthorizedError.code: Problem(401, 1008, "authentication_error"),
+    errors.ForbiddenOriginError.code: Problem(403, 1008, "permission_error"),
+    errors.ProtocolError.code: Problem(400, 1007, _CALLER),
+    errors.FrameTooLargeError.code: Problem(413, 1009, _CALLER),
+    errors.OverloadedError.code: Problem(503, 1013, _SERVER),
+    errors.TooManyStreamsError.code: Problem(503, 1013, _SERVER),
+    errors.ModelNotReadyError.code: Problem(503, 1013, _SERVER),
+    errors.ShuttingDownError.code: Problem(503, 1001, _SERVER),
+    errors.ProcessingTimeoutError.code: Problem(504, 1013, _SERVER),
+    errors.DecoderUnavailableError.code: Problem(500, 1011, _SERVER),
+    errors.ModelLoadError.code: Problem(500, 1011, _SERVER),
+    errors.InferenceError.code: Problem(500, 1011, _SERVER),
+    UnexpectedError.code: Problem(500, 1011, _SERVER),
+}
+"""Error code -> HTTP status on the seed routes, WebSocket close code, OpenAI error type."""
+
+_NO_USE_TO_RETRY = (errors.ProcessingTimeoutError, errors.UndecodableAudioError, errors.DecoderUnavailableError)
+"""OpenAI's clients send again after a 5xx: these would cost the same and fail the same."""
+
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def is_openai(path: str) -> bool:
+    """Whether the route speaks OpenAI's language."""
+    return path.startswith("/v1/")
+
+
+def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
+    """The answer to the request of `scope` that failed with `error`; the log line will name its code."""
+    connection = HTTPConnection(scope)
+    note(connection, code=error.code)
+    openai = is_openai(scope["path"])
+    problem = PROBLEMS[error.code]
+    # OpenAI answers a field that cannot be read with 400.
+    status = 400 if openai and problem.status == 422 else problem.status
+    details = {name: value for name, value in error.details.items() if value is not None}
+    headers: dict[str, str] = {}
+    if isinstance(error, RetryLaterError):
+        headers["retry-after"] = str(math.ceil(error.retry_after_s))
+    if openai and isinstance(error, _NO_USE_TO_RETRY):
+        headers["x-should-retry"] = "false"
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if openai:
+        return _openai_response(
+            status,
+            error.message,
+            kind=problem.openai_type,
+            param=details.get("param"),
+            code=error.code,
+            headers=headers,
+        )
+    return _response(status, {"code": error.code, "message": error.message, **details}, headers)
+
+
+async def refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request, or a WebSocket before it is accepted, with `error`."""
+    if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
+        await problem_response(error, scope)(scope, receive, send)
+    else:
+        note(HTTPConnection(scope), code=error.code)
+        await send({"type": "websocket.close", "code": PROBLEMS[error.code].close_code, "reason": error.code})
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Give every error that a route can raise its envelope."""
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_client_gone)
+
+
+async def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101
+    return problem_response(error, request.scope)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"][1:])
+    return problem_response(InvalidRequestError(f"{param}: {first['msg']}", param=param), request.scope)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    if isinstance(error.__cause__, ClientDisconnect):
+        # FastAPI takes it for a body that cannot be parsed.
+        return await _on_client_gone(request, error.__cause__)
+    code = _HTTP_CODES.get(error.status_code, InvalidRequestError.code)
+    note(request, code=code)
+    headers = dict(error.headers or {})
+    if is_openai(request.url.path):
+        return _openai_response(error.status_code, error.detail, kind=_CALLER, param=None, code=code, headers=headers)
+    return _response(error.status_code, {"code": code, "message": error.detail}, headers)
+
+
+async def _on_client_gone(request: Request, _error: Exception) -> Response:
+    # Nobody reads it. 499 is what nginx logs for a client that left.
+    note(request, code="client_gone")
+    return Response(status_code=499)
+
+
+def _response(status: int, error: Mapping[str, object], headers: Mapping[str, str]) -> JSONResponse:
+    return JSONResponse({"error": error}, status, headers)
+
+
+def _openai_response(
+    status: int, message: str, *, kind: str, param: object, code: str, headers: Mapping[str, str]
+) -> JSONResponse:
+    return _response(status, {"message": message, "type": kind, "param": param, "code": code}, headers)

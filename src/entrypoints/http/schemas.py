@@ -1,0 +1,120 @@
+"""The bodies of the service's own routes."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Annotated, Literal, Protocol
+
+from pydantic import BaseModel, PlainSerializer, WithJsonSchema
+
+from ...application.ports.speech_model import ModelDescription
+from ...domain.characters import characters_of
+from ...domain.transcript import Transcript
+from ...settings import Settings
+
+Seconds = Annotated[float, PlainSerializer(lambda seconds: round(seconds, 3)), WithJsonSchema({"type": "number"})]
+"""Seconds from the recording's first sample, to the millisecond."""
+
+
+class _Spoken(Protocol):
+    @property
+    def text(self) -> str: ...
+    @property
+    def start_s(self) -> float: ...
+    @property
+    def end_s(self) -> float: ...
+
+
+class SpanBody(BaseModel):
+    """A piece of text and when it was said."""
+
+    text: str
+    start: Seconds
+    end: Seconds
+
+    @classmethod
+    def of(cls, spoken: _Spoken) -> "SpanBody":
+        """The span of a character, a word or a segment."""
+        return cls(text=spoken.text, start=spoken.start_s, end=spoken.end_s)
+
+    @classmethod
+    def all_of(cls, spoken: Iterable[_Spoken]) -> list["SpanBody"]:
+        """The span of each."""
+        return [cls.of(one) for one in spoken]
+
+
+class TimestampsBody(BaseModel):
+    """When everything was said; `chars` only where they were asked for."""
+
+    words: list[SpanBody]
+    segments: list[SpanBody]
+    chars: list[SpanBody] | None = None
+
+
+class TranscriptionBody(BaseModel):
+    """The text of a recording; `timestamps` only where they were asked for."""
+
+    text: str
+    timestamps: TimestampsBody | None = None
+
+    @classmethod
+    def of(cls, transcript: Transcript, *, timestamps: Literal["none", "word", "char"]) -> "TranscriptionBody":
+        """The transcript down to words, to characters, or without times."""
+        if timestamps == "none":
+            return cls(text=transcript.text)
+        return cls(
+            text=transcript.text,
+            timestamps=TimestampsBody(
+                words=SpanBody.all_of(transcript.words),
+                segments=SpanBody.all_of(transcript.segments),
+                chars=SpanBody.all_of(characters_of(transcript.words)) if timestamps == "char" else None,
+            ),
+        )
+
+
+class ErrorBody(BaseModel):
+    """What went wrong. Some errors carry further facts beside these, such as the limit that was passed."""
+
+    model_config = {"extra": "allow"}
+
+    code: str
+    message: str
+
+
+class ProblemBody(BaseModel):
+    """The envelope of an error."""
+
+    error: ErrorBody
+
+
+class HealthBody(BaseModel):
+    """The process lives."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ReadyBody(BaseModel):
+    """The model is loaded and warm."""
+
+    status: Literal["ready"] = "ready"
+
+
+class NotReadyBody(BaseModel):
+    """Requests would fail now, and why."""
+
+    status: Literal["not_ready"] = "not_ready"
+    reason: str
+    code: str
+
+
+class ConfigBody(BaseModel):
+    """The effective settings, and the loaded model; ``null`` while there is none."""
+
+    settings: dict[str, object]
+    model: dict[str, object] | None
+
+    @classmethod
+    def of(cls, settings: Settings, model: ModelDescription | None) -> "ConfigBody":
+        """Everything but secrets: of the API keys, only how many there are."""
+        shown: dict[str, object] = settings.model_dump()
+        shown["api_keys"] = len(settings.api_keys)
+        return cls(settings=shown, model=asdict(model) if model is not None else None)

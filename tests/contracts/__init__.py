@@ -1,0 +1,1 @@
+"""One abstract suite per port; each adapter, and each fake, runs it."""

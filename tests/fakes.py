@@ -1,0 +1,95 @@
+"""Doubles of ports that must not ship; they keep state, and tests assert on it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+
+from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.domain.audio import Encoding, PcmReader, Samples
+from parakeet_service.domain.errors import (
+    DecoderUnavailableError,
+    EmptyAudioError,
+    InferenceError,
+    UndecodableAudioError,
+)
+from parakeet_service.domain.hypothesis import Hypothesis
+from parakeet_service.domain.transcript import Token
+
+NOT_AUDIO = b"not audio"
+KILLS_DECODER = b"kills the decoder"
+
+
+class FakeDecoder:
+    """Takes a recording for raw 16-bit samples at the rate that is asked for."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.open_now = 0
+
+    @asynccontextmanager
+    async def open(
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int
+    ) -> AsyncGenerator[AsyncIterator[Samples]]:
+        assert sample_rate_hz > 0
+        self.opened += 1
+        self.open_now += 1
+        try:
+            yield self._blocks(source)
+        finally:
+            self.open_now -= 1
+
+    async def _blocks(self, source: AsyncIterable[bytes]) -> AsyncIterator[Samples]:
+        reader = PcmReader(Encoding.PCM_S16LE)
+        empty = True
+        async for piece in source:
+            if piece.startswith(NOT_AUDIO):
+                raise UndecodableAudioError("This is no audio.")
+            if piece.startswith(KILLS_DECODER):
+                raise DecoderUnavailableError("The decoder died.")
+            samples = reader.read(piece)
+            if len(samples):
+                empty = False
+                yield samples
+        if empty:
+            raise EmptyAudioError("The recording is empty.")
+
+
+class GatedModel(ScriptedModel):
+    """A scripted model that reads nothing until `gate` is set; `at_work` is set while it has something to read."""
+
+    def __init__(self, *, max_streams: int = 32) -> None:
+        super().__init__(max_streams=max_streams)
+        self.gate = asyncio.Event()
+        self.at_work = asyncio.Event()
+        self.cancelled = 0
+
+    async def transcribe(self, samples: Samples) -> tuple[Token, ...]:
+        self.at_work.set()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return await super().transcribe(samples)
+
+
+class FailingModel(ScriptedModel):
+    """A scripted model that raises `failure` for whatever it should read."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__()
+        self.failure = failure
+
+    async def transcribe(self, samples: Samples) -> tuple[Token, ...]:
+        assert len(samples)
+        raise self.failure
+
+
+class FailingStream:
+    """A live stream whose model breaks at the first step."""
+
+    async def push(self, samples: Samples) -> Hypothesis | None:
+        raise InferenceError(f"The model failed on {len(samples)} samples.")
+
+    async def flush(self) -> Hypothesis:
+        raise InferenceError("The model failed.")

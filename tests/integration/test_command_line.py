@@ -1,0 +1,110 @@
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from .processes import SAMPLE, run, started, wait_until_ok
+
+SERVE = (sys.executable, "-m", "parakeet_service", "serve", "--model-id", "embedded", "--port", "0")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_says_where_it_listens_becomes_ready_and_exits_with_0(tmp_path: Path, number: signal.Signals) -> None:
+    with started(SERVE, cwd=tmp_path) as server:
+        address = server.wait_for_line("Listening on ")
+        wait_until_ok(f"{address}/readyz")
+
+        assert server.stop(number) == 0
+        assert address.startswith("http://127.0.0.1:")
+        assert not any("WARNING: " in line for line in server.lines)
+
+
+def test_serve_can_be_stopped_while_it_loads(tmp_path: Path) -> None:
+    with started(SERVE, cwd=tmp_path) as server:
+        server.wait_for_line("Listening on ")
+
+        assert server.stop() == 0
+
+
+def test_serve_exits_with_0_if_it_is_told_twice(tmp_path: Path) -> None:
+    with started(SERVE, cwd=tmp_path) as server:
+        server.wait_for_line("Listening on ")
+        server.process.send_signal(signal.SIGTERM)
+
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_serve_exits_with_1_if_the_model_cannot_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").touch()
+    command = (*SERVE[:4], "--model-id", str(tmp_path), "--port", "0")
+
+    with started(command, cwd=tmp_path) as server:
+        assert server.wait() == 1
+        assert any("MODEL_ID" in line for line in server.lines)
+
+
+@pytest.mark.parametrize(("settings", "warns"), [({}, True), ({"API_KEYS": "secret"}, False)])
+def test_serve_warns_of_an_open_door(tmp_path: Path, settings: dict[str, str], *, warns: bool) -> None:
+    with started((*SERVE, "--host", "0.0.0.0"), cwd=tmp_path, **settings) as server:  # noqa: S104 - what is tested
+        server.wait_for_line("Listening on ")
+
+        assert any(line.startswith("WARNING: 0.0.0.0 ") for line in server.lines) is warns
+
+
+def test_a_setting_that_cannot_be_used_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    ran = run("serve", cwd=tmp_path, BATCH_SIZE="many")
+
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("parakeet-service serve: BATCH_SIZE: ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_setting_that_cannot_be_used_stops_plain_uvicorn_with_one_line(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "uvicorn", "parakeet_service.main:app", "--port", "0")
+
+    with started(command, cwd=tmp_path, PORT="harbour") as server:
+        assert server.wait() == 2
+        (line,) = server.lines
+        assert line.startswith("parakeet-service: PORT: ")
+
+
+def test_transcribe_reads_what_it_can(tmp_path: Path) -> None:
+    (tmp_path / "noise.mp3").write_bytes(bytes(range(256)) * 64)
+
+    ran = run("transcribe", "noise.mp3", str(SAMPLE), cwd=tmp_path, MODEL_ID="embedded")
+
+    assert ran.returncode == 3
+    assert "books were printed in the city" in ran.stdout
+    assert ran.stdout.count("\n") == 1
+    assert "noise.mp3: " in ran.stderr
+
+
+def test_doctor_finds_a_working_machine(tmp_path: Path) -> None:
+    ran = run("doctor", "--model-id", "embedded", "--port", "0", cwd=tmp_path, API_KEYS="secret")
+
+    assert ran.returncode == 0, ran.stdout
+    for name in ("Python", "BLAS", "MLX", "ffmpeg", "model", "API_KEYS"):
+        assert f"  {name} " in ran.stdout
+    assert "secret" not in ran.stdout
+
+
+def test_doctor_says_what_keeps_the_model_from_being_had(tmp_path: Path) -> None:
+    ran = run("doctor", "--model-id", "nobody/nothing", "--offline", cwd=tmp_path, HF_HOME=str(tmp_path))
+
+    assert ran.returncode == 1
+    assert "✗ model" in ran.stdout
+
+
+def test_demo_shows_both_transcripts_and_stops_the_service(tmp_path: Path) -> None:
+    ran = run("demo", cwd=tmp_path)
+
+    assert ran.returncode == 0, ran.stderr
+    file, *live = ran.stdout.splitlines()
+    finals = " ".join(line for line in live if not line.startswith("  "))
+    for text in (file, finals):
+        assert "books were printed in the city" in text
+        assert "before the end of the year" in text
+    assert any(line.endswith("]") for line in live), "no draft was shown"
+    assert "small embedded model" in ran.stderr

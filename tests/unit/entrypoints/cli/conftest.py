@@ -1,0 +1,61 @@
+import math
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import pytest
+from fastapi import FastAPI
+from structlog.testing import capture_logs
+
+from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
+from parakeet_service.entrypoints.cli.service import Service
+from tests.fakes import FakeDecoder
+
+MakeService: TypeAlias = Callable[..., Service]
+
+
+def transcriber_of(model: ScriptedModel) -> Callable[[], AbstractAsyncContextManager[TranscribeFile]]:
+    @asynccontextmanager
+    async def open_transcriber() -> AsyncGenerator[TranscribeFile]:
+        await model.start()
+        limits = FileLimits(
+            longest_unchunked_s=30, longest_s=60, window_s=30, overlap_s=1, timeout_s=math.inf, windows_ahead=1
+        )
+        yield TranscribeFile(model, FakeDecoder(), limits)
+
+    return open_transcriber
+
+
+def no_app(_: Callable[[], None]) -> FastAPI:
+    raise AssertionError("only `serve` builds an application")
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Generator[None]:
+    """Unconfigured, structlog writes to standard output, which is looked at here."""
+    with capture_logs():
+        yield
+
+
+@pytest.fixture
+def make_service() -> MakeService:
+    """Makes a service whose model says "one two three ..." at one word a second."""
+    numbers = ScriptedModel(script="One two three.", words_per_s=1)
+    plain = Service(
+        host="127.0.0.1",
+        port=0,
+        has_api_keys=False,
+        changed_settings={},
+        facts={},
+        build_app=no_app,
+        open_transcriber=transcriber_of(numbers),
+    )
+
+    def make(*, model: ScriptedModel | None = None, **changes: Any) -> Service:
+        if model is not None:
+            changes["open_transcriber"] = transcriber_of(model)
+        return replace(plain, **changes)
+
+    return make

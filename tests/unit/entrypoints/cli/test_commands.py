@@ -1,0 +1,73 @@
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from parakeet_service.entrypoints.cli import main
+from parakeet_service.entrypoints.cli.service import Service
+
+from .conftest import MakeService
+
+
+def configure(_: ArgumentParser) -> Callable[[Namespace], Service]:
+    def never(_: Namespace) -> Service:
+        raise AssertionError("wrong usage must be found before the service is made")
+
+    return never
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("listen",),
+        ("serve", "--colour"),
+        ("transcribe",),
+        ("transcribe", "a.wav", "--format", "docx"),
+        ("transcribe", "a.wav", "b.wav", "--format", "srt"),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments, configure=configure)
+
+    assert exit_.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_recordings_whose_transcripts_would_share_a_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(("transcribe", "a/talk.mp3", "b/talk.mp3", "--output-dir", str(tmp_path)), configure=configure)
+
+    assert exit_.value.code == 2
+
+
+def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(("--version",), configure=configure)
+
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"parakeet-service {version('parakeet-service')}\n"
+
+
+def test_interruption_exits_with_130(make_service: MakeService) -> None:
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    assert main(("doctor",), configure=lambda _: lambda _: make_service(facts={"model": interrupted})) == 130
+
+
+def test_a_directory_that_cannot_be_made_is_our_fault_in_one_line(
+    make_service: MakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+
+    code = main(
+        ("transcribe", "a.wav", "--output-dir", str(tmp_path / "taken" / "below")),
+        configure=lambda _: lambda _: make_service(),
+    )
+
+    assert code == 1
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,140 @@
+import asyncio
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+import uvicorn
+
+from parakeet_service.domain.errors import ShuttingDownError
+from parakeet_service.entrypoints.http.drain import Drain, drain_on_signals
+from tests.fakes import GatedModel
+from tests.unit.entrypoints.world import World, pcm
+
+
+async def test_waits_for_what_runs_and_refuses_what_is_new() -> None:
+    drain = Drain(grace_s=60)
+    with drain.work():
+        finishing = asyncio.create_task(drain.finish())
+        await drain.wait_begun()
+        assert drain.begun
+        with pytest.raises(ShuttingDownError), drain.work():
+            pass
+        assert not finishing.done()
+    await finishing
+
+
+async def test_does_not_wait_longer_than_the_grace_time() -> None:
+    drain = Drain(grace_s=0.01)
+    with drain.work():
+        await drain.finish()
+
+
+async def test_with_nothing_to_do_it_is_done_at_once() -> None:
+    await Drain(grace_s=60).finish()
+
+
+class Caught:
+    """A handler of signals that remembers them."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.event = asyncio.Event()
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        self.numbers.append(number)
+        self.event.set()
+
+
+@pytest.fixture
+def caught() -> Iterator[Caught]:
+    handler = Caught()
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield handler
+    for number, former in before.items():
+        signal.signal(number, former)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_is_handed_on_once_all_is_finished(caught: Caught, number: signal.Signals) -> None:
+    drain = Drain(grace_s=60)
+    with drain_on_signals(drain):
+        with drain.work():
+            signal.raise_signal(number)
+            await drain.wait_begun()
+            assert caught.numbers == []
+        await caught.event.wait()
+    assert caught.numbers == [number]
+
+
+async def test_a_second_signal_is_handed_on_at_once(caught: Caught) -> None:
+    drain = Drain(grace_s=60)
+    with drain_on_signals(drain), drain.work():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert caught.numbers == [signal.SIGINT]
+
+
+async def test_leaves_the_handlers_as_they_were(caught: Caught) -> None:
+    with drain_on_signals(Drain(grace_s=60)):
+        assert signal.getsignal(signal.SIGTERM) is not caught
+    assert signal.getsignal(signal.SIGTERM) is caught
+    assert signal.getsignal(signal.SIGINT) is caught
+
+
+async def test_changes_nothing_outside_the_main_thread(caught: Caught) -> None:
+    async def elsewhere() -> None:
+        with drain_on_signals(Drain(grace_s=60)):
+            assert signal.getsignal(signal.SIGTERM) is caught
+
+    await asyncio.to_thread(lambda: asyncio.run(elsewhere()))
+
+
+async def test_a_service_that_goes_away_flushes_its_sessions_and_refuses_the_rest(caught: Caught) -> None:
+    model = GatedModel()
+    world = World(model=model)
+    async with (
+        world.app.router.lifespan_context(world.app),
+        world.client() as client,
+        world.live() as silent,
+        world.live() as speaking,
+    ):
+        request = asyncio.create_task(client.post("/transcribe", files={"file": pcm(0.4)}))
+        await model.at_work.wait()
+        await silent.ready()
+        await speaking.ready()
+        await speaking.say(pcm(0.4))
+        await speaking.said()
+        signal.raise_signal(signal.SIGTERM)
+        heard, code = await speaking.hear_until_close()
+        assert ([message["text"] for message in heard if message["type"] == "final"], code) == (["This"], 1001)
+        assert (await silent.hear_until_close())[1] == 1001
+
+        ready, refused = await client.get("/readyz"), await client.get("/v1/models")
+        assert (ready.status_code, ready.json()["code"]) == (503, "shutting_down")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+        async with world.live() as late:
+            assert (await late.next())["status"] == 503
+        async with world.live(denial=False) as late:
+            assert (await late.next())["code"] == 1001
+        assert caught.numbers == []
+        model.gate.set()
+        assert (await request).status_code == 200
+        await caught.event.wait()
+    assert caught.numbers == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_uvicorn_exits_with_0_unless_the_service_failed(caught: Caught, failed: bool) -> None:  # noqa: FBT001
+    server = uvicorn.Server(uvicorn.Config("none", log_config=None))
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    drain = Drain(grace_s=60)
+    drain.failed = failed
+    with drain_on_signals(drain):
+        signal.raise_signal(signal.SIGTERM)
+        while not server.should_exit:
+            await asyncio.sleep(0)
+    # What uvicorn captures it raises again after its shutdown, and dies of it.
+    assert server._captured_signals == ([signal.SIGTERM] if failed else [])  # pyright: ignore[reportPrivateUsage]
+    assert server.config.timeout_graceful_shutdown is not None
+    assert caught.numbers == []

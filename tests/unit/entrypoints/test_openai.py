@@ -1,0 +1,208 @@
+import json
+import math
+import zlib
+from io import BytesIO
+
+import httpx2
+import pytest
+from openai import AsyncOpenAI
+from openai.types.audio import TranscriptionVerbose
+
+from parakeet_service.domain.errors import OverloadedError
+from parakeet_service.entrypoints.http.openai import ALIASES
+from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel
+from tests.unit.entrypoints.world import World, pcm, started
+
+PATH = "/v1/audio/transcriptions"
+
+
+async def post(world: World, data: bytes, **fields: str | list[str]) -> httpx2.Response:
+    async with world.client() as client:
+        return await client.post(PATH, files={"file": ("a.wav", data)}, data={"model": "whisper-1", **fields})
+
+
+def the_client(world: World) -> AsyncOpenAI:
+    return AsyncOpenAI(api_key="none", base_url="http://service/v1", http_client=world.client(), max_retries=0)
+
+
+async def test_json_is_the_text_and_the_started_seconds() -> None:
+    answer = await post(await started(), pcm(1.2))
+    assert answer.json() == {"text": "This text comes", "usage": {"type": "duration", "seconds": 2}}
+
+
+@pytest.mark.parametrize(
+    ("response_format", "kind", "text"),
+    [
+        ("text", "text/plain", "This text comes\n"),
+        ("srt", "application/x-subrip", "1\n00:00:00,000 --> 00:00:01,100\nThis text comes\n\n"),
+        ("vtt", "text/vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:01.100\nThis text comes\n\n"),
+    ],
+)
+async def test_plain_formats_are_the_raw_body(response_format: str, kind: str, text: str) -> None:
+    answer = await post(await started(), pcm(1.2), response_format=response_format)
+    assert answer.text == text
+    assert answer.headers["content-type"].startswith(kind)
+
+
+async def test_verbose_json_has_true_segments_and_no_words() -> None:
+    answer = await post(await started(), pcm(2.8), response_format="verbose_json", temperature="0.25")
+    body = answer.json()
+    assert {name: body[name] for name in ("task", "language", "duration", "text", "usage")} == {
+        "task": "transcribe",
+        "language": "english",
+        "duration": 2.8,
+        "text": "This text comes from a script. Nobody",
+        "usage": {"type": "duration", "seconds": 3},
+    }
+    assert "words" not in body
+    first, second = body["segments"]
+    text = first["text"][1:].encode()
+    assert first == {
+        "id": 0,
+        "seek": 0,
+        "start": 0.0,
+        "end": 2.3,
+        "text": " This text comes from a script.",
+        "tokens": [0, 1, 2, 3, 4, 5],
+        "temperature": 0.25,
+        "avg_logprob": round(math.log(0.99), 4),
+        "compression_ratio": round(len(text) / len(zlib.compress(text)), 4),
+        "no_speech_prob": 0.0,
+    }
+    assert (second["id"], second["seek"], second["start"]) == (1, 240, 2.4)
+
+
+@pytest.mark.parametrize("field", ["timestamp_granularities[]", "timestamp_granularities"])
+@pytest.mark.parametrize(
+    ("asked", "present"),
+    [
+        (["word"], {"words"}),
+        (["segment"], {"segments"}),
+        (["word", "segment"], {"words", "segments"}),
+        (["word,segment"], {"words", "segments"}),
+    ],
+)
+async def test_gives_the_granularities_that_are_asked_for(field: str, asked: list[str], present: set[str]) -> None:
+    answer = await post(await started(), pcm(0.8), response_format="verbose_json", **{field: asked})
+    assert answer.json().keys() & {"words", "segments"} == present
+    if "words" in present:
+        assert answer.json()["words"][1] == {"word": "text", "start": 0.4, "end": 0.7}
+
+
+async def test_the_official_client_reads_verbose_json() -> None:
+    async with the_client(await started()) as client:
+        transcript = await client.audio.transcriptions.create(
+            file=("a.wav", BytesIO(pcm(2.8))),
+            model="whisper-1",
+            language="en",
+            prompt="names",
+            response_format="verbose_json",
+            timestamp_granularities=["word", "segment"],
+        )
+    strict = TranscriptionVerbose.model_validate(json.loads(transcript.model_dump_json()), strict=True)
+    assert strict.text == "This text comes from a script. Nobody"
+    assert strict.words is not None
+    assert strict.segments is not None
+    assert [segment.id for segment in strict.segments] == [0, 1]
+
+
+async def test_the_official_client_reads_the_models() -> None:
+    async with the_client(await started()) as client:
+        assert [model.id async for model in client.models.list()] == ["scripted"]
+        assert (await client.models.retrieve("whisper-1")).id == "scripted"
+
+
+@pytest.mark.parametrize("name", [*sorted(ALIASES), "scripted"])
+async def test_serves_the_loaded_model_under_its_name_and_the_usual_ones(name: str) -> None:
+    assert (await post(await started(), pcm(0.4), model=name)).status_code == 200
+
+
+async def test_an_unknown_model_is_not_found() -> None:
+    answer = await post(await started(), pcm(0.4), model="someone/large-v3")
+    assert answer.status_code == 404
+    assert answer.json() == {
+        "error": {
+            "message": "The model 'someone/large-v3' is not served here; 'scripted' is.",
+            "type": "invalid_request_error",
+            "param": "model",
+            "code": "model_not_found",
+        }
+    }
+    async with (await started()).client() as client:
+        assert (await client.get("/v1/models/someone/large-v3")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"language": "fr"}, "language"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": "1.5"}, "temperature"),
+        ({"response_format": "docx"}, "response_format"),
+        ({"response_format": "diarized_json"}, "response_format"),
+        ({"stream": "true"}, "stream"),
+        ({"response_format": "verbose_json", "timestamp_granularities[]": "phrase"}, "timestamp_granularities"),
+        ({"timestamp_granularities[]": "word"}, "timestamp_granularities"),
+    ],
+)
+async def test_names_the_parameter_that_is_wrong(fields: dict[str, str], param: str) -> None:
+    answer = await post(await started(), pcm(0.4), **fields)
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, "invalid_request")
+
+
+@pytest.mark.parametrize("missing", ["file", "model"])
+async def test_names_the_parameter_that_is_missing(missing: str) -> None:
+    async with (await started()).client() as client:
+        fields = {"file": ("a", pcm(0.4)), "model": (None, b"whisper-1")}
+        del fields[missing]
+        answer = await client.post(PATH, files=fields)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, missing)
+
+
+@pytest.mark.parametrize("language", ["en", "EN", "en-GB", ""])
+async def test_takes_the_models_language(language: str) -> None:
+    assert (await post(await started(), pcm(0.4), language=language)).status_code == 200
+
+
+async def test_ignores_fields_that_it_does_not_know() -> None:
+    answer = await post(await started(), pcm(0.4), stream="false", **{"chunking_strategy[type]": "server_vad"})
+    assert answer.json()["text"] == "This"
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "retry"),
+    [(b"", 400, None), (NOT_AUDIO, 415, "false"), (KILLS_DECODER, 500, "false")],
+)
+async def test_tells_clients_not_to_send_a_bad_recording_again(data: bytes, status: int, retry: str | None) -> None:
+    answer = await post(await started(), data)
+    assert (answer.status_code, answer.headers.get("x-should-retry")) == (status, retry)
+
+
+async def test_tells_clients_not_to_repeat_work_that_took_too_long() -> None:
+    answer = await post(await started(model=GatedModel(), timeout_s=0.01), pcm(1))
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (504, "false")
+
+
+async def test_tells_clients_to_come_back_when_overloaded() -> None:
+    answer = await post(await started(model=FailingModel(OverloadedError("Full.", retry_after_s=1.2))), pcm(1))
+    assert answer.json()["error"] == {"message": "Full.", "type": "server_error", "param": None, "code": "overloaded"}
+    assert answer.headers["retry-after"] == "2"
+    assert "x-should-retry" not in answer.headers
+
+
+async def test_other_errors_below_v1_have_openais_envelope() -> None:
+    async with (await started()).client() as client:
+        nowhere = await client.get("/v1/nowhere")
+        wrong_method = await client.get(PATH)
+    assert nowhere.status_code == 404
+    assert nowhere.json()["error"]["code"] == "not_found"
+    assert set(nowhere.json()["error"]) == {"message", "type", "param", "code"}
+    assert (wrong_method.status_code, wrong_method.headers["allow"]) == (405, "POST")
+
+
+async def test_is_not_ready_while_the_model_loads() -> None:
+    async with World().client() as client:
+        answer = await client.get("/v1/models")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_not_ready")
