@@ -133,16 +133,17 @@ class LiveSession:
                 if item is _Mark.CLOSE:
                     return
                 continue
+            hypothesis = None
             # A full queue costs the listener a step, not the session: the samples are with the stream.
             with suppress(OverloadedError):
                 hypothesis = await self._stream.push(item)
-                if hypothesis is None:
-                    continue
-                for event in self._tracker.step(hypothesis, received_s=self._received / self._rate_hz):
+            if hypothesis is None:
+                continue
+            for event in self._tracker.step(hypothesis, received_s=self._received / self._rate_hz):
+                yield event
+            if self._tracker.paused:
+                for event in await self._flush():
                     yield event
-                if self._tracker.paused:
-                    for event in await self._flush():
-                        yield event
 
     async def _flush(self) -> list[LiveEvent]:
         while True:
@@ -155,10 +156,15 @@ class LiveSession:
         return [*(event for event in events if not isinstance(event, Partial)), *self._tracker.finish()]
 
     async def _put(self, item: Samples | _Mark) -> None:
+        # Nothing may enter that does not count, or the inbox could grow without end.
+        if not isinstance(item, _Mark) and not len(item):
+            return
         async with self._changed:
             await self._changed.wait_for(lambda: self._waiting < self._most_waiting)
             self._inbox.append(item)
-            if not isinstance(item, _Mark):
+            if isinstance(item, _Mark):
+                self._waiting += 1
+            else:
                 self._waiting += len(item)
                 self._received += len(item)
             self._changed.notify_all()
@@ -173,6 +179,8 @@ class LiveSession:
                 item = self._inbox.popleft()
                 if isinstance(item, _Mark):
                     if not taken:
+                        self._waiting -= 1
+                        self._changed.notify_all()
                         return item
                     self._inbox.appendleft(item)
                     break
@@ -197,8 +205,9 @@ def _check(options: StreamOptions, model: ModelDescription) -> None:
         )
     if not 0.16 <= context.chunk_s <= 30:
         raise InvalidRequestError("chunk_s must be from 0.16 to 30 seconds.", param="chunk_s")
-    if min(context.left_s, context.right_s) < 0:
-        raise InvalidRequestError("left_context_s and right_context_s must not be negative.", param="left_context_s")
+    for param, seconds in (("left_context_s", context.left_s), ("right_context_s", context.right_s)):
+        if not 0 <= seconds <= model.max_window_s:
+            raise InvalidRequestError(f"{param} must be from 0 to {model.max_window_s:g} seconds.", param=param)
     if context.left_s + context.chunk_s + context.right_s > model.max_window_s:
         message = f"left_context_s, chunk_s and right_context_s may add up to {model.max_window_s:g} seconds."
         raise InvalidRequestError(message, param="left_context_s")

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..domain.audio import Samples
@@ -19,9 +20,9 @@ class FileLimits:
     """What one recording may ask for.
 
     Attributes:
-        longest_unchunked_s: Longest recording that is taken without chunking.
+        longest_unchunked_s: Longest recording that is taken without chunking; it is one window.
         longest_s: Longest recording that is taken at all.
-        window_s: Longest window; the model's own limit wins where it is shorter.
+        window_s: Longest window with chunking. With and without, the model's own limit wins where it is shorter.
         overlap_s: What windows share where no quiet place parts them.
         timeout_s: Longest time that the work may take.
         windows_ahead: Windows of one recording that may wait for the model at once.
@@ -86,15 +87,21 @@ class TranscribeFile:
         self, source: AsyncIterable[bytes], *, chunked: bool, on_progress: Callable[[Progress], None] | None
     ) -> Transcript:
         model = self.model.describe()
+        window_s = self.limits.window_s if chunked else self.limits.longest_unchunked_s
         cutter = WindowCutter(
             sample_rate_hz=model.sample_rate_hz,
-            longest_s=min(self.limits.window_s, model.max_window_s),
+            longest_s=min(window_s, model.max_window_s),
             overlap_s=self.limits.overlap_s,
         )
         words: tuple[Word, ...] = ()
-        async with self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as blocks:
-            windows = _windows(self._within_limits(blocks, model.sample_rate_hz, chunked=chunked), cutter)
-            async for window, tokens in self._read_in_order(windows):
+        # Each generator is closed here: one that an exception leaves behind would end only some time later.
+        async with (
+            self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as decoded,
+            aclosing(self._within_limits(decoded, model.sample_rate_hz, chunked=chunked)) as blocks,
+            aclosing(_windows(blocks, cutter)) as windows,
+            aclosing(self._read_in_order(windows)) as results,
+        ):
+            async for window, tokens in results:
                 heard = words_of(token.shifted(window.start_s) for token in tokens)
                 words = join_at_seam(words, heard, overlap_s=(window.start_s, window.seam_s))
                 if on_progress is not None:
@@ -104,7 +111,7 @@ class TranscribeFile:
 
     async def _within_limits(
         self, blocks: AsyncIterator[Samples], sample_rate_hz: int, *, chunked: bool
-    ) -> AsyncIterator[Samples]:
+    ) -> AsyncGenerator[Samples]:
         limit_s = self.limits.longest_s if chunked else min(self.limits.longest_unchunked_s, self.limits.longest_s)
         hint = "" if chunked else "Longer ones are taken with should_chunk=true."
         samples = 0
@@ -114,13 +121,13 @@ class TranscribeFile:
                 raise AudioTooLongError(limit_s=limit_s, duration_s=samples / sample_rate_hz, hint=hint)
             yield block
 
-    async def _read_in_order(self, windows: AsyncIterator[Window]) -> AsyncIterator[tuple[Window, tuple[Token, ...]]]:
+    async def _read_in_order(self, windows: AsyncIterator[Window]) -> AsyncGenerator[tuple[Window, tuple[Token, ...]]]:
         """Keep a few windows with the model, so that it can batch them, and give the results in order."""
         ahead: deque[tuple[Window, asyncio.Task[tuple[Token, ...]]]] = deque()
         first = True
         try:
             async for window in windows:
-                if len(ahead) >= self.limits.windows_ahead:
+                while ahead and (ahead[0][1].done() or len(ahead) >= self.limits.windows_ahead):
                     done, task = ahead.popleft()
                     yield done, await task
                 ahead.append((window, asyncio.create_task(self._read(window, patient=not first))))
@@ -143,7 +150,7 @@ class TranscribeFile:
         return await self.model.transcribe(window.samples)
 
 
-async def _windows(blocks: AsyncIterator[Samples], cutter: WindowCutter) -> AsyncIterator[Window]:
+async def _windows(blocks: AsyncIterator[Samples], cutter: WindowCutter) -> AsyncGenerator[Window]:
     async for block in blocks:
         for window in cutter.push(block):
             yield window

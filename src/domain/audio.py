@@ -58,16 +58,12 @@ class PcmReader:
 
 
 def _decode(data: bytes, encoding: Encoding) -> Samples:
-    match encoding:
-        case Encoding.PCM_S16LE:
-            return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
-        case Encoding.PCM_F32LE:
-            samples: Samples = np.nan_to_num(np.frombuffer(data, "<f4"), nan=0.0, posinf=0.0, neginf=0.0)
-            return np.clip(samples, -1.0, 1.0).astype(np.float32)
-        case Encoding.MULAW:
-            return _MULAW[np.frombuffer(data, np.uint8)]
-        case Encoding.ALAW:
-            return _ALAW[np.frombuffer(data, np.uint8)]
+    if encoding is Encoding.PCM_S16LE:
+        return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+    if encoding is Encoding.PCM_F32LE:
+        samples: Samples = np.nan_to_num(np.frombuffer(data, "<f4"), nan=0.0, posinf=0.0, neginf=0.0)
+        return np.clip(samples, -1.0, 1.0).astype(np.float32)
+    return _TELEPHONE[encoding][np.frombuffer(data, np.uint8)]
 
 
 def _mulaw_table() -> Samples:
@@ -86,5 +82,4 @@ def _alaw_table() -> Samples:
     return np.where(code & 128, magnitude, -magnitude).astype(np.float32)
 
 
-_MULAW = _mulaw_table()
-_ALAW = _alaw_table()
+_TELEPHONE = {Encoding.MULAW: _mulaw_table(), Encoding.ALAW: _alaw_table()}

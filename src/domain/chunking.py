@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .audio import NO_SAMPLES, Samples
+from .audio import Samples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,8 +85,8 @@ class WindowCutter:
         return window
 
     def _joined(self) -> Samples:
-        if len(self._blocks) != 1:
-            self._blocks = [np.concatenate(self._blocks)] if self._blocks else [NO_SAMPLES]
+        if len(self._blocks) > 1:
+            self._blocks = [np.concatenate(self._blocks)]
         return self._blocks[0]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .transcript import Word
 
-_SAME_WORD_S = 1.0
+_SAME_WORD_S = 0.5
 """Two readings of one word begin within this time of each other."""
 
 
@@ -12,7 +12,8 @@ def join_at_seam(left: Sequence[Word], right: Sequence[Word], *, overlap_s: tupl
     """The words of both, with those of the overlap once; whole words only, in the order in which they were read.
 
     Where the two agree on a word, the text passes from `left` to `right` at the agreement nearest the middle
-    of the overlap: there both had context on either side. Where they agree on none, it passes at the middle.
+    of the overlap: there both had context on either side. Where they agree on none, it passes near the middle,
+    so that a word that only one of them has is kept, and one that each has read in its own way is not doubled.
 
     Args:
         left: Words so far, in order.
@@ -20,19 +21,24 @@ def join_at_seam(left: Sequence[Word], right: Sequence[Word], *, overlap_s: tupl
         overlap_s: ``(begin, end)`` of the audio that both have read.
     """
     begin_s, end_s = overlap_s
-    middle_s = (begin_s + end_s) / 2
     if begin_s >= end_s:
         return (*left, *right)
-    first = next((i for i, word in enumerate(left) if word.end_s > begin_s), len(left))
-    last = next((j for j, word in enumerate(right) if word.start_s >= end_s), len(right))
+    middle_s = (begin_s + end_s) / 2
+    first = next((i for i, word in enumerate(left) if word.end_s > begin_s - _SAME_WORD_S), len(left))
+    last = next((j for j, word in enumerate(right) if word.start_s >= end_s + _SAME_WORD_S), len(right))
     agreements = _agreements(left[first:], right[:last])
     if agreements:
         i, j = min(agreements, key=lambda pair: abs(_middle_s(right[pair[1]]) - middle_s))
         return (*left[: first + i], *right[j:])
-    return (
-        *(word for word in left if _middle_s(word) < middle_s),
-        *(word for word in right if _middle_s(word) >= middle_s),
-    )
+    i = _first_after(left, middle_s)
+    j = _first_after(right, min(left[i - 1].end_s, end_s)) if i else 0
+    i += _first_after(left[i:], right[j].start_s) if j < len(right) else len(left)
+    return (*left[:i], *right[j:])
+
+
+def _first_after(words: Sequence[Word], at_s: float) -> int:
+    """Index of the first word whose middle lies at `at_s` or later; their number if there is none."""
+    return next((i for i, word in enumerate(words) if _middle_s(word) >= at_s), len(words))
 
 
 def _middle_s(word: Word) -> float:
@@ -40,29 +46,30 @@ def _middle_s(word: Word) -> float:
 
 
 def _agreements(left: Sequence[Word], right: Sequence[Word]) -> list[tuple[int, int]]:
-    """Pairs of indices of a longest common subsequence."""
+    """Pairs of indices of the common subsequence whose words are closest in time."""
     rows, columns = len(left), len(right)
-    longest = [[0] * (columns + 1) for _ in range(rows + 1)]
+    best = [[0.0] * (columns + 1) for _ in range(rows + 1)]
     for i in reversed(range(rows)):
         for j in reversed(range(columns)):
-            longest[i][j] = (
-                longest[i + 1][j + 1] + 1 if _same(left[i], right[j]) else max(longest[i + 1][j], longest[i][j + 1])
-            )
+            with_both = best[i + 1][j + 1] + _likeness(left[i], right[j])
+            best[i][j] = max(with_both, best[i + 1][j], best[i][j + 1])
     pairs: list[tuple[int, int]] = []
     i = j = 0
     while i < rows and j < columns:
-        if _same(left[i], right[j]):
+        if best[i][j] == best[i + 1][j]:
+            i += 1
+        elif best[i][j] == best[i][j + 1]:
+            j += 1
+        else:
             pairs.append((i, j))
             i, j = i + 1, j + 1
-        elif longest[i + 1][j] >= longest[i][j + 1]:
-            i += 1
-        else:
-            j += 1
     return pairs
 
 
-def _same(a: Word, b: Word) -> bool:
-    return abs(a.start_s - b.start_s) < _SAME_WORD_S and _bare(a) == _bare(b)
+def _likeness(a: Word, b: Word) -> float:
+    """In [0, 1]. Squared: of "very very very" two pairs that are off by one must not outweigh one that is not."""
+    apart_s = abs(a.start_s - b.start_s)
+    return (1 - apart_s / _SAME_WORD_S) ** 2 if apart_s < _SAME_WORD_S and _bare(a) == _bare(b) else 0.0
 
 
 def _bare(word: Word) -> str:

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 SENTENCE_ENDS = (".", "?", "!")
 _CLOSING = "\"')]}»”\u2019"
+_READ_OUT = "$€£¥%&@#+=°"
+"""Marks that are said, and so are words or parts of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +97,44 @@ def join_words(words: Iterable[Word]) -> str:
 
 
 def words_of(tokens: Iterable[Token]) -> tuple[Word, ...]:
-    """Join sub-words into words: a piece with a leading space begins one, bare punctuation clings to the last."""
+    """Join sub-words into words: a piece with a leading space begins one, bare punctuation clings to one.
+
+    To the last one, but for a mark with a space before it and none behind, which opens the next one. A mark that
+    neither follows nor opens a word is left out, unless it is all there is. The tokens of the words are those that
+    were given, in order and once each; further ones can change only the last word, and add words behind it.
+    """
     words: list[list[Token]] = []
+    marks: list[Token] = []  # What comes next tells whether they close a word or open one.
     for token in tokens:
-        piece = token.text.strip()
-        begins = token.text.startswith(" ") and (not piece or any(c.isalnum() for c in piece) or not words)
-        if begins or not words:
-            words.append([token])
-        else:
+        spaced = token.text.startswith(" ")
+        if spaced:
+            if words:
+                words[-1].extend(marks)
+            marks = []
+        if words and not spaced and not marks:
             words[-1].append(token)
+        elif _is_spoken(token):
+            words.append([*marks, token])
+            marks = []
+        else:
+            marks.append(token)
+    if words:
+        words[-1].extend(marks)
+    else:
+        words.append(marks)
     return tuple(word for pieces in words if (word := _word(pieces)) is not None)
 
 
+def _is_spoken(piece: Token) -> bool:
+    return any(c.isalnum() or c in _READ_OUT for c in piece.text)
+
+
 def _word(pieces: list[Token]) -> Word | None:
-    text = "".join(piece.text for piece in pieces).replace(" ", "")
+    text = "".join("".join(piece.text for piece in pieces).split())
     if not text:
         return None
     # A model may give a full stop the silence that follows it: only pieces that are spoken set the end.
-    spoken = [piece for piece in pieces if any(c.isalnum() for c in piece.text)] or pieces[:1]
+    spoken = [piece for piece in pieces if _is_spoken(piece)] or pieces[:1]
     return Word(
         text=text,
         start_s=spoken[0].start_s,
@@ -137,7 +159,7 @@ def settle_times(
     for word in words:
         starts.append(min(max(word.start_s, starts[-1] if starts else begin_s), end_s))
     settled: list[Word] = []
-    for word, start_s, limit_s in zip(words, starts, [*starts[1:], end_s], strict=True):
+    for word, start_s, limit_s in zip(words, starts, [*starts, end_s][1:], strict=True):
         stop_s = min(max(word.end_s, start_s + shortest_s), limit_s)
         settled.append(replace(word, start_s=start_s, end_s=stop_s))
     return tuple(settled)

@@ -30,8 +30,8 @@ class UtteranceTracker:
         self._draft = hypothesis.draft
         self._decoded_s = hypothesis.decoded_until_s
         events: list[LiveEvent] = []
-        while cut := self._cut(words_of(self._finalized)):
-            events.extend(self._end(cut))
+        while count := self._cut(words_of(self._finalized)):
+            events.extend(self._end(count))
         words = self._settled(words_of([*self._finalized, *self._draft]))
         if words:
             # A piece still to come may cling to the last finalized word, be it only a comma.
@@ -56,28 +56,31 @@ class UtteranceTracker:
 
     def finish(self) -> list[LiveEvent]:
         """End the utterance here: call it after a flush, when there is no draft; an empty one if nothing was said."""
-        return self._end(words_of(self._finalized)) or [Final((), self._utterance)]
+        return self._end(len(words_of(self._finalized)))
 
-    def _cut(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
-        """The words of an utterance that is over, though finalized words follow it."""
+    def _cut(self, words: tuple[Word, ...]) -> int:
+        """How many words are those of an utterance that is over, though finalized words follow it."""
         for count, (word, following) in enumerate(pairwise(words), 1):
             too_long = following.end_s - words[0].start_s > self._longest_s
             if following.start_s - word.end_s >= self._endpoint_s or too_long:
-                return words[:count]
-        return ()
+                return count
+        return 0
 
-    def _end(self, words: tuple[Word, ...]) -> list[LiveEvent]:
-        if not words:
-            return []
+    def _end(self, count: int) -> list[LiveEvent]:
+        """End the utterance after `count` words."""
         events: list[LiveEvent] = []
-        settled = self._settled(words)
-        if self._last is None:
-            events.append(SpeechStarted(settled[0].start_s))
-        events.extend((SpeechStopped(settled[-1].end_s), Final(settled, self._utterance)))
-        del self._finalized[: sum(len(word.tokens) for word in words)]
+        # The words behind the cut have their say in its times, as they had in those of the partials.
+        finalized = self._settled(words_of(self._finalized))
+        words, following = finalized[:count], finalized[count:]
+        self._finalized = [token for word in following for token in word.tokens]
+        if words:
+            if self._last is None:
+                events.append(SpeechStarted(words[0].start_s))
+            events.append(SpeechStopped(words[-1].end_s))
+            self._ended_s = words[-1].end_s
+            self._last = None
+        events.append(Final(words, self._utterance))
         self._utterance += 1
-        self._ended_s = settled[-1].end_s
-        self._last = None
         return events
 
     def _settled(self, words: tuple[Word, ...]) -> tuple[Word, ...]:

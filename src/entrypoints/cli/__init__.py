@@ -1,0 +1,96 @@
+"""The ``parakeet-service`` command: results on standard output, everything else on standard error."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeAlias
+
+from .demo import demo
+from .doctor import doctor
+from .serve import serve
+from .service import Configure, ExitCode
+from .transcribe import FORMATS, output_name, transcribe
+
+__all__ = ["main"]
+
+_AddCommand: TypeAlias = Callable[..., argparse.ArgumentParser]
+
+
+def main(arguments: Sequence[str], *, configure: Configure) -> int:
+    """Run one command and give its exit code; wrong usage ends the program with code 2."""
+    parser = argparse.ArgumentParser(prog="parakeet-service", description="Self-hosted English speech-to-text.")
+    parser.add_argument("--version", action="version", version=f"parakeet-service {version('parakeet-service')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_serve, _add_transcribe, _add_demo, _add_doctor):
+        add(commands.add_parser, configure)
+    parsed = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], ExitCode] = parsed.run
+    try:
+        return run(parsed)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left; without this, Python complains once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAULT
+    except OSError as error:
+        print(f"parakeet-service: {error}", file=sys.stderr)
+        return ExitCode.FAULT
+
+
+def _add_serve(add_command: _AddCommand, configure: Configure) -> None:
+    parser = add_command("serve", help="run the service", usage="%(prog)s [SETTINGS]")
+    service_of = configure(parser)
+
+    def run(parsed: argparse.Namespace) -> ExitCode:
+        return serve(service_of(parsed))
+
+    parser.set_defaults(run=run)
+
+
+def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
+    parser = add_command(
+        "transcribe",
+        help="transcribe recordings",
+        usage="%(prog)s FILE... [--format FORMAT] [--output-dir DIR] [SETTINGS]",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording in any format; - is standard input")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="what to write (default: text)")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write a file per recording there")
+    service_of = configure(parser)
+
+    def run(parsed: argparse.Namespace) -> ExitCode:
+        files: list[str] = parsed.files
+        directory: Path | None = parsed.output_dir
+        if directory is None and len(files) > 1 and parsed.format in {"srt", "vtt"}:
+            parser.error(f"several recordings as {parsed.format} need --output-dir")
+        if directory is not None:
+            if len({output_name(name, parsed.format) for name in files}) < len(files):
+                parser.error("with --output-dir the recordings' names must differ")
+            directory.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(transcribe(service_of(parsed), files, style=parsed.format, output_dir=directory))
+
+    parser.set_defaults(run=run)
+
+
+def _add_demo(add_command: _AddCommand, _configure: Configure) -> None:
+    parser = add_command("demo", help="start the service with its embedded model and speak to it")
+
+    def run(_parsed: argparse.Namespace) -> ExitCode:
+        return asyncio.run(demo())
+
+    parser.set_defaults(run=run)
+
+
+def _add_doctor(add_command: _AddCommand, configure: Configure) -> None:
+    parser = add_command("doctor", help="show what to know when it does not work", usage="%(prog)s [SETTINGS]")
+    service_of = configure(parser)
+
+    def run(parsed: argparse.Namespace) -> ExitCode:
+        return doctor(service_of(parsed))
+
+    parser.set_defaults(run=run)

@@ -1,0 +1,68 @@
+"""``parakeet-service doctor``: what a person needs to know when it does not work."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from importlib.metadata import version
+
+from ...domain.errors import FaultError
+from .serve import address_of, listen
+from .service import ExitCode, Service
+
+
+class Health(Enum):
+    """Whether a finding keeps the service from working; the value is its mark on the screen."""
+
+    GOOD = " "
+    NOTEWORTHY = "!"
+    BROKEN = "✗"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    value: str
+    health: Health = Health.GOOD
+
+
+def doctor(service: Service) -> ExitCode:
+    """Print one line per finding; 1 if one of them keeps the service from working."""
+    broken = 0
+    for finding in examine(service):
+        broken += finding.health is Health.BROKEN
+        print(f"{finding.health.value} {finding.name:<18} {finding.value}", flush=True)
+    if broken:
+        print(f"\n{broken} of these must be mended before the service can work.", file=sys.stderr)
+        return ExitCode.FAULT
+    return ExitCode.DONE
+
+
+def examine(service: Service) -> Iterator[Finding]:
+    """Look at the machine, at what it offers the service, at the settings and at the port, in that order."""
+    yield Finding("parakeet-service", version("parakeet-service"))
+    yield Finding("Python", f"{platform.python_version()}, {sys.executable}")
+    yield Finding("platform", f"{platform.platform()}, {os.cpu_count()} cores")
+    for name, fact in service.facts.items():
+        try:
+            yield Finding(name, fact())
+        except FaultError as error:
+            yield Finding(name, error.message, Health.BROKEN)
+    if not service.changed_settings:
+        yield Finding("settings", "all defaults")
+    for name, value in service.changed_settings.items():
+        yield Finding(name, value)
+    yield _examine_port(service)
+
+
+def _examine_port(service: Service) -> Finding:
+    try:
+        with listen(service.host, service.port) as listener:
+            return Finding("address", f"{address_of(listener)} is free")
+    except OSError as error:
+        # Not broken: the service may well be what is running there.
+        return Finding("address", f"{service.host}, port {service.port}: {error.strerror or error}", Health.NOTEWORTHY)

@@ -1,0 +1,440 @@
+import asyncio
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.stream_session import LiveSession, StreamOptions, StreamSession
+from parakeet_service.domain.audio import NO_SAMPLES, Encoding, Samples
+from parakeet_service.domain.errors import (
+    InferenceError,
+    InvalidRequestError,
+    ModelNotReadyError,
+    OverloadedError,
+)
+from parakeet_service.domain.live import Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
+from tests.unit.application.doubles import (
+    RATE_HZ,
+    Model,
+    Resampler,
+    Stream,
+    no_loose_ends,
+    silence,
+    speech,
+    text_of,
+    turns,
+)
+
+_CONTEXT = StreamContext(left_s=10, chunk_s=1, right_s=1)
+_OPTIONS = StreamOptions(Encoding.PCM_F32LE, 8000, None, _CONTEXT, endpoint_s=0.8)
+_TALK = np.concatenate([NO_SAMPLES, speech(*range(7)), silence(2.2), speech(*range(7, 10), pause_s=0.2), silence(0.3)])
+"""Seven words, a pause that ends the utterance, and three words to the end."""
+
+
+def _session(
+    stream: Stream, *, resampler: Resampler | None = None, longest_backlog_s: float = 30, max_window_s: float = 60
+) -> StreamSession:
+    return StreamSession(
+        Model(stream=stream, max_window_s=max_window_s), resampler or Resampler(), _CONTEXT, longest_backlog_s
+    )
+
+
+async def _listen(live: LiveSession) -> list[LiveEvent]:
+    return [event async for event in live.events()]
+
+
+async def _run(session: StreamSession, frames: Iterable[bytes], options: StreamOptions = _OPTIONS) -> list[LiveEvent]:
+    """Send all frames, while another task listens, and close."""
+    async with session.open(options) as live, asyncio.TaskGroup() as tasks:
+        listening = tasks.create_task(_listen(live))
+        for frame in frames:
+            await live.send(frame)
+        await live.close()
+    return listening.result()
+
+
+def _frames(samples: Samples, *lengths: int) -> list[bytes]:
+    """The bytes of all samples, in frames of these lengths, and what is left."""
+    data = samples.tobytes()
+    edges = [0, *np.cumsum(lengths).tolist(), len(data)]
+    return [data[begin:end] for begin, end in pairwise(edges)]
+
+
+def _finals(events: Iterable[LiveEvent]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Final)]
+
+
+def _untimed(events: Iterable[LiveEvent]) -> list[LiveEvent]:
+    """How far the text is behind depends on how fast the audio comes."""
+    return [replace(event, behind_s=0.0) if isinstance(event, Partial) else event for event in events]
+
+
+class TestEvents:
+    async def test_tell_what_is_said(self) -> None:
+        events = _untimed(await _run(_session(Stream()), _frames(_TALK)))
+
+        assert _finals(events) == [text_of(range(7)), text_of(range(7, 10))]
+        kinds = [type(event) for event in events if not isinstance(event, Partial)]
+        assert kinds == [SpeechStarted, SpeechStopped, Final] * 2
+        partials = [event.text for event in events if isinstance(event, Partial)]
+        assert partials[:3] == [text_of(range(2)), text_of(range(4)), text_of(range(6))]
+        assert [event.at_s for event in events if isinstance(event, SpeechStarted)] == pytest.approx([0, 5.7])
+        assert [event.at_s for event in events if isinstance(event, SpeechStopped)] == pytest.approx([3.5, 7.6])
+
+    @given(st.lists(st.integers(0, 700), max_size=20))
+    async def test_do_not_depend_on_frames(self, lengths: list[int]) -> None:
+        whole = await _run(_session(Stream()), _frames(_TALK))
+        split = await _run(_session(Stream()), _frames(_TALK, *lengths))
+
+        assert _untimed(split) == _untimed(whole)
+
+    async def test_come_from_each_encoding(self) -> None:
+        stream = Stream()
+        events = await _run(
+            _session(stream),
+            _frames((_TALK * 32768).astype("<i2"), 333, 5000),
+            replace(_OPTIONS, encoding=Encoding.PCM_S16LE),
+        )
+
+        assert " ".join(_finals(events)) == text_of(range(10))
+
+    async def test_come_from_resampled_audio_to_its_last_sample(self) -> None:
+        stream, resampler = Stream(), Resampler(every=2, held=7)
+        events = await _run(_session(stream, resampler=resampler), _frames(np.repeat(_TALK, 2), 1001, 8, 2222))
+
+        assert resampler.opened == [(8000, RATE_HZ)]
+        np.testing.assert_array_equal(stream.received, _TALK)
+        assert " ".join(_finals(events)) == text_of(range(10))
+
+    async def test_end_with_an_empty_final_where_nothing_was_said(self) -> None:
+        assert await _run(_session(Stream()), []) == [Final((), 0)]
+        assert await _run(_session(Stream()), _frames(silence(5))) == [Final((), 0)]
+
+    async def test_tell_how_far_the_text_is_behind(self) -> None:
+        async with _session(Stream()).open(_OPTIONS) as live:
+            await live.send(speech(*range(5)).tobytes())
+            await live.close()
+
+            partials = [event async for event in live.events() if isinstance(event, Partial)]
+
+        assert [partial.behind_s for partial in partials] == [1.5, 0.5]
+
+    async def test_a_pause_ends_an_utterance_without_being_asked(self) -> None:
+        async with no_loose_ends(), _session(Stream()).open(_OPTIONS) as live:
+            await live.send(np.concatenate([speech(1, 2), silence(1)]).tobytes())
+            async with aclosing(live.events()) as events:
+                kinds = [type(event) for event in [await anext(events) for _ in range(5)]]
+
+        assert kinds == [SpeechStarted, Partial, Partial, SpeechStopped, Final]
+
+    async def test_no_partial_comes_between_a_flush_and_its_final(self) -> None:
+        stream = Stream()
+        async with _session(stream).open(_OPTIONS) as live:
+            await live.send(speech(*range(5)).tobytes())
+            await live.close()
+            events = await _listen(live)
+
+        assert [type(event) for event in events] == [SpeechStarted, Partial, Partial, SpeechStopped, Final]
+        assert _finals(events) == [text_of(range(5))]
+
+
+class TestFinalize:
+    async def test_gives_a_final_and_goes_on(self) -> None:
+        async with _session(Stream()).open(_OPTIONS) as live, asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(_listen(live))
+            await live.send(speech(1, 2, 3).tobytes())
+            await live.finalize()
+            await live.send(speech(4, 5, 6).tobytes())
+            await live.finalize()
+            await live.close()
+
+        finals = [event for event in listening.result() if isinstance(event, Final)]
+        assert [(final.utterance, final.text) for final in finals] == [(0, "w1 w2 w3"), (1, "w4 w5 w6"), (2, "")]
+
+    async def test_stands_where_it_was_asked_for(self) -> None:
+        async with _session(Stream()).open(_OPTIONS) as live:
+            await live.finalize()
+            await live.send(speech(1).tobytes())
+            await live.finalize()
+            await live.send(speech(2).tobytes())
+            await live.close()
+
+            assert _finals(await _listen(live)) == ["", "w1", "w2"]
+
+
+class TestBacklog:
+    async def test_the_sender_waits_and_nothing_is_dropped(self) -> None:
+        stream, sent = Stream(), list[int]()
+
+        async def feed(live: LiveSession) -> None:
+            for number in range(10):
+                await live.send(speech(number).tobytes())
+                sent.append(number)
+            await live.close()
+
+        async with _session(stream, longest_backlog_s=1).open(_OPTIONS) as live, asyncio.TaskGroup() as tasks:
+            tasks.create_task(feed(live))
+            await turns()
+            assert sent == [0, 1]
+
+            events = await _listen(live)
+
+        np.testing.assert_array_equal(stream.received, speech(*range(10)))
+        assert _finals(events) == [text_of(range(10))]
+
+    async def test_it_goes_on_as_soon_as_there_is_room(self) -> None:
+        async with _session(Stream(), longest_backlog_s=1).open(_OPTIONS) as live:
+            await live.send(speech(*range(5)).tobytes())
+            waiting = asyncio.create_task(live.send(speech(5).tobytes()))
+            async with aclosing(live.events()) as events:
+                assert isinstance(await anext(events), SpeechStarted)
+                await turns()
+                assert not waiting.done()
+                # 1.5 s of the 2.5 s are still unread, then 0.5 s.
+                while not isinstance(await anext(events), Partial):
+                    pass
+                await anext(events)
+                await turns()
+                assert waiting.done()
+
+    async def test_requests_for_a_final_count_too(self) -> None:
+        asked = list[int]()
+
+        async def ask(live: LiveSession) -> None:
+            for number in range(20):
+                await live.finalize()
+                asked.append(number)
+            await live.close()
+
+        async with _session(Stream(), longest_backlog_s=0.05).open(_OPTIONS) as live, asyncio.TaskGroup() as tasks:
+            tasks.create_task(ask(live))
+            await turns()
+            assert len(asked) == 5
+
+            assert len(_finals(await _listen(live))) == 21
+
+    async def test_frames_without_a_whole_sample_take_no_room(self) -> None:
+        stream = Stream()
+        async with _session(stream, longest_backlog_s=0.05).open(_OPTIONS) as live:
+            for _ in range(3):
+                await live.send(b"")
+                await live.send(b"\0")
+            await live.close()
+
+            await _listen(live)
+
+        assert stream.pushes == []
+
+    async def test_what_waits_is_read_a_step_at_a_time(self) -> None:
+        stream = Stream()
+        async with _session(stream).open(_OPTIONS) as live:
+            for samples in (speech(*range(5)), speech(5, 6)[:70], speech(7)[:10]):
+                await live.send(samples.tobytes())
+            await live.close()
+            await _listen(live)
+
+        assert stream.pushes == [100, 100, 100, 30]
+
+    async def test_a_step_ends_at_a_request_for_a_final(self) -> None:
+        stream = Stream()
+        async with _session(stream).open(_OPTIONS) as live:
+            await live.send(speech(1).tobytes())
+            await live.finalize()
+            await live.send(speech(2).tobytes())
+            await live.close()
+            await _listen(live)
+
+        assert stream.pushes == [50, 50]
+
+
+class TestOverload:
+    async def test_costs_a_step_and_no_words(self) -> None:
+        calm = _untimed(await _run(_session(Stream()), _frames(_TALK)))
+        busy = _untimed(
+            await _run(
+                _session(Stream(push_errors={0: OverloadedError("Busy."), 5: OverloadedError("Busy.")})), _frames(_TALK)
+            )
+        )
+
+        assert len(busy) < len(calm)
+        assert _finals(busy) == _finals(calm)
+
+    async def test_a_flush_is_tried_until_it_succeeds(self) -> None:
+        busy = {at: OverloadedError("Busy.", retry_after_s=0) for at in range(3)}
+        stream = Stream(flush_errors=dict(busy))
+
+        assert _finals(await _run(_session(stream), _frames(speech(1, 2)))) == ["w1 w2"]
+        assert stream.flushes == 4
+
+    async def test_it_waits_as_long_as_it_was_told(self) -> None:
+        stream = Stream(flush_errors={0: OverloadedError("Busy.", retry_after_s=3600)})
+        async with no_loose_ends(), _session(stream).open(_OPTIONS) as live:
+            await live.close()
+            listening = asyncio.create_task(_listen(live))
+            await turns()
+
+            assert not listening.done()
+            assert stream.flushes == 1
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+class TestEnd:
+    @pytest.mark.parametrize(
+        "stream",
+        [Stream(push_errors={0: InferenceError("It broke.")}), Stream(flush_errors={0: InferenceError("It broke.")})],
+        ids=["push", "flush"],
+    )
+    async def test_an_error_of_the_model_passes_and_frees_the_stream(self, stream: Stream) -> None:
+        session = _session(stream)
+
+        with pytest.raises(InferenceError, match="It broke"):
+            await _listen_to(session, speech(1, 2))
+
+        assert _model(session).open_streams == 0
+
+    async def test_leaving_early_frees_the_stream(self) -> None:
+        session = _session(Stream())
+
+        async def leave() -> None:
+            async with session.open(_OPTIONS) as live:
+                assert _model(session).open_streams == 1
+                await live.send(speech(1).tobytes())
+                raise LookupError
+
+        with pytest.raises(LookupError):
+            await leave()
+
+        assert _model(session).open_streams == 0
+
+    async def test_a_listener_may_stop_at_any_event(self) -> None:
+        session = _session(Stream())
+
+        async with no_loose_ends():
+            async with session.open(_OPTIONS) as live:
+                await live.send(_TALK.tobytes())
+                async with aclosing(live.events()) as events:
+                    assert isinstance(await anext(events), SpeechStarted)
+
+            assert _model(session).open_streams == 0
+
+    async def test_a_cancelled_listener_leaves_nothing_behind(self) -> None:
+        session = _session(Stream())
+
+        async with no_loose_ends():
+            async with session.open(_OPTIONS) as live:
+                listening = asyncio.create_task(_listen(live))
+                await turns()
+                listening.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await listening
+
+            assert _model(session).open_streams == 0
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "param"),
+        [
+            (replace(_OPTIONS, sample_rate_hz=7999), "sample_rate"),
+            (replace(_OPTIONS, sample_rate_hz=192_001), "sample_rate"),
+            (replace(_OPTIONS, language="fr"), "language"),
+            (replace(_OPTIONS, language=""), "language"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, chunk_s=0.159)), "chunk_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, chunk_s=30.1)), "chunk_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, chunk_s=math.nan)), "chunk_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=-0.1)), "left_context_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=math.nan)), "left_context_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=-0.1)), "right_context_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.nan)), "right_context_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.inf)), "right_context_s"),
+            (replace(_OPTIONS, context=StreamContext(30, 1, 29.1)), "left_context_s"),
+            (replace(_OPTIONS, endpoint_s=0.09), "endpoint_silence_ms"),
+            (replace(_OPTIONS, endpoint_s=60.1), "endpoint_silence_ms"),
+            (replace(_OPTIONS, endpoint_s=math.nan), "endpoint_silence_ms"),
+        ],
+    )
+    async def test_that_cannot_be_met_are_named(self, options: StreamOptions, param: str) -> None:
+        session = _session(Stream())
+
+        with pytest.raises(InvalidRequestError) as caught:
+            await _open(session, options)
+
+        assert caught.value.details == {"param": param}
+        assert param in caught.value.message or param == "language"
+        assert _model(session).contexts == []
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            replace(_OPTIONS, sample_rate_hz=8000),
+            replace(_OPTIONS, sample_rate_hz=192_000),
+            replace(_OPTIONS, language="en"),
+            replace(_OPTIONS, language="DE-at"),
+            replace(_OPTIONS, context=StreamContext(0, 0.16, 0)),
+            replace(_OPTIONS, context=StreamContext(10, 30, 20)),
+            replace(_OPTIONS, endpoint_s=0.1),
+            replace(_OPTIONS, endpoint_s=60),
+        ],
+    )
+    async def test_at_their_limits_are_met(self, options: StreamOptions) -> None:
+        session = _session(Stream())
+        await _open(session, options)
+
+        assert _model(session).contexts == [options.context]
+
+    async def test_languages_are_told(self) -> None:
+        with pytest.raises(InvalidRequestError, match="'fr'; it writes en, de"):
+            await _open(_session(Stream()), replace(_OPTIONS, language="fr"))
+
+    async def test_a_model_that_is_not_ready_says_so(self) -> None:
+        session = StreamSession(Model(not_ready=ModelNotReadyError("Loading.")), Resampler(), _CONTEXT)
+
+        with pytest.raises(ModelNotReadyError):
+            await _open(session, _OPTIONS)
+
+    async def test_by_default_are_16_khz_pcm(self) -> None:
+        session = _session(Stream())
+
+        assert session.defaults == StreamOptions(Encoding.PCM_S16LE, 16_000, None, _CONTEXT, endpoint_s=0.8)
+        await _open(session, session.defaults)
+
+    async def test_the_step_follows_the_chunk(self) -> None:
+        stream = Stream(chunk_s=0.16)
+        await _run(_session(stream), _frames(speech(1)), replace(_OPTIONS, context=StreamContext(1, 0.16, 0)))
+
+        assert stream.pushes == [16, 16, 16, 2]
+
+    async def test_the_endpoint_is_what_was_asked_for(self) -> None:
+        talk = np.concatenate([speech(1, pause_s=1.5), speech(2, pause_s=1.0)])
+
+        async def utterances(endpoint_s: float) -> Sequence[str]:
+            events = await _run(_session(Stream()), _frames(talk), replace(_OPTIONS, endpoint_s=endpoint_s))
+            return _finals(events)
+
+        assert await utterances(1.2) == ["w1", "w2"]
+        assert await utterances(2.0) == ["w1 w2"]
+
+
+def _model(session: StreamSession) -> Model:
+    assert isinstance(session.model, Model)
+    return session.model
+
+
+async def _open(session: StreamSession, options: StreamOptions) -> None:
+    async with session.open(options):
+        pass
+
+
+async def _listen_to(session: StreamSession, samples: Samples) -> None:
+    async with session.open(_OPTIONS) as live:
+        await live.send(samples.tobytes())
+        await live.close()
+        await _listen(live)

@@ -1,0 +1,394 @@
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parakeet_service.application.transcribe_file import FileLimits, Progress, TranscribeFile
+from parakeet_service.domain.audio import NO_SAMPLES, Samples
+from parakeet_service.domain.errors import (
+    AudioTooLongError,
+    InferenceError,
+    ModelNotReadyError,
+    OverloadedError,
+    ProcessingTimeoutError,
+    UndecodableAudioError,
+)
+from parakeet_service.domain.transcript import Transcript
+from tests.unit.application.doubles import (
+    RATE_HZ,
+    WORD_S,
+    Decoder,
+    Model,
+    Upload,
+    no_loose_ends,
+    silence,
+    speech,
+    text_of,
+    turns,
+)
+
+_LIMITS = FileLimits(longest_unchunked_s=10, longest_s=100, window_s=4, overlap_s=1, timeout_s=600, windows_ahead=2)
+_FORTY = speech(*range(40))
+"""Twenty seconds without a pause; windows begin at 0, 3, 6 ... seconds."""
+
+
+def _use_case(model: Model, *, decoder: Decoder | None = None, limits: FileLimits = _LIMITS) -> TranscribeFile:
+    return TranscribeFile(model, decoder or Decoder(), limits)
+
+
+def _stopped(model: Model, decoder: Decoder) -> bool:
+    return model.running == decoder.open_now == decoder.reading == 0
+
+
+async def _never(_: int) -> None:
+    await asyncio.Event().wait()
+
+
+def _fails(at: int, error: Exception) -> Callable[[int], Awaitable[None]]:
+    """Windows before that one are read, those behind it never."""
+
+    async def before(number: int) -> None:
+        if number == at:
+            raise error
+        if number > at:
+            await _never(number)
+
+    return before
+
+
+async def _endless() -> AsyncGenerator[bytes]:
+    number = 0
+    while True:
+        yield speech(number).tobytes()
+        number += 1
+        await asyncio.sleep(0)
+
+
+class TestText:
+    @given(
+        st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.3, 2.0]), max_size=60),
+        st.integers(3, 8),
+        st.sampled_from([1.0, 1.5]),
+        st.integers(1, 4),
+        st.integers(1, 900),
+    )
+    async def test_has_each_word_once_and_in_order(
+        self, pauses: list[float], window_s: int, overlap_s: float, ahead: int, piece: int
+    ) -> None:
+        parts = [speech(number, pause_s=pause_s) for number, pause_s in enumerate(pauses)]
+        recording = np.concatenate([NO_SAMPLES, *parts])
+        limits = replace(_LIMITS, window_s=window_s, overlap_s=overlap_s, windows_ahead=ahead)
+
+        transcript = await _use_case(Model(), limits=limits)(Upload(recording, piece=piece))
+
+        assert transcript.text == text_of(range(len(pauses)))
+        assert transcript.duration_s == len(recording) / RATE_HZ
+
+    async def test_has_times_of_the_recording(self) -> None:
+        transcript = await _use_case(Model())(Upload(_FORTY))
+
+        assert [word.start_s for word in transcript.words] == pytest.approx([at * WORD_S for at in range(40)])
+
+    async def test_silence_is_empty(self) -> None:
+        assert await _use_case(Model())(Upload(silence(9))) == Transcript((), (), 9)
+
+    async def test_of_words_at_the_end_lies_in_the_recording(self) -> None:
+        transcript = await _use_case(Model())(Upload(speech(1, 2)))
+
+        assert transcript.words[-1].end_s <= transcript.duration_s == 1
+        assert transcript.segments[0].text == "w1 w2"
+
+
+class TestWindows:
+    async def test_may_be_read_in_any_order(self) -> None:
+        second = asyncio.Event()
+
+        async def before(number: int) -> None:
+            if number == 0:
+                await second.wait()
+            second.set()
+
+        transcript = await _use_case(Model(before=before))(Upload(_FORTY))
+
+        assert transcript.text == text_of(range(40))
+
+    async def test_only_so_many_are_with_the_model_and_the_upload_waits(self) -> None:
+        gate = asyncio.Event()
+        model, upload = Model(before=lambda _: gate.wait()), Upload(_FORTY)
+        reading = asyncio.create_task(_use_case(model)(upload))
+
+        await turns()
+
+        assert model.running == 2
+        # The third one, from 6 s to 10 s, is known once half a window has followed it.
+        assert upload.pulled_s == 12
+        gate.set()
+        assert (await reading).text == text_of(range(40))
+        assert model.most_running == 2
+
+    async def test_are_no_longer_than_was_set(self) -> None:
+        model = Model()
+        await _use_case(model)(Upload(_FORTY))
+
+        assert max(len(window) for window in model.windows) == 4 * RATE_HZ
+
+    @pytest.mark.parametrize("chunked", [True, False])
+    async def test_are_no_longer_than_the_model_reads_well(self, *, chunked: bool) -> None:
+        model = Model(max_window_s=3)
+
+        transcript = await _use_case(model)(Upload(_FORTY[:1000]), chunked=chunked)
+
+        assert max(len(window) for window in model.windows) == 3 * RATE_HZ
+        assert transcript.text == text_of(range(20))
+
+    async def test_without_chunking_there_is_one(self) -> None:
+        model = Model()
+
+        transcript = await _use_case(model)(Upload(_FORTY[:1000]), chunked=False)
+
+        assert [len(window) for window in model.windows] == [1000]
+        assert transcript.text == text_of(range(20))
+
+    async def test_are_cut_in_pauses(self) -> None:
+        model = Model()
+        recording = speech(*range(10), pause_s=0.4)
+
+        await _use_case(model)(Upload(recording))
+
+        assert sum(len(window) for window in model.windows) == len(recording)
+
+
+class TestTooLong:
+    async def test_is_refused_before_all_is_read(self) -> None:
+        model, decoder, upload = Model(), Decoder(), Upload(_FORTY)
+
+        with pytest.raises(AudioTooLongError) as caught:
+            await _use_case(model, decoder=decoder, limits=replace(_LIMITS, longest_s=8))(upload)
+
+        assert caught.value.details == {"limit_s": 8, "duration_s": 8.5}
+        assert "should_chunk" not in caught.value.message
+        assert upload.pulled_s == 8.5
+        assert _stopped(model, decoder)
+
+    async def test_without_chunking_has_its_own_limit(self) -> None:
+        with pytest.raises(AudioTooLongError) as caught:
+            await _use_case(Model())(Upload(_FORTY), chunked=False)
+
+        assert caught.value.details == {"limit_s": 10, "duration_s": 10.5}
+        assert "should_chunk=true" in caught.value.message
+
+    async def test_without_chunking_the_other_limit_holds_too(self) -> None:
+        with pytest.raises(AudioTooLongError) as caught:
+            await _use_case(Model(), limits=replace(_LIMITS, longest_s=8))(Upload(_FORTY), chunked=False)
+
+        assert caught.value.details["limit_s"] == 8
+
+    @pytest.mark.parametrize("chunked", [True, False])
+    async def test_the_limit_itself_is_taken(self, *, chunked: bool) -> None:
+        limits = replace(_LIMITS, longest_unchunked_s=20, longest_s=20)
+
+        assert (await _use_case(Model(), limits=limits)(Upload(_FORTY), chunked=chunked)).duration_s == 20
+
+
+class TestProgress:
+    async def test_is_told_after_each_window(self) -> None:
+        model, told = Model(), list[Progress]()
+
+        transcript = await _use_case(model)(Upload(_FORTY), on_progress=told.append)
+
+        assert len(told) == len(model.windows)
+        done = [progress.done_s for progress in told]
+        assert done == sorted(set(done))
+        assert done[-1] == 20
+        assert [word.text for word in told[-1].words] == [word.text for word in transcript.words]
+        assert all(progress.words[-1].end_s <= progress.done_s for progress in told)
+
+    async def test_does_not_wait_for_the_end(self) -> None:
+        told = asyncio.Event()
+
+        async def source() -> AsyncGenerator[bytes]:
+            async for data in Upload(_FORTY):
+                yield data
+                await asyncio.sleep(0)
+            await told.wait()
+
+        limits = replace(_LIMITS, windows_ahead=100)
+        assert await _use_case(Model(), limits=limits)(source(), on_progress=lambda _: told.set())
+
+    async def test_an_error_of_the_listener_stops_everything(self) -> None:
+        async def before(number: int) -> None:
+            if number:
+                await _never(number)
+
+        model, decoder = Model(before=before), Decoder()
+
+        def listen(_: Progress) -> None:
+            raise LookupError
+
+        async with no_loose_ends():
+            with pytest.raises(LookupError):
+                await _use_case(model, decoder=decoder)(Upload(_FORTY), on_progress=listen)
+
+            assert _stopped(model, decoder)
+        assert model.cancelled == 1
+
+
+class TestCancelled:
+    async def test_windows_leave_the_model_and_the_decoder_is_closed(self) -> None:
+        model, decoder = Model(before=_never), Decoder()
+
+        async with no_loose_ends():
+            reading = asyncio.create_task(_use_case(model, decoder=decoder)(Upload(_FORTY)))
+            await turns()
+            assert (model.running, decoder.open_now, decoder.reading) == (2, 1, 1)
+
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+
+            assert _stopped(model, decoder)
+        assert model.cancelled == 2
+
+    async def test_while_the_upload_is_awaited(self) -> None:
+        model, decoder = Model(before=_never), Decoder()
+
+        async def source() -> AsyncGenerator[bytes]:
+            yield _FORTY[:700].tobytes()
+            await _never(0)
+
+        async with no_loose_ends():
+            reading = asyncio.create_task(_use_case(model, decoder=decoder)(source()))
+            await turns()
+            assert (model.running, decoder.reading) == (1, 1)
+
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+
+            assert _stopped(model, decoder)
+
+
+class TestTimeLimit:
+    @pytest.mark.parametrize("samples", [_FORTY, _FORTY[:100]], ids=["long", "short"])
+    async def test_stops_everything(self, samples: Samples) -> None:
+        model, decoder = Model(before=_never), Decoder()
+
+        async with no_loose_ends():
+            with pytest.raises(ProcessingTimeoutError) as caught:
+                await _use_case(model, decoder=decoder, limits=replace(_LIMITS, timeout_s=0.01))(Upload(samples))
+
+            assert _stopped(model, decoder)
+        assert caught.value.details == {"limit_s": 0.01}
+        assert model.cancelled == len(model.windows) > 0
+
+    async def test_holds_while_the_upload_is_awaited_too(self) -> None:
+        async def source() -> AsyncGenerator[bytes]:
+            await _never(0)
+            yield b""
+
+        with pytest.raises(ProcessingTimeoutError):
+            await _use_case(Model(), limits=replace(_LIMITS, timeout_s=0.01))(source())
+
+    async def test_another_time_out_is_not_ours(self) -> None:
+        with pytest.raises(TimeoutError, match="theirs"):
+            await _use_case(Model())(Upload(_FORTY, error=TimeoutError("theirs")))
+
+
+class TestOverload:
+    async def test_turns_a_new_recording_away(self) -> None:
+        model, decoder = Model(before=_fails(0, OverloadedError("Busy.", retry_after_s=3))), Decoder()
+
+        async with no_loose_ends():
+            with pytest.raises(OverloadedError) as caught:
+                await _use_case(model, decoder=decoder)(Upload(_FORTY))
+
+            assert _stopped(model, decoder)
+        assert caught.value.retry_after_s == 3
+
+    async def test_a_recording_that_was_let_in_waits_its_turn(self) -> None:
+        async def before(number: int) -> None:
+            if number in {1, 2, 4}:
+                raise OverloadedError("Busy.", retry_after_s=0)
+
+        model = Model(before=before)
+        transcript = await _use_case(model)(Upload(_FORTY))
+
+        assert transcript.text == text_of(range(40))
+        calm = Model()
+        await _use_case(calm)(Upload(_FORTY))
+        assert len(model.windows) == len(calm.windows) + 3
+
+    async def test_it_waits_as_long_as_it_was_told(self) -> None:
+        async def before(number: int) -> None:
+            if number:
+                raise OverloadedError("Busy.", retry_after_s=3600)
+
+        model, decoder = Model(before=before), Decoder()
+        reading = asyncio.create_task(_use_case(model, decoder=decoder)(Upload(_FORTY)))
+        await turns()
+
+        assert not reading.done()
+        # The second and the third window were tried once each.
+        assert len(model.windows) == 3
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert _stopped(model, decoder)
+
+
+class TestErrors:
+    async def test_of_the_model_pass_and_stop_the_rest(self) -> None:
+        model, decoder = Model(before=_fails(1, InferenceError("It broke."))), Decoder()
+
+        async with no_loose_ends():
+            with pytest.raises(InferenceError, match="It broke"):
+                await _use_case(model, decoder=decoder)(Upload(_FORTY))
+
+            assert _stopped(model, decoder)
+        assert model.cancelled == len(model.windows) - 2
+
+    async def test_of_the_model_are_seen_before_the_upload_ends(self) -> None:
+        limits = replace(_LIMITS, windows_ahead=1000, longest_s=1e6)
+
+        async with no_loose_ends(), aclosing(_endless()) as upload:
+            with pytest.raises(InferenceError):
+                await _use_case(Model(before=_fails(0, InferenceError("It broke."))), limits=limits)(upload)
+
+    async def test_of_two_windows_the_first_is_told(self) -> None:
+        async def before(number: int) -> None:
+            raise InferenceError(f"Window {number} broke.")
+
+        async with no_loose_ends():
+            with pytest.raises(InferenceError, match="Window 0"):
+                await _use_case(Model(before=before))(Upload(_FORTY))
+
+    async def test_of_the_decoder_pass_and_stop_the_windows(self) -> None:
+        model, decoder = Model(before=_never), Decoder()
+        upload = Upload(_FORTY[:950], error=UndecodableAudioError("No audio."))
+
+        async with no_loose_ends():
+            with pytest.raises(UndecodableAudioError, match="No audio"):
+                await _use_case(model, decoder=decoder)(upload)
+
+            assert _stopped(model, decoder)
+
+    async def test_a_model_that_is_not_ready_keeps_the_decoder_out_of_it(self) -> None:
+        decoder = Decoder()
+
+        with pytest.raises(ModelNotReadyError):
+            await _use_case(Model(not_ready=ModelNotReadyError("Loading.")), decoder=decoder)(Upload(_FORTY))
+
+        assert decoder.opened == 0
+
+
+async def test_recordings_do_not_disturb_each_other() -> None:
+    use_case = _use_case(Model())
+    recordings = [speech(*range(begin, begin + 30)) for begin in range(0, 300, 100)]
+
+    transcripts = await asyncio.gather(*(use_case(Upload(recording)) for recording in recordings))
+
+    assert [transcript.text for transcript in transcripts] == [text_of(range(at, at + 30)) for at in range(0, 300, 100)]

@@ -1,0 +1,196 @@
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from parakeet_service.domain.captions import Cue, cues_of, to_srt, to_vtt
+from parakeet_service.domain.transcript import Transcript, Word
+from tests.unit.domain.spoken import word, words
+
+_TEXTS = st.one_of(
+    st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=14),
+    st.sampled_from(["a", "so.", "5", "<i>", "-->", "AT&T", "&lt;", "x" * 41, "x" * 42, "x" * 50]),
+)
+_SPOKEN = st.lists(st.tuples(_TEXTS, st.floats(0, 3), st.floats(0, 2)), max_size=40)
+
+
+def _transcript(spoken: list[tuple[str, float, float]], *, from_s: float = 0.0) -> Transcript:
+    """Words, each a pause behind the last and of its own length."""
+    said: list[Word] = []
+    at_s = from_s
+    for text, pause_s, lasts_s in spoken:
+        said.append(word(text, at_s + pause_s, at_s + pause_s + lasts_s))
+        at_s += pause_s + lasts_s
+    return Transcript.of(said, duration_s=at_s)
+
+
+def _one(text: str, start_s: float, end_s: float) -> Transcript:
+    return Transcript.of(words((text, start_s, end_s)), duration_s=1e6)
+
+
+def _seconds(clock: str) -> float:
+    hours, minutes, seconds = re.split(":", clock.replace(",", "."))
+    assert len(minutes) == len(seconds.split(".")[0]) == 2
+    assert int(minutes) < 60 > float(seconds)
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _parse(body: str, mark: str) -> list[tuple[float, float, str]]:
+    """Blocks of a line of times and lines of text, each closed by an empty line."""
+    cues: list[tuple[float, float, str]] = []
+    for block in body.split("\n\n")[:-1]:
+        head, *lines = block.split("\n")
+        clocks = re.fullmatch(rf"(\d\d+:\d\d:\d\d\{mark}\d\d\d) --> (\d\d+:\d\d:\d\d\{mark}\d\d\d)", head)
+        assert clocks, head
+        cues.append((_seconds(clocks[1]), _seconds(clocks[2]), "\n".join(lines)))
+    return cues
+
+
+def _parse_srt(text: str) -> list[tuple[float, float, str]]:
+    blocks = text.split("\n\n")
+    assert blocks.pop() == ""
+    numbers = [block.partition("\n")[0] for block in blocks]
+    assert numbers == [str(at + 1) for at in range(len(blocks))]
+    return _parse("".join(block.partition("\n")[2] + "\n\n" for block in blocks), ",")
+
+
+def _parse_vtt(text: str) -> list[tuple[float, float, str]]:
+    header, _, body = text.partition("\n\n")
+    assert header == "WEBVTT"
+    assert "<" not in body
+    assert body.count("-->") == body.count(" --> ")
+    cues = _parse(body, ".")
+    return [
+        (start_s, end_s, said.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+        for start_s, end_s, said in cues
+    ]
+
+
+class TestCues:
+    @given(_SPOKEN)
+    def test_together_they_say_all_and_in_order(self, spoken: list[tuple[str, float, float]]) -> None:
+        transcript = _transcript(spoken)
+
+        assert " ".join(cue.text.replace("\n", " ") for cue in cues_of(transcript)) == transcript.text
+
+    @given(_SPOKEN)
+    def test_their_times_are_those_of_words_in_order(self, spoken: list[tuple[str, float, float]]) -> None:
+        transcript = _transcript(spoken)
+        cues = cues_of(transcript)
+
+        assert {cue.start_s for cue in cues} <= {one.start_s for one in transcript.words}
+        assert {cue.end_s for cue in cues} <= {one.end_s for one in transcript.words}
+        assert all(cue.start_s <= cue.end_s for cue in cues)
+        assert all(cue.end_s <= following.start_s for cue, following in pairwise(cues))
+
+    @given(_SPOKEN)
+    @example([("x" * 40, 0, 0.1), ("y" * 10, 0, 0.1), ("z" * 32, 0, 0.1)])
+    def test_they_fit_the_screen_where_words_allow(self, spoken: list[tuple[str, float, float]]) -> None:
+        for cue in cues_of(_transcript(spoken)):
+            assert 1 <= len(cue.lines) <= 2
+            assert all(len(line) <= 42 or " " not in cue.text.replace("\n", " ") for line in cue.lines)
+
+    @given(_SPOKEN)
+    def test_none_stands_too_long_but_a_long_word(self, spoken: list[tuple[str, float, float]]) -> None:
+        for cue in cues_of(_transcript(spoken)):
+            assert cue.end_s - cue.start_s <= 7 + 1e-9 or " " not in cue.text
+
+    def test_lines_are_of_like_length(self) -> None:
+        (cue,) = cues_of(_transcript([("x" * 9, 0, 0.1)] * 6))
+
+        assert [len(line) for line in cue.lines] == [29, 29]
+
+    def test_what_fits_one_line_is_one_line(self) -> None:
+        (cue,) = cues_of(_transcript([("x" * 20, 0, 0.1), ("y" * 21, 0, 0.1)]))
+
+        assert cue.lines == ("x" * 20 + " " + "y" * 21,)
+
+    def test_takes_two_whole_lines(self) -> None:
+        one, two = cues_of(_transcript([("x" * 42, 0, 0.1), ("y" * 42, 0, 0.1), ("z", 0, 0.1)]))
+
+        assert one.lines == ("x" * 42, "y" * 42)
+        assert two.lines == ("z",)
+
+    def test_a_pause_begins_another(self) -> None:
+        assert [cue.text for cue in cues_of(_transcript([("a", 0, 1), ("b", 0.99, 1), ("c", 1, 1)]))] == ["a b", "c"]
+
+    def test_seven_seconds_are_enough(self) -> None:
+        assert [cue.text for cue in cues_of(_transcript([("a", 0, 3), ("b", 0, 4), ("c", 0, 1)]))] == ["a b", "c"]
+
+    def test_a_sentence_begins_another(self) -> None:
+        assert [cue.text for cue in cues_of(_transcript([("a.", 0, 1), ("b", 0, 1)]))] == ["a.", "b"]
+
+    def test_a_word_that_is_too_long_stands_alone(self) -> None:
+        cues = cues_of(_transcript([("a", 0, 1), ("x" * 50, 0, 1), ("b", 0, 1)]))
+
+        assert [cue.text for cue in cues] == ["a", "x" * 50, "b"]
+
+    def test_lines_stand_below_each_other(self) -> None:
+        assert Cue(("a b", "c"), 0, 1).text == "a b\nc"
+
+
+class TestWritten:
+    @given(_SPOKEN, st.sampled_from([0.0, 59.9996, 3599.9996, 36_000.0]))
+    def test_srt_can_be_read_back(self, spoken: list[tuple[str, float, float]], from_s: float) -> None:
+        transcript = _transcript(spoken, from_s=from_s)
+
+        _same(_parse_srt(to_srt(transcript)), cues_of(transcript))
+
+    @given(_SPOKEN, st.sampled_from([0.0, 59.9996, 3599.9996, 36_000.0]))
+    def test_vtt_can_be_read_back(self, spoken: list[tuple[str, float, float]], from_s: float) -> None:
+        transcript = _transcript(spoken, from_s=from_s)
+
+        _same(_parse_vtt(to_vtt(transcript)), cues_of(transcript))
+
+    def test_srt_looks_as_players_expect(self) -> None:
+        transcript = Transcript.of(words(("Hello", 0.5, 1), ("you.", 1, 1.25), ("Bye.", 2, 2.5)), duration_s=3)
+
+        assert to_srt(transcript) == (
+            "1\n00:00:00,500 --> 00:00:01,250\nHello you.\n\n2\n00:00:02,000 --> 00:00:02,500\nBye.\n\n"
+        )
+
+    def test_vtt_looks_as_browsers_expect(self) -> None:
+        assert to_vtt(_one("Hello", 0.5, 1)) == "WEBVTT\n\n00:00:00.500 --> 00:00:01.000\nHello\n\n"
+
+    def test_silence_has_no_cues(self) -> None:
+        silence = Transcript.of((), duration_s=9)
+
+        assert to_srt(silence) == ""
+        assert to_vtt(silence) == "WEBVTT\n\n"
+
+    @pytest.mark.parametrize(
+        ("at_s", "clock"),
+        [
+            (0.0004, "00:00:00,000"),
+            (59.9994, "00:00:59,999"),
+            (59.9996, "00:01:00,000"),
+            (3599.9996, "01:00:00,000"),
+            (3661.5, "01:01:01,500"),
+            (360_000, "100:00:00,000"),
+        ],
+    )
+    def test_clocks_round_to_milliseconds(self, at_s: float, clock: str) -> None:
+        assert f"\n{clock} --> " in to_srt(_one("a", at_s, at_s + 1))
+
+    def test_vtt_escapes_markup(self) -> None:
+        assert "\n&lt;b&gt;AT&amp;T&amp;lt;--&gt;\n" in to_vtt(_one("<b>AT&T&lt;-->", 0, 1))
+
+    def test_srt_has_no_escapes(self) -> None:
+        assert "\n<b>&\n" in to_srt(_one("<b>&", 0, 1))
+
+    def test_a_cue_without_length_can_still_be_seen(self) -> None:
+        transcript = Transcript.of(words(("late", 2.0, 2.0)), duration_s=2)
+
+        assert "00:00:02.000 --> 00:00:02.001" in to_vtt(transcript)
+
+
+def _same(read: list[tuple[float, float, str]], cues: tuple[Cue, ...]) -> None:
+    assert [said for _, _, said in read] == [cue.text for cue in cues]
+    for (start_s, end_s, _), cue in zip(read, cues, strict=True):
+        assert start_s == pytest.approx(cue.start_s, abs=0.00051)
+        assert end_s == pytest.approx(cue.end_s, abs=0.00151)
+        assert end_s > start_s
+    starts = [start_s for start_s, _, _ in read]
+    assert starts == sorted(starts)

@@ -1,0 +1,100 @@
+import inspect
+
+import pytest
+
+from parakeet_service.domain import errors
+from parakeet_service.domain.errors import (
+    AudioTooLongError,
+    FrameTooLargeError,
+    InvalidRequestError,
+    OverloadedError,
+    ProcessingTimeoutError,
+    ServiceError,
+    UploadTooLargeError,
+)
+
+_CODES = {
+    "InvalidRequestError": "invalid_request",
+    "EmptyAudioError": "empty_audio",
+    "UndecodableAudioError": "undecodable_audio",
+    "UploadTooLargeError": "upload_too_large",
+    "AudioTooLongError": "audio_too_long",
+    "UnknownModelError": "model_not_found",
+    "UnauthorizedError": "unauthorized",
+    "ForbiddenOriginError": "forbidden_origin",
+    "ProtocolError": "protocol_error",
+    "FrameTooLargeError": "frame_too_large",
+    "OverloadedError": "overloaded",
+    "TooManyStreamsError": "too_many_streams",
+    "ModelNotReadyError": "model_not_ready",
+    "ShuttingDownError": "shutting_down",
+    "ProcessingTimeoutError": "processing_timeout",
+    "DecoderUnavailableError": "decoder_unavailable",
+    "ModelLoadError": "model_load_failed",
+    "InferenceError": "inference_failed",
+}
+"""Released: none of them may ever change."""
+
+
+def _classes() -> dict[str, type[ServiceError]]:
+    found = dict(inspect.getmembers(errors, inspect.isclass))
+    return {name: one for name, one in found.items() if issubclass(one, ServiceError)}
+
+
+def _drawn() -> dict[str, str | None]:
+    """Each class in the docstring's tree, with its parent."""
+    path: list[str] = []
+    parents: dict[str, str | None] = {}
+    for line in (inspect.getdoc(errors) or "").splitlines():
+        bare = line.lstrip("│├└─ ")
+        name = bare.split(" ")[0]
+        if name.endswith("Error"):
+            depth = (len(line) - len(bare)) // 4
+            path[depth:] = [name]
+            parents[name] = path[depth - 1] if depth else None
+    return parents
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    actual = {name: None if one is ServiceError else one.__mro__[1].__name__ for name, one in _classes().items()}
+
+    assert _drawn() == actual
+
+
+def test_each_leaf_keeps_its_own_code() -> None:
+    leaves = {name: one for name, one in _classes().items() if not one.__subclasses__()}
+
+    assert {name: one.code for name, one in leaves.items()} == _CODES
+    assert len(set(_CODES.values())) == len(_CODES)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "details"),
+    [
+        (InvalidRequestError("No file.", param="file"), "No file.", {"param": "file"}),
+        (InvalidRequestError("Bad."), "Bad.", {"param": None}),
+        (UploadTooLargeError(limit_bytes=9), "The upload is larger than 9 bytes.", {"limit_bytes": 9}),
+        (FrameTooLargeError(limit_bytes=9), "A message may have at most 9 bytes.", {"limit_bytes": 9}),
+        (
+            AudioTooLongError(limit_s=30, duration_s=30.5),
+            "The recording is longer than 30 s (at least 30.5 s).",
+            {"limit_s": 30, "duration_s": 30.5},
+        ),
+        (
+            AudioTooLongError(limit_s=30, duration_s=31, hint="Cut it."),
+            "The recording is longer than 30 s (at least 31 s). Cut it.",
+            {"limit_s": 30, "duration_s": 31},
+        ),
+        (OverloadedError("Busy.", retry_after_s=0.5), "Busy.", {"retry_after_s": 0.5}),
+        (ProcessingTimeoutError(limit_s=120), "The work took longer than 120 s and was stopped.", {"limit_s": 120}),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, ServiceError) else "",
+)
+def test_says_what_and_how_much(error: ServiceError, message: str, details: dict[str, object]) -> None:
+    assert (str(error), error.message, error.details) == (message, message, details)
+
+
+def test_tells_when_to_come_back() -> None:
+    assert OverloadedError("Busy.").retry_after_s == 1
+    assert OverloadedError("Busy.", retry_after_s=7).retry_after_s == 7
+    assert ProcessingTimeoutError(limit_s=120).retry_after_s == 120
