@@ -1,5 +1,6 @@
 """The composition root: which adapter serves which port, and nothing else knows."""
 
+import math
 import os
 import signal
 from argparse import ArgumentParser, Namespace
@@ -96,15 +97,15 @@ def _configure(parser: ArgumentParser) -> Callable[[Namespace], Service]:
 
 def _service(settings: Settings) -> Service:
     configure_logging(level=settings.log_level, log_format=settings.log_format)
-    container = _container(settings)
     return Service(
         host=settings.host,
         port=settings.port,
         has_api_keys=bool(settings.api_keys),
         changed_settings=changed(settings),
         facts=facts_about(settings),
-        build_app=lambda on_fatal: _app(container, settings, on_fatal),
-        open_transcriber=lambda: _transcriber(container),
+        build_app=lambda on_fatal: _app(_container(settings), settings, on_fatal),
+        # A person who transcribes a file of their own waits as long as it takes: the limit guards a server.
+        open_transcriber=lambda: _transcriber(_container(settings.model_copy(update={"processing_timeout": math.inf}))),
     )
 
 

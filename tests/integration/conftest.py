@@ -16,4 +16,4 @@ def speech() -> Samples:
     """The bundled recording, 16 kHz."""
     with files("parakeet_service").joinpath("samples/demo.wav").open("rb") as file, wave.open(file) as recording:
         assert recording.getframerate() == 16000
-        return np.frombuffer(recording.readframes(recording.getnframes()), "<i2").astype(np.float32) / 32768
+        return np.frombuffer(recording.readframes(recording.getnframes()), "<i2").astype(np.float32) / np.float32(32768)

@@ -60,7 +60,7 @@ def text(tokens: tuple[Token, ...]) -> str:
     return "".join(token.text for token in tokens).strip()
 
 
-async def test_says_what_it_is_and_what_it_is_not(speech: Samples) -> None:
+async def test_says_what_it_is_and_what_it_is_not() -> None:
     with capture_logs() as logs:
         model = model_of()
         await model.start()
