@@ -3,9 +3,11 @@
 import asyncio
 import os
 import shutil
-from asyncio.subprocess import PIPE, Process
+import subprocess
+from asyncio import StreamReader, StreamReaderProtocol, StreamWriter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -62,12 +64,11 @@ class FfmpegDecoder:
 
         async with self._slots:
             process = await self._start(_arguments(head, sample_rate_hz))
-            sink, output, errors = _pipes(process)
-            pump = asyncio.create_task(_pump(head, source, sink))
-            complaints = asyncio.create_task(_tail(errors))
+            pump = asyncio.create_task(_pump(head, source, process.stdin))
+            complaints = asyncio.create_task(_tail(process.stderr))
             reader, decoded = PcmReader(Encoding.PCM_F32LE), False
             try:
-                while data := await output.read(_BLOCK_BYTES):
+                while data := await process.stdout.read(_BLOCK_BYTES):
                     samples = reader.read(data)
                     if samples.size:
                         decoded = True
@@ -78,21 +79,63 @@ class FfmpegDecoder:
             finally:
                 await _end(process, pump, complaints)
 
-    async def _start(self, arguments: list[str]) -> Process:
+    async def _start(self, arguments: list[str]) -> "_Process":
         try:
-            return await asyncio.create_subprocess_exec(
-                self._executable,
-                *arguments,
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                # Control-C in a terminal is for the service, which finishes what runs.
-                start_new_session=True,
-            )
+            return await _Process.start([str(self._executable), *arguments])
         except OSError as error:
             _log.warning("ffmpeg_not_started", executable=str(self._executable), reason=str(error))
             raise DecoderUnavailableError("The audio decoder could not be started.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """A running ffmpeg and its pipes.
+
+    Not asyncio's own subprocess: uvloop starts those with ``fork``, before which OpenBLAS ends its threads, also in
+    the middle of a multiplication that then waits for them for ever. `subprocess.Popen` uses ``vfork``, which runs no
+    such handlers.
+    """
+
+    popen: subprocess.Popen[bytes]
+    stdin: StreamWriter
+    stdout: StreamReader
+    stderr: StreamReader
+    pipes: tuple[asyncio.BaseTransport, ...]
+
+    @classmethod
+    async def start(cls, command: list[str]) -> "_Process":
+        popen = subprocess.Popen(  # noqa: ASYNC220, S603 - takes a millisecond, and what is started here is ours to end
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            # Control-C in a terminal is for the service, which finishes what runs.
+            start_new_session=True,
+        )
+        loop = asyncio.get_running_loop()
+        stdout, stderr, unused = StreamReader(), StreamReader(), StreamReader()
+        try:
+            sink, protocol = await loop.connect_write_pipe(lambda: StreamReaderProtocol(unused), popen.stdin)
+            output, _ = await loop.connect_read_pipe(lambda: StreamReaderProtocol(stdout), popen.stdout)
+            errors, _ = await loop.connect_read_pipe(lambda: StreamReaderProtocol(stderr), popen.stderr)
+        except BaseException:
+            popen.kill()
+            popen.wait()
+            raise
+        return cls(popen, StreamWriter(sink, protocol, None, loop), stdout, stderr, (sink, output, errors))
+
+    async def wait(self) -> int:
+        """How it ended."""
+        return await asyncio.to_thread(self.popen.wait)
+
+    async def end(self) -> None:
+        """Kill it if it still runs, and leave neither pipe nor zombie."""
+        self.popen.kill()
+        for pipe in self.pipes:
+            pipe.close()
+        await self.wait()
 
 
 def _arguments(head: bytes, sample_rate_hz: int) -> list[str]:
@@ -146,27 +189,17 @@ def _judge(returncode: int, complaints: str, *, decoded: bool) -> None:
     raise EmptyAudioError("The recording holds no samples.")
 
 
-async def _end(process: Process, pump: asyncio.Task[None], complaints: asyncio.Task[str]) -> None:
+async def _end(process: _Process, pump: asyncio.Task[None], complaints: asyncio.Task[str]) -> None:
     """Leave nothing behind: no task, no process, not even a zombie."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.kill()
     pump.cancel()
     complaints.cancel()
     # A second cancellation must not stop this half-way.
     await asyncio.shield(asyncio.create_task(_reap(process, pump, complaints)))
 
 
-async def _reap(process: Process, pump: asyncio.Task[None], complaints: asyncio.Task[str]) -> None:
+async def _reap(process: _Process, pump: asyncio.Task[None], complaints: asyncio.Task[str]) -> None:
     await asyncio.gather(pump, complaints, return_exceptions=True)
-    # Not `wait`, which hangs while output is unread.
-    await process.communicate()
-
-
-def _pipes(process: Process) -> tuple[asyncio.StreamWriter, asyncio.StreamReader, asyncio.StreamReader]:
-    if process.stdin is None or process.stdout is None or process.stderr is None:
-        raise ValueError("every standard stream must be a pipe")
-    return process.stdin, process.stdout, process.stderr
+    await process.end()
 
 
 def find_ffmpeg() -> Path:
