@@ -1,12 +1,12 @@
 import argparse
 from pathlib import Path
 
-from . import accuracy, long_file, mixed_load
+from . import accuracy, engine, long_file, mixed_load
 
 parser = argparse.ArgumentParser(
     prog="python -m benchmarks", description="Measure the service with the embedded model."
 )
-parser.add_argument("what", choices=("accuracy", "long", "mixed", "all"), nargs="?", default="all")
+parser.add_argument("what", choices=("engine", "accuracy", "long", "mixed", "all"), nargs="?", default="all")
 parser.add_argument(
     "--speech", type=Path, metavar="DIR", help="16 kHz WAV files, with a .tsv of texts (default: the bundled sample)"
 )
@@ -14,6 +14,8 @@ parser.add_argument("--minutes", type=float, default=10, help="length of the lon
 parser.add_argument("--uploads", type=int, default=20)
 parser.add_argument("--streams", type=int, default=4)
 arguments = parser.parse_args()
+if arguments.what in ("engine", "all"):
+    engine.run(arguments.speech)
 if arguments.what in ("accuracy", "all"):
     accuracy.run(arguments.speech)
 if arguments.what in ("long", "all"):

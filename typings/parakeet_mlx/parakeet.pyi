@@ -8,13 +8,7 @@ from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
 from parakeet_mlx.alignment import AlignedResult, AlignedToken
 from parakeet_mlx.audio import PreprocessArgs
-
-class ConformerArgs:
-    subsampling_factor: int
-    pos_emb_max_len: int
-
-class Conformer(Module):
-    def __call__(self, x: mx.array, lengths: mx.array | None = None) -> tuple[mx.array, mx.array]: ...
+from parakeet_mlx.conformer import Conformer, ConformerArgs
 
 class LSTMLayer(Module):
     Wx: mx.array

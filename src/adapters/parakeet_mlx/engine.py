@@ -20,6 +20,7 @@ from ...domain.errors import InferenceError, ModelLoadError
 from ...domain.transcript import Token
 from .blas import Blas
 from .checkpoint import Checkpoint
+from .encoder import Encoder, rational_sigmoid
 from .features import LogMel
 from .transducer import DecoderState, Emission, GreedyDecoder
 
@@ -55,6 +56,7 @@ class Engine:
             self._model = from_config(checkpoint.config)
             self._model.load_weights(str(checkpoint.weights))
             self._features = LogMel(self._model.preprocessor_config)
+            self._encoder = Encoder(self._model.encoder, sigmoid=mx.sigmoid if self._on_gpu else rational_sigmoid)
         except (ValueError, KeyError, TypeError, RuntimeError, AssertionError, DaciteError) as error:
             raise ModelLoadError(
                 f"MODEL_ID: {checkpoint.model_id} is no Parakeet model that we can run: {error}"
@@ -96,7 +98,7 @@ class Engine:
             InferenceError: A number in the result is not finite.
         """
         features = self._features(samples).astype(self._dtype)[None]
-        frames, _ = self._model.encoder(features)
+        frames, _ = self._encoder(features, [features.shape[1]])
         if not mx.all(mx.isfinite(frames)).item():
             raise InferenceError("The model's encoder gave numbers that are not finite.")
         return Encoded(frames)

@@ -1,0 +1,72 @@
+import mlx.core as mx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from parakeet_mlx.parakeet import BaseParakeet
+from parakeet_mlx.utils import from_config
+
+from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.parakeet_mlx.encoder import Encoder, rational_sigmoid
+from parakeet_service.adapters.parakeet_mlx.features import LogMel
+from parakeet_service.domain.audio import Samples
+
+RATE_HZ = 16000
+
+
+@pytest.fixture(scope="module")
+def model() -> BaseParakeet:
+    checkpoint = locate("embedded", offline=True)
+    model = from_config(checkpoint.config)
+    model.load_weights(str(checkpoint.weights))
+    model.set_dtype(mx.float32)
+    return model
+
+
+@pytest.fixture(scope="module")
+def features(model: BaseParakeet, speech: Samples) -> list[mx.array]:
+    """Features of stretches of speech from 0.1 to 5 seconds, of lengths that divide by nothing."""
+    log_mel = LogMel(model.preprocessor_config)
+    random = np.random.default_rng(4)
+    stretches: list[mx.array] = []
+    for _ in range(24):
+        length = int(random.integers(RATE_HZ // 10, 5 * RATE_HZ))
+        start = int(random.integers(0, len(speech) - length))
+        stretches.append(log_mel(speech[start : start + length]))
+    return stretches
+
+
+def numbers(array: mx.array) -> NDArray[np.float32]:
+    return np.asarray(array, dtype=np.float32)
+
+
+def test_computes_what_parakeet_mlx_computes(model: BaseParakeet, features: list[mx.array]) -> None:
+    encoder = Encoder(model.encoder, sigmoid=mx.sigmoid)
+    for item in features:
+        upstream, lengths = model.encoder(item[None])
+        ours, counts = encoder(item[None], [item.shape[0]])
+        assert counts == [int(numbers(lengths)[0])] == [ours.shape[1]]
+        np.testing.assert_allclose(numbers(ours), numbers(upstream), atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [0.0, 7.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_an_item_of_a_batch_reads_as_it_does_alone(
+    model: BaseParakeet, features: list[mx.array], seed: int, padding: float
+) -> None:
+    encoder = Encoder(model.encoder, sigmoid=rational_sigmoid)
+    picked: list[int] = np.random.default_rng(seed).integers(len(features), size=5).tolist()
+    chosen = [features[i] for i in picked]
+    lengths = [item.shape[0] for item in chosen]
+    longest = max(lengths) + 16 * seed
+    batch = mx.stack([mx.pad(item, [(0, longest - item.shape[0]), (0, 0)], constant_values=padding) for item in chosen])
+    together, counts = encoder(batch, lengths)
+    for row, item in enumerate(chosen):
+        alone, (count,) = encoder(item[None], [item.shape[0]])
+        assert counts[row] == count
+        np.testing.assert_allclose(numbers(together[row, :count]), numbers(alone[0]), atol=2e-3)
+
+
+def test_the_rational_sigmoid_is_the_sigmoid() -> None:
+    x = np.linspace(-40, 40, 100_001, dtype=np.float32)
+    exact = 1 / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(numbers(rational_sigmoid(mx.array(x))), exact, atol=2e-7)
