@@ -21,6 +21,7 @@ from .application.ports.speech_model import SpeechModel, StreamContext
 from .application.stream_session import StreamSession
 from .application.transcribe_file import FileLimits, TranscribeFile
 from .diagnosis import changed, facts_about
+from .domain.errors import InvalidRequestError, ModelLoadError
 from .entrypoints import cli
 from .entrypoints.cli.service import Service
 from .entrypoints.http.app import create_app
@@ -39,7 +40,7 @@ class Container(containers.DeclarativeContainer):
     compressed: providers.Provider[AudioDecoder] = providers.Selector(
         settings.provided.audio_decoder,
         ffmpeg=providers.ThreadSafeSingleton(FfmpegDecoder, ffmpeg),
-        pydub=providers.ThreadSafeSingleton(PydubDecoder, ffmpeg),
+        pydub=providers.ThreadSafeSingleton(PydubDecoder, ffmpeg, resampler),
     )
     decoder: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(WaveDecoder, resampler, compressed)
     model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(
@@ -117,12 +118,20 @@ def _app(container: Container, settings: Settings, on_fatal: Callable[[], None])
     # Not only the model: without its decoder the service must not start either.
     container.decoder()
     model = container.model()
+
+    async def start() -> None:
+        await model.start()
+        try:
+            container.stream_session().check()
+        except InvalidRequestError as error:
+            raise ModelLoadError(f"STREAM_LEFT_CONTEXT, STREAM_CHUNK, STREAM_RIGHT_CONTEXT: {error.message}") from error
+
     return create_app(
         settings=settings,
         transcribe_file=container.transcribe_file,
         stream_session=container.stream_session,
         model=container.model,
-        start=model.start,
+        start=start,
         stop=model.aclose,
         on_fatal=on_fatal,
     )

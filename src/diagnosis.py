@@ -77,7 +77,7 @@ def _model(settings: Settings) -> str:
         raise ModelLoadError(
             f"{settings.model_id} must be fetched, and {HF_HUB_CACHE} cannot be written (see HF_HOME)."
         )
-    return f"{settings.model_id}: will be fetched from the Hub into {HF_HUB_CACHE}"
+    return f"{settings.model_id}: not here yet; the Hub, which was not asked, must give it ({HF_HUB_CACHE})"
 
 
 def _writable(directory: Path) -> bool:

@@ -18,7 +18,9 @@ class Settings(BaseSettings):
     )
     model_precision: Literal["bf16", "fp32"] = Field(default="bf16", description="precision of the weights")
     offline: bool = Field(default=False, description="never ask the Hub; the model must be in its cache already")
-    batch_size: int = Field(default=4, ge=1, le=256, description="most windows that the model reads at once")
+    batch_size: int = Field(
+        default=4, ge=1, le=256, description="most windows of one recording that wait for the model at once"
+    )
     target_sr: int = Field(default=16000, ge=8000, le=48000, description="sample rate of the model, Hz")
     max_audio_duration: float = Field(default=30, gt=0, description="longest recording read without chunking, s")
     max_file_duration: float = Field(default=14400, gt=0, description="longest recording read in chunks, s")
@@ -29,7 +31,7 @@ class Settings(BaseSettings):
     max_queue: int = Field(default=64, ge=1, description="most chunks that may wait for the model")
     max_streams: int = Field(default=32, ge=1, description="most live streams at once")
     stream_left_context: float = Field(default=6, ge=0, description="settled audio each live step sees again, s")
-    stream_chunk: float = Field(default=1, ge=0.16, description="how often live text is renewed, s")
+    stream_chunk: float = Field(default=1, ge=0.16, le=30, description="how often live text is renewed, s")
     stream_right_context: float = Field(
         default=6, ge=0, description="audio that must follow a word before it is stable, s"
     )

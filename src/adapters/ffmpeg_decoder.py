@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from ..domain.audio import Encoding, PcmReader, Samples
-from ..domain.errors import DecoderUnavailableError, EmptyAudioError, UndecodableAudioError
+from ..domain.errors import DecoderUnavailableError, EmptyAudioError, OverloadedError, UndecodableAudioError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -38,14 +38,17 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 class FfmpegDecoder:
     """Decodes what ffmpeg can, one process per recording, at most `max_processes` at once.
 
+    Who finds no place within `patience_s` is turned away.
+
     A recording that is cut short gives the samples that are there; only one without a single readable sample is
     undecodable. Containers of the mp4 and caf kind may end with their index, so ffmpeg keeps what it has read of
     them in a file under ``/tmp`` that it unlinks before writing to it; all others are decoded as they arrive.
     """
 
-    def __init__(self, executable: Path, *, max_processes: int = 8) -> None:
+    def __init__(self, executable: Path, *, max_processes: int = 16, patience_s: float = 10.0) -> None:
         self._executable = executable
         self._slots = asyncio.Semaphore(max_processes)
+        self._patience_s = patience_s
 
     @asynccontextmanager
     async def open(
@@ -62,7 +65,7 @@ class FfmpegDecoder:
         if not head:
             raise EmptyAudioError("The recording is empty.")
 
-        async with self._slots:
+        async with self._slot():
             process = await self._start(_arguments(head, sample_rate_hz))
             pump = asyncio.create_task(_pump(head, source, process.stdin))
             complaints = asyncio.create_task(_tail(process.stderr))
@@ -78,6 +81,19 @@ class FfmpegDecoder:
                 _judge(await process.wait(), await complaints, decoded=decoded)
             finally:
                 await _end(process, pump, complaints)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncGenerator[None]:
+        # A long recording keeps its process as long as the model reads it, so a place can be long in coming.
+        try:
+            await asyncio.wait_for(self._slots.acquire(), self._patience_s)
+        except TimeoutError as error:
+            message = "As many recordings are being decoded as may be."
+            raise OverloadedError(message, retry_after_s=self._patience_s) from error
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     async def _start(self, arguments: list[str]) -> "_Process":
         try:

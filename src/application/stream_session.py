@@ -50,6 +50,14 @@ class StreamSession:
         """What a client gets that asks for nothing."""
         return StreamOptions(Encoding.PCM_S16LE, 16000, None, self.context, endpoint_s=0.8)
 
+    def check(self) -> None:
+        """Hold the defaults against the loaded model, so that a start fails and not every session after it.
+
+        Raises:
+            InvalidRequestError: One cannot be met; it is named.
+        """
+        _check(self.defaults, self.model.describe())
+
     @asynccontextmanager
     async def open(self, options: StreamOptions) -> AsyncGenerator["LiveSession"]:
         """Begin a session; leaving the context frees its place, whatever happened.

@@ -122,7 +122,7 @@ class TranscribeFile:
             yield block
 
     async def _read_in_order(self, windows: AsyncIterator[Window]) -> AsyncGenerator[tuple[Window, tuple[Token, ...]]]:
-        """Keep a few windows with the model, so that it can batch them, and give the results in order."""
+        """Keep a few windows with the model, so that it never waits for us, and give the results in order."""
         ahead: deque[tuple[Window, asyncio.Task[tuple[Token, ...]]]] = deque()
         first = True
         try:

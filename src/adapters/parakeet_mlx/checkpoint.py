@@ -1,6 +1,7 @@
 """Where a model's files are: in this package, in a directory, in the Hub's cache, or still on the Hub."""
 
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,6 @@ class Checkpoint:
     model_id: str
     config: dict[str, Any]
     weights: Path
-
-    @property
-    def embedded(self) -> bool:
-        """Whether it is the small model that this package carries."""
-        return self.model_id == EMBEDDED
 
 
 def locate(model_id: str, *, offline: bool) -> Checkpoint:
@@ -81,6 +77,7 @@ def _cached(model_id: str) -> Path | None:
 
 def _from_hub(model_id: str) -> Path:
     # Imported here: it takes a third of a second, and the embedded model does not need it.
+    from httpx2 import HTTPError  # noqa: PLC0415 - what a broken download ends with
     from huggingface_hub import hf_hub_download  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
     from huggingface_hub.errors import (  # noqa: PLC0415
         GatedRepoError,
@@ -89,6 +86,8 @@ def _from_hub(model_id: str) -> Path:
         RepositoryNotFoundError,
     )
 
+    # Its lines reach our log anyway; its own handler would say them a second time.
+    logging.getLogger("huggingface_hub").handlers.clear()
     try:
         paths = [Path(hf_hub_download(model_id, name)) for name in _FILES]
     except LocalEntryNotFoundError as error:
@@ -98,6 +97,6 @@ def _from_hub(model_id: str) -> Path:
         raise ModelLoadError(f"MODEL_ID: {model_id} is gated: accept its terms and set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
         raise ModelLoadError(f"MODEL_ID: the Hub has no model {model_id}, or it is private.") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HTTPError, OSError) as error:
         raise ModelLoadError(f"MODEL_ID: {model_id} could not be fetched: {error}") from error
     return paths[0].parent

@@ -70,12 +70,15 @@ class InferenceThread:
             if future.cancelled():
                 self._forget(job)
 
-    def stop(self) -> None:
-        """End the thread after the job it is at; what waits is cancelled."""
+    def stop(self, *, patience_s: float = 10.0) -> None:
+        """End the thread after the job it is at; what waits is cancelled.
+
+        A job that takes longer than `patience_s`, such as fetching a model, is left behind: it ends with the process.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(patience_s)
 
     def _forget(self, job: _Job) -> None:
         with self._changed:

@@ -27,6 +27,7 @@ class LiveWindows:
         self._left = round(context.left_s / engine.frame_s)  # frames
         self._right = round(context.right_s / engine.frame_s)  # frames
         self._audio = NO_SAMPLES
+        self._arrived: list[Samples] = []  # what comes after it
         self._first = 0  # frame at which `_audio` begins
         self._settled = 0  # frames decoded for good
         self._unseen = 0  # samples that came after the last step
@@ -34,14 +35,19 @@ class LiveWindows:
 
     def push(self, samples: Samples) -> bool:
         """Take samples; tells whether a chunk is complete."""
-        self._audio = np.concatenate([self._audio, samples])
+        self._arrived.append(samples)
         self._unseen += len(samples)
         return self._unseen >= self._chunk
 
     @property
     def _received(self) -> int:
         """Whole frames that have arrived."""
-        return self._first + len(self._audio) // self._frame
+        return self._first + self._buffered // self._frame
+
+    @property
+    def _buffered(self) -> int:
+        """Samples that are kept."""
+        return len(self._audio) + sum(map(len, self._arrived))
 
     def step(self) -> Hypothesis:
         """Decode what has arrived."""
@@ -51,14 +57,16 @@ class LiveWindows:
     def flush(self) -> Hypothesis:
         """Decode what has arrived, all of it for good."""
         received = self._received
-        if received <= self._settled and len(self._audio) % self._frame == 0:
+        if received <= self._settled and self._buffered % self._frame == 0:
             return self._nothing(received)
         # The encoder gives one more frame, for the audio's very end; models like to put a full stop there.
         return self._decode(received, settle=received + 1, end=received + 1)
 
     def _decode(self, received: int, *, settle: int, end: int) -> Hypothesis:
         engine = self._engine
-        begin = max(self._settled - self._left, 0)
+        self._audio = np.concatenate([self._audio, *self._arrived])
+        self._arrived.clear()
+        begin = max(min(self._settled, received) - self._left, 0)
         self._audio = self._audio[(begin - self._first) * self._frame :]
         self._first = begin
         self._unseen = 0

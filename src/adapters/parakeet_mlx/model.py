@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import structlog
@@ -78,7 +79,9 @@ class ParakeetMlxModel:
     async def aclose(self) -> None:
         """Finish the window at work, drop the others, and free the model."""
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.stop)
+            # A model that is still being fetched is not waited for.
+            patience_s = 0.0 if self._engine is None else 10.0
+            await asyncio.to_thread(partial(self._thread.stop, patience_s=patience_s))
         self._thread = self._engine = None
 
     def describe(self) -> ModelDescription:
@@ -149,6 +152,7 @@ async def _translated(thread: InferenceThread, work: Callable[[], T], urgency: U
     try:
         return await thread.run(work, urgency)
     except (RuntimeError, ValueError, MemoryError) as error:
+        _log.exception("inference_failed")
         raise InferenceError("The model failed on this audio.") from error
 
 

@@ -28,6 +28,7 @@ class AudioDecoder(Protocol):
             EmptyAudioError: `source` has no bytes, or a readable container holds no samples.
             UndecodableAudioError: The bytes are no audio we can read, are cut short before the first sample,
                 or refer to other files or hosts.
+            OverloadedError: As many recordings are being decoded as may be.
             DecoderUnavailableError: The decoder is missing, could not start, or was killed.
 
         All are raised while iterating; what `source` raises passes through unchanged.

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, WebSocket
 from starlette.types import Message
@@ -67,7 +66,7 @@ def is_allowed_origin(origin: str | None, *, host: str, allowed: Sequence[str]) 
     """
     if origin is None or "*" in allowed or origin in allowed:
         return True
-    return urlsplit(origin).netloc.lower() == host.lower() != ""
+    return origin.lower().partition("://")[2] == host.lower() != ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,6 @@ def located(cache: Path, hub: Hub | None, *, offline: bool = False) -> str:
 
 def test_finds_the_embedded_model() -> None:
     checkpoint = locate("embedded", offline=True)
-    assert checkpoint.embedded
     assert checkpoint.weights.is_file()
     assert checkpoint.config["encoder"]["d_model"] == 256
 
@@ -102,7 +101,6 @@ def test_finds_a_directory(tmp_path: Path) -> None:
     checkpoint = locate(str(tmp_path), offline=True)
     assert checkpoint.config == {"target": "somewhere"}
     assert checkpoint.weights == tmp_path / "model.safetensors"
-    assert not checkpoint.embedded
 
 
 def test_says_which_file_a_directory_lacks(tmp_path: Path) -> None:

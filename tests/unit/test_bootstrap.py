@@ -1,0 +1,20 @@
+from typing import Literal, get_args
+
+import pytest
+
+from parakeet_service.bootstrap import Container
+from parakeet_service.settings import Settings
+
+Decoder = Literal["ffmpeg", "pydub"]
+
+
+def test_knows_every_decoder_that_can_be_set() -> None:
+    assert get_args(Settings.model_fields["audio_decoder"].annotation) == get_args(Decoder)
+
+
+@pytest.mark.parametrize("name", get_args(Decoder))
+def test_builds_everything_under_every_decoder(name: Decoder) -> None:
+    container = Container(settings=Settings(audio_decoder=name, model_id="embedded"))
+    file, session = container.transcribe_file(), container.stream_session()
+    assert file.decoder is container.decoder()
+    assert file.model is session.model is container.model()
