@@ -86,7 +86,8 @@ class FfmpegDecoder:
     async def _slot(self) -> AsyncGenerator[None]:
         # A long recording keeps its process as long as the model reads it, so a place can be long in coming.
         try:
-            await asyncio.wait_for(self._slots.acquire(), self._patience_s)
+            async with asyncio.timeout(self._patience_s):
+                await self._slots.acquire()
         except TimeoutError as error:
             message = "As many recordings are being decoded as may be."
             raise OverloadedError(message, retry_after_s=self._patience_s) from error

@@ -141,6 +141,18 @@ class SpeechModelContract(ABC):
         assert tokens
         assert all(length_s - 0.5 <= token.start_s <= 2 * length_s for token in tokens)
 
+    async def test_a_stream_that_is_flushed_again_and_again_does_not_lose_count(self) -> None:
+        context = StreamContext(left_s=0.0, chunk_s=1.0, right_s=1.0)
+        async with self.started() as model, model.open_stream(context) as stream:
+            rate_hz = model.describe().sample_rate_hz
+            piece = np.zeros(rate_hz + rate_hz // 25, np.float32)
+            piece[::2] = 0.1
+            for count in range(1, 9):
+                await stream.push(piece)
+                await stream.flush()
+                last = await stream.flush()
+                assert abs(last.decoded_until_s - count * len(piece) / rate_hz) < FRAME_S
+
     async def test_an_empty_stream_can_be_flushed(self) -> None:
         async with self.started() as model, model.open_stream(CONTEXT) as stream:
             hypothesis = await stream.flush()

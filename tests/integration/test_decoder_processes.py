@@ -16,7 +16,7 @@ from parakeet_service.adapters.soxr_resampler import SoxrResampler
 from parakeet_service.adapters.wave_decoder import WaveDecoder
 from parakeet_service.application.ports.audio_decoder import AudioDecoder
 from parakeet_service.domain.audio import NO_SAMPLES
-from parakeet_service.domain.errors import DecoderUnavailableError, UndecodableAudioError
+from parakeet_service.domain.errors import DecoderUnavailableError, OverloadedError, UndecodableAudioError
 from tests.contracts.audio_decoder import decode, pieces, wave_of
 from tests.integration.recordings import SIGNAL, likeness, recording
 
@@ -70,7 +70,7 @@ def _nothing_is_left() -> Generator[None]:
 
 @pytest.fixture
 def decoder() -> FfmpegDecoder:
-    return FfmpegDecoder(find_ffmpeg())
+    return FfmpegDecoder(find_ffmpeg(), patience_s=600)
 
 
 async def test_a_killed_ffmpeg_is_our_fault(decoder: FfmpegDecoder) -> None:
@@ -165,7 +165,7 @@ async def test_an_ffmpeg_that_stops_reading_early_is_judged_by_its_end(tmp_path:
 
 
 async def test_thirty_at_once_take_turns() -> None:
-    decoder, most = FfmpegDecoder(find_ffmpeg(), max_processes=3), 0
+    decoder, most = FfmpegDecoder(find_ffmpeg(), max_processes=3, patience_s=600), 0
 
     async def one() -> int:
         nonlocal most
@@ -179,6 +179,18 @@ async def test_thirty_at_once_take_turns() -> None:
     lengths = await asyncio.gather(*(one() for _ in range(30)))
     assert len(set(lengths)) == 1
     assert 1 <= most <= 3
+
+
+async def test_turns_away_who_finds_no_place() -> None:
+    decoder = FfmpegDecoder(find_ffmpeg(), max_processes=1, patience_s=0.05)
+    holding = asyncio.create_task(decode(decoder, stalled(recording("flac")[:5000])))
+    await until(lambda: bool(ffmpegs()))
+    with pytest.raises(OverloadedError):
+        await decode(decoder, pieces(recording("flac")))
+    holding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+    assert len(await decode(decoder, pieces(recording("flac"))))
 
 
 async def test_thirty_mixed_recordings_at_once(decoder: FfmpegDecoder) -> None:

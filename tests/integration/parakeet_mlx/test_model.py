@@ -131,8 +131,9 @@ async def test_audio_that_is_not_finite_fails_alone(speech: Samples) -> None:
     broken = speech.copy()
     broken[1000] = np.nan
     before = await model.transcribe(speech)
-    with pytest.raises(InferenceError):
+    with capture_logs() as logs, pytest.raises(InferenceError):
         await model.transcribe(broken)
+    assert any(entry["event"] == "inference_failed" and "exc_info" in entry for entry in logs)
     assert await model.transcribe(speech) == before
     await model.aclose()
 

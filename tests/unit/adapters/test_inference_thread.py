@@ -107,3 +107,12 @@ async def test_stopping_cancels_what_waits() -> None:
     await asyncio.gather(stopping, holding)
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_a_job_that_takes_too_long_is_left_behind() -> None:
+    thread = InferenceThread(most_waiting=3)
+    gate, holding = await held(thread)
+    await asyncio.to_thread(thread.stop, patience_s=0.0)
+    assert not holding.done()
+    gate.opened.set()
+    await holding
