@@ -145,7 +145,7 @@ class SpeechModelContract(ABC):
         context = StreamContext(left_s=0.0, chunk_s=1.0, right_s=1.0)
         async with self.started() as model, model.open_stream(context) as stream:
             rate_hz = model.describe().sample_rate_hz
-            piece = np.zeros(rate_hz + rate_hz // 25, np.float32)
+            piece = np.zeros(rate_hz + 7 * rate_hz // 100, np.float32)
             piece[::2] = 0.1
             for count in range(1, 9):
                 await stream.push(piece)
