@@ -19,14 +19,14 @@ async def main():
     await model.start()
     noise = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
     decoder = FfmpegDecoder(find_ffmpeg())
-    refused = 0
+    refused = windows = 0
 
     async def garbage():
         yield b"nothing that anyone could play" * 10
 
     async def decode():
         nonlocal refused
-        for _ in range(40):
+        while windows < 40:
             with suppress(UndecodableAudioError):
                 async with decoder.open(garbage(), sample_rate_hz=16000) as blocks:
                     async for _ in blocks:
@@ -35,13 +35,12 @@ async def main():
             refused += 1
 
     decoding = asyncio.gather(decode(), decode())
-    windows = 0
     while not decoding.done():
         await model.transcribe(noise)
         windows += 1
     await decoding
     await model.aclose()
-    print(refused, windows > 5)
+    print("enough" if refused > 20 else refused)
 
 uvloop.run(main())
 """
@@ -51,4 +50,4 @@ def test_inference_goes_on_while_processes_are_started(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(_SCRIPT)
     ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=600)
-    assert ran.stdout.splitlines()[-1] == "80 True"
+    assert ran.stdout.splitlines()[-1] == "enough"
