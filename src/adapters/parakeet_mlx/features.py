@@ -1,35 +1,11 @@
 """The log-mel features that Parakeet models read: parakeet-mlx's numbers, without its reading past the end."""
 
-from typing import Protocol
-
 import librosa
 import mlx.core as mx
 import numpy as np
+from parakeet_mlx.audio import PreprocessArgs
 
 from ...domain.audio import Samples
-
-
-class FeatureArgs(Protocol):
-    """The part of parakeet-mlx's ``PreprocessArgs`` that decides the features."""
-
-    sample_rate: int
-    features: int
-    n_fft: int
-    normalize: str
-    window: str
-    preemph: float | None
-    mag_power: float
-
-    @property
-    def win_length(self) -> int:
-        """Samples in a window."""
-        ...
-
-    @property
-    def hop_length(self) -> int:
-        """Samples from one frame to the next."""
-        ...
-
 
 _WINDOWS = {"hann": np.hanning, "hanning": np.hanning, "hamming": np.hamming, "blackman": np.blackman}
 
@@ -45,7 +21,7 @@ class LogMel:
     Source: parakeet-mlx 0.7.0 (Apache-2.0), audio.py; NVIDIA NeMo, FilterbankFeatures (Apache-2.0).
     """
 
-    def __init__(self, args: FeatureArgs) -> None:
+    def __init__(self, args: PreprocessArgs) -> None:
         """Prepare the window and the mel filter bank.
 
         Raises:
