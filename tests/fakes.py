@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 
 from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding
 from parakeet_service.domain.audio import Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import (
     DecoderUnavailableError,
@@ -63,14 +64,16 @@ class GatedModel(ScriptedModel):
         self.at_work = asyncio.Event()
         self.cancelled = 0
 
-    async def transcribe(self, samples: Samples) -> tuple[Token, ...]:
+    async def transcribe(
+        self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
+    ) -> tuple[Token, ...]:
         self.at_work.set()
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        return await super().transcribe(samples)
+        return await super().transcribe(samples, after_s=after_s, decoding=decoding)
 
 
 class FailingModel(ScriptedModel):
@@ -80,7 +83,13 @@ class FailingModel(ScriptedModel):
         super().__init__()
         self.failure = failure
 
-    async def transcribe(self, samples: Samples) -> tuple[Token, ...]:
+    async def transcribe(
+        self,
+        samples: Samples,
+        *,
+        after_s: float = 0.0,  # noqa: ARG002 - the port has it
+        decoding: Decoding = GREEDY,  # noqa: ARG002 - the port has it
+    ) -> tuple[Token, ...]:
         assert len(samples)
         raise self.failure
 

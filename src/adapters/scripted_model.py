@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from ..application.ports.speech_model import ModelDescription, SpeechStream, StreamContext
+from ..application.ports.speech_model import GREEDY, Decoding, ModelDescription, SpeechStream, StreamContext
 from ..domain.audio import Samples
 from ..domain.errors import ModelNotReadyError, TooManyStreamsError
 from ..domain.hypothesis import Hypothesis
@@ -73,7 +73,13 @@ class ScriptedModel:
             note="A script, not a recogniser: the text has nothing to do with the audio.",
         )
 
-    async def transcribe(self, samples: Samples) -> tuple[Token, ...]:
+    async def transcribe(
+        self,
+        samples: Samples,
+        *,
+        after_s: float = 0.0,  # noqa: ARG002 - the port has it
+        decoding: Decoding = GREEDY,  # noqa: ARG002 - the port has it
+    ) -> tuple[Token, ...]:
         """Give the words of the slots that are complete."""
         self._demand_ready()
         ear = _Ear(self._script, self._slot_s)

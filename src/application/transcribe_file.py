@@ -12,7 +12,7 @@ from ..domain.errors import AudioTooLongError, OverloadedError, ProcessingTimeou
 from ..domain.merging import join_at_seam
 from ..domain.transcript import Token, Transcript, Word, words_of
 from .ports.audio_decoder import AudioDecoder
-from .ports.speech_model import SpeechModel
+from .ports.speech_model import GREEDY, Decoding, SpeechModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class TranscribeFile:
         source: AsyncIterable[bytes],
         *,
         chunked: bool = True,
+        decoding: Decoding = GREEDY,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Transcript:
         """Transcribe one recording.
@@ -67,6 +68,7 @@ class TranscribeFile:
         Args:
             source: The recording's bytes, whatever its format.
             chunked: Take recordings longer than one window's limit, too.
+            decoding: How the model is to choose among tokens.
             on_progress: Called in the event loop after each window.
 
         Raises:
@@ -77,14 +79,19 @@ class TranscribeFile:
         timeout = asyncio.timeout(self.limits.timeout_s)
         try:
             async with timeout:
-                return await self._transcribe(source, chunked=chunked, on_progress=on_progress)
+                return await self._transcribe(source, chunked=chunked, decoding=decoding, on_progress=on_progress)
         except TimeoutError as error:
             if not timeout.expired():
                 raise
             raise ProcessingTimeoutError(limit_s=self.limits.timeout_s) from error
 
     async def _transcribe(
-        self, source: AsyncIterable[bytes], *, chunked: bool, on_progress: Callable[[Progress], None] | None
+        self,
+        source: AsyncIterable[bytes],
+        *,
+        chunked: bool,
+        decoding: Decoding,
+        on_progress: Callable[[Progress], None] | None,
     ) -> Transcript:
         model = self.model.describe()
         window_s = self.limits.window_s if chunked else self.limits.longest_unchunked_s
@@ -99,7 +106,7 @@ class TranscribeFile:
             self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as decoded,
             aclosing(self._within_limits(decoded, model.sample_rate_hz, chunked=chunked)) as blocks,
             aclosing(_windows(blocks, cutter)) as windows,
-            aclosing(self._read_in_order(windows)) as results,
+            aclosing(self._read_in_order(windows, decoding)) as results,
         ):
             async for window, tokens in results:
                 heard = words_of(token.shifted(window.start_s) for token in tokens)
@@ -121,7 +128,9 @@ class TranscribeFile:
                 raise AudioTooLongError(limit_s=limit_s, duration_s=samples / sample_rate_hz, hint=hint)
             yield block
 
-    async def _read_in_order(self, windows: AsyncIterator[Window]) -> AsyncGenerator[tuple[Window, tuple[Token, ...]]]:
+    async def _read_in_order(
+        self, windows: AsyncIterator[Window], decoding: Decoding
+    ) -> AsyncGenerator[tuple[Window, tuple[Token, ...]]]:
         """Keep a few windows with the model, so that it never waits for us, and give the results in order."""
         ahead: deque[tuple[Window, asyncio.Task[tuple[Token, ...]]]] = deque()
         first = True
@@ -130,7 +139,7 @@ class TranscribeFile:
                 while ahead and (ahead[0][1].done() or len(ahead) >= self.limits.windows_ahead):
                     done, task = ahead.popleft()
                     yield done, await task
-                ahead.append((window, asyncio.create_task(self._read(window, patient=not first))))
+                ahead.append((window, asyncio.create_task(self._read(window, decoding, patient=not first))))
                 first = False
             while ahead:
                 done, task = ahead.popleft()
@@ -140,14 +149,15 @@ class TranscribeFile:
                 task.cancel()
             await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
 
-    async def _read(self, window: Window, *, patient: bool) -> tuple[Token, ...]:
+    async def _read(self, window: Window, decoding: Decoding, *, patient: bool) -> tuple[Token, ...]:
         """Read a window; a recording that has been let in waits its turn, where a new one is turned away."""
-        while patient:
+        while True:
             try:
-                return await self.model.transcribe(window.samples)
+                return await self.model.transcribe(window.samples, after_s=window.start_s, decoding=decoding)
             except OverloadedError as busy:
+                if not patient:
+                    raise
                 await asyncio.sleep(busy.retry_after_s)
-        return await self.model.transcribe(window.samples)
 
 
 async def _windows(blocks: AsyncIterator[Samples], cutter: WindowCutter) -> AsyncGenerator[Window]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import structlog
 
-from ...application.ports.speech_model import ModelDescription, StreamContext
+from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, TooManyStreamsError
 from ...domain.hypothesis import Hypothesis
@@ -88,7 +88,13 @@ class ParakeetMlxModel:
         """See the port."""
         return self._ready()[0].description
 
-    async def transcribe(self, samples: Samples) -> tuple[Token, ...]:
+    async def transcribe(
+        self,
+        samples: Samples,
+        *,
+        after_s: float = 0.0,  # noqa: ARG002 - the port has it
+        decoding: Decoding = GREEDY,  # noqa: ARG002 - the port has it
+    ) -> tuple[Token, ...]:
         """See the port."""
         engine, thread = self._ready()
         return await _translated(thread, lambda: engine.transcribe(samples), Urgency.FILE)

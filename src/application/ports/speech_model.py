@@ -23,6 +23,7 @@ class ModelDescription:
         blas: The matrix library behind a CPU device, else ``None``.
         sample_rate_hz: The rate of the samples it takes.
         max_window_s: The longest window that it reads well, in seconds.
+        searches: Whether it can keep several readings and favour phrases: see `Decoding`.
         note: What a user must know before trusting the text, if anything.
     """
 
@@ -35,7 +36,26 @@ class ModelDescription:
     blas: str | None
     sample_rate_hz: int
     max_window_s: float
+    searches: bool = False
     note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a model chooses among the tokens that it holds possible; by default it takes the likeliest at each step.
+
+    Anything else costs a multiple of the time, and only a model that `searches` takes it.
+
+    Attributes:
+        beam_size: How many readings are kept at each step; 1 keeps the best.
+        phrases: Words and phrases that are favoured where the audio allows them, such as names.
+    """
+
+    beam_size: int = 1
+    phrases: tuple[str, ...] = ()
+
+
+GREEDY = Decoding()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +119,17 @@ class SpeechModel(Protocol):
         """
         ...
 
-    async def transcribe(self, samples: Samples) -> tuple[Token, ...]:
+    async def transcribe(
+        self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
+    ) -> tuple[Token, ...]:
         """Read one window; times count from its first sample and are monotone.
 
         May be called concurrently, also for windows of one recording; on cancellation the window leaves the queue.
 
         Args:
             samples: Mono samples at the model's rate, at most `max_window_s` long; may be silent or a single sample.
+            after_s: How much of the same recording lies before this window; who has been given little comes first.
+            decoding: How to choose among tokens.
 
         Raises:
             ModelNotReadyError: It is still being loaded.

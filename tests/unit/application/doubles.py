@@ -9,7 +9,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from parakeet_service.application.ports.speech_model import ModelDescription, SpeechStream, StreamContext
+from parakeet_service.application.ports.speech_model import (
+    GREEDY,
+    Decoding,
+    ModelDescription,
+    SpeechStream,
+    StreamContext,
+)
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.transcript import Token
@@ -116,6 +122,7 @@ class Model:
         self._not_ready = not_ready
         self._stream = stream
         self.windows: list[Samples] = []
+        self.asked: list[tuple[float, Decoding]] = []
         self.running = 0
         self.most_running = 0
         self.cancelled = 0
@@ -133,8 +140,11 @@ class Model:
             "model", "double", ("en", "de"), "none", "none", "none", None, RATE_HZ, self._max_window_s
         )
 
-    async def transcribe(self, samples: Samples) -> tuple[Token, ...]:
+    async def transcribe(
+        self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
+    ) -> tuple[Token, ...]:
         number = len(self.windows)
+        self.asked.append((after_s, decoding))
         self.windows.append(samples)
         self.running += 1
         self.most_running = max(self.most_running, self.running)

@@ -406,6 +406,12 @@ class TestOptions:
         assert session.defaults == StreamOptions(Encoding.PCM_S16LE, 16_000, None, _CONTEXT, endpoint_s=0.8)
         await _open(session, session.defaults)
 
+    async def test_the_defaults_can_be_held_against_the_model(self) -> None:
+        _session(Stream(), max_window_s=12).check()
+
+        with pytest.raises(InvalidRequestError, match="may add up to 11 seconds"):
+            _session(Stream(), max_window_s=11).check()
+
     async def test_the_step_follows_the_chunk(self) -> None:
         stream = Stream(chunk_s=0.16)
         await _run(_session(stream), _frames(speech(1)), replace(_OPTIONS, context=StreamContext(1, 0.16, 0)))

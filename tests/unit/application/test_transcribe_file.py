@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.application.transcribe_file import FileLimits, Progress, TranscribeFile
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.errors import (
@@ -153,6 +154,14 @@ class TestWindows:
 
         assert [len(window) for window in model.windows] == [1000]
         assert transcript.text == text_of(range(20))
+
+    async def test_tell_the_model_how_much_came_before_and_how_to_read(self) -> None:
+        model, decoding = Model(), Decoding(beam_size=3, phrases=("Parakeet",))
+
+        await _use_case(model)(Upload(_FORTY), decoding=decoding)
+
+        assert [after_s for after_s, _ in model.asked] == [3.0 * at for at in range(len(model.windows))]
+        assert {asked for _, asked in model.asked} == {decoding}
 
     async def test_are_cut_in_pauses(self) -> None:
         model = Model()
