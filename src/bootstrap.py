@@ -49,6 +49,8 @@ class Container(containers.DeclarativeContainer):
         precision=settings.provided.model_precision,
         offline=settings.provided.offline,
         sample_rate_hz=settings.provided.target_sr,
+        batch_size=settings.provided.batch_size,
+        cache_limit_bytes=settings.provided.mlx_cache_limit,
         most_waiting=settings.provided.max_queue,
         most_streams=settings.provided.max_streams,
     )

@@ -19,7 +19,10 @@ class Settings(BaseSettings):
     model_precision: Literal["bf16", "fp32"] = Field(default="bf16", description="precision of the weights")
     offline: bool = Field(default=False, description="never ask the Hub; the model must be in its cache already")
     batch_size: int = Field(
-        default=4, ge=1, le=256, description="most windows of one recording that wait for the model at once"
+        default=4, ge=1, le=256, description="most chunks that are read at once, and that one recording has waiting"
+    )
+    mlx_cache_limit: int = Field(
+        default=256 << 20, ge=0, description="freed memory that MLX keeps for the next chunks, bytes"
     )
     target_sr: int = Field(default=16000, ge=8000, le=48000, description="sample rate of the model, Hz")
     max_audio_duration: float = Field(default=30, gt=0, description="longest recording read without chunking, s")

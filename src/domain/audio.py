@@ -19,8 +19,7 @@ _SILENCE_RMS = 1e-3
 def is_silence(samples: Samples, sample_rate_hz: int) -> bool:
     """Whether even the loudest tenth of a second stays below -60 dB of full scale."""
     frame = sample_rate_hz // 10
-    loudest = max((float(np.square(samples[i : i + frame]).mean()) for i in range(0, len(samples), frame)), default=0.0)
-    return loudest < _SILENCE_RMS**2
+    return all(float(np.square(samples[i : i + frame]).mean()) < _SILENCE_RMS**2 for i in range(0, len(samples), frame))
 
 
 class Encoding(StrEnum):

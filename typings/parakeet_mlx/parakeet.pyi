@@ -28,7 +28,7 @@ class PredictNetwork(Module):
 class JointNetwork(Module):
     pred: Linear
     enc: Linear
-    joint_net: list[Callable[[mx.array], mx.array]]
+    joint_net: tuple[Callable[[mx.array], mx.array], Callable[[mx.array], mx.array], Linear]
 
 class BaseParakeet(Module):
     vocabulary: list[str]

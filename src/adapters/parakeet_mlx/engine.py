@@ -4,7 +4,7 @@ Importing this module imports MLX, which binds its BLAS then and there: see `bla
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -14,38 +14,81 @@ from parakeet_mlx import ParakeetCTC, ParakeetRNNT, ParakeetTDT
 from parakeet_mlx.parakeet import BaseParakeet
 from parakeet_mlx.utils import from_config
 
-from ...application.ports.speech_model import ModelDescription
-from ...domain.audio import Samples, is_silence
+from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription
+from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError
 from ...domain.transcript import Token
+from .arrays import integers
 from .blas import Blas
 from .checkpoint import Checkpoint
-from .encoder import Encoder, rational_sigmoid
+from .decoders.cuda import CudaDecoder
+from .decoders.host import HostDecoder
+from .decoders.lockstep import LockstepDecoder
+from .decoders.transducer import DecoderState, Emission, Stretch, Transducer, TransducerDecoder, start_of
+from .encoder import Encoder
 from .features import LogMel
-from .transducer import DecoderState, Emission, GreedyDecoder
 
 _CONTROL = re.compile(r"<.*>")
+_CPU_FRAMES = 1600
+"""Frames of features (10 ms) that fill a CPU."""
+_MANY = 1 << 16
 _NO_STATE = "CTC models are not read live: only transducers carry their state from step to step."
-_CACHE_LIMIT_BYTES = 256 << 20
-"""What MLX may keep of freed buffers: windows vary in length, and without a limit each length keeps its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """The encoder's view of one window, shape ``(1, frames, width)``."""
+class Window:
+    """Audio to be encoded in one piece, and which of its encoder frames to decode.
+
+    Attributes:
+        samples: At the model's rate.
+        begin: First frame to decode.
+        settle: Frames up to here are decoded for good, by default all of them.
+        end: Frames from `settle` up to here are decoded as a draft; by default there are none.
+        state: Where decoding stands at `begin`; by default at the beginning.
+        first_frame: What the window's first frame is in its stream, for the tokens' times.
+        decoding: How to choose among tokens.
+    """
+
+    samples: Samples
+    begin: int = 0
+    settle: int | None = None
+    end: int = 0
+    state: DecoderState | None = None
+    first_frame: int = 0
+    decoding: Decoding = GREEDY
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read in a window.
+
+    Attributes:
+        finalized: Tokens decoded for good.
+        draft: Tokens behind them.
+        settled: Frame of the window up to which tokens are final.
+        decoded: Frame up to which it was decoded at all.
+        state: Where decoding stands at `settled`; ``None`` if the model has none.
+    """
+
+    finalized: tuple[Token, ...]
+    draft: tuple[Token, ...]
+    settled: int
+    decoded: int
+    state: DecoderState | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """The encoder's view of a batch: shape ``(batch, frames, width)``, and how many frames of each item count."""
 
     frames: mx.array
-
-    @property
-    def count(self) -> int:
-        """How many frames there are."""
-        return self.frames.shape[1]
+    counts: list[int]
 
 
 class Engine:
     """One loaded model; belongs to the thread that made it."""
 
-    def __init__(self, checkpoint: Checkpoint, *, precision: str, blas: Blas | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, precision: str, blas: Blas | None, cache_limit_bytes: int) -> None:
         """Load the weights, all of them, now.
 
         Raises:
@@ -56,7 +99,7 @@ class Engine:
             self._model = from_config(checkpoint.config)
             self._model.load_weights(str(checkpoint.weights))
             self._features = LogMel(self._model.preprocessor_config)
-            self._encoder = Encoder(self._model.encoder, sigmoid=mx.sigmoid if self._on_gpu else rational_sigmoid)
+            self._encoder = Encoder(self._model.encoder, on_gpu=self._on_gpu)
         except (ValueError, KeyError, TypeError, RuntimeError, AssertionError, DaciteError) as error:
             raise ModelLoadError(
                 f"MODEL_ID: {checkpoint.model_id} is no Parakeet model that we can run: {error}"
@@ -64,21 +107,14 @@ class Engine:
         self._dtype = _apply(self._model, precision, on_gpu=self._on_gpu)
         # Lazy weights would be read at the first request, maybe by another thread.
         mx.eval(self._model.parameters())  # pyright: ignore[reportUnknownMemberType] - its stub has no types
-        mx.set_cache_limit(_CACHE_LIMIT_BYTES)
+        mx.set_cache_limit(cache_limit_bytes)
         self.frame_s = self._model.time_ratio
         self._pieces = [piece.replace("▁", " ") for piece in self._model.vocabulary]
-        self._decoder = GreedyDecoder(self._model) if isinstance(self._model, ParakeetTDT | ParakeetRNNT) else None
+        self._start: DecoderState | None = None
+        if isinstance(self._model, ParakeetTDT | ParakeetRNNT):
+            self._start = start_of(self._model)
+            self._decoder = _decoder(self._model, on_gpu=self._on_gpu)
         self.description = _describe(self._model, checkpoint, precision, self._dtype, blas, on_gpu=self._on_gpu)
-
-    def transcribe(self, samples: Samples) -> tuple[Token, ...]:
-        """Read one window from its beginning to its end; silence has no tokens, though models imagine some."""
-        if is_silence(samples, self.description.sample_rate_hz):
-            return ()
-        encoded = self.encode(samples)
-        if isinstance(self._model, ParakeetCTC):
-            return self._transcribe_ctc(self._model, encoded)
-        tokens, _ = self.decode(encoded, 0, encoded.count, self.start, first_frame=0)
-        return tokens
 
     @property
     def start(self) -> DecoderState:
@@ -87,30 +123,92 @@ class Engine:
         Raises:
             InferenceError: The model's decoder has no state to carry.
         """
-        if self._decoder is None:
+        if self._start is None:
             raise InferenceError(_NO_STATE)
-        return self._decoder.start
+        return self._start
 
-    def encode(self, samples: Samples) -> Encoded:
-        """Make features and run the encoder.
+    def bucket(self, window: Window) -> int:
+        """Windows that may be read as one batch have the same; it is the length to which a GPU pads them, in frames."""
+        count = self._features.count(len(window.samples))
+        # Four steps to each doubling: padding is a tenth of the work on average, and shapes stay few.
+        step = max(1 << max(count.bit_length() - 3, 0), 32)
+        return -(-count // step) * step
+
+    def room(self, window: Window) -> int:
+        """See `Reader`: a GPU is not filled by one window; a CPU is, and only short ones gain by company."""
+        return _MANY if self._on_gpu else max(_CPU_FRAMES // self.bucket(window), 1)
+
+    def seconds(self, window: Window) -> float:
+        """How much audio it is."""
+        return len(window.samples) / self.description.sample_rate_hz
+
+    def read(self, windows: Sequence[Window]) -> Generator[None, None, list[Reading | InferenceError]]:
+        """Read windows of one bucket as a batch; between two steps of the generator something else may be done.
+
+        Returns:
+            For each window what was read, or why it could not be.
 
         Raises:
-            InferenceError: A number in the result is not finite.
+            ValueError: A sample is not finite.
+            RuntimeError: The device failed.
         """
-        features = self._features(samples).astype(self._dtype)[None]
-        frames, _ = self._encoder(features, [features.shape[1]])
-        if not mx.all(mx.isfinite(frames)).item():
-            raise InferenceError("The model's encoder gave numbers that are not finite.")
-        return Encoded(frames)
+        encoded = yield from self._encode(windows)
+        finite = _finite(encoded)
+        yield
+        if isinstance(self._model, ParakeetCTC):
+            readings = self._read_ctc(self._model, encoded)
+        else:
+            readings = yield from self._decode(windows, encoded)
+        error = InferenceError("The model's encoder gave numbers that are not finite.")
+        return [reading if good else error for reading, good in zip(readings, finite, strict=True)]
 
-    def decode(
-        self, encoded: Encoded, begin: int, end: int, state: DecoderState, *, first_frame: int
-    ) -> tuple[tuple[Token, ...], DecoderState]:
-        """Decode frames ``[begin, end)`` of a window whose first frame is the stream's `first_frame`."""
-        if self._decoder is None:
-            raise InferenceError(_NO_STATE)
-        ((emissions, state),) = self._decoder.decode(encoded.frames[:, begin:end], [end - begin], [state])
-        return self._tokens(emissions, first_frame + begin), state
+    def warm_up(self) -> None:
+        """Read a second of noise: the first window compiles kernels, which can take seconds."""
+        noise = np.random.default_rng(0).normal(0, 0.1, self.description.sample_rate_hz).astype(np.float32)
+        for _ in self.read([Window(noise)]):
+            pass
+
+    def _encode(self, windows: Sequence[Window]) -> Generator[None, None, _Encoded]:
+        lengths = [self._features.count(len(window.samples)) for window in windows]
+        total = max(map(self.bucket, windows)) if self._on_gpu else max(lengths)
+        features = self._features([window.samples for window in windows], frames=total).astype(self._dtype)
+        if self._on_gpu:
+            return _Encoded(*self._encoder(features, lengths))
+        frames = self._encoder.subsample(features, mx.array(lengths) if min(lengths) < total else None)
+        for layer in self._encoder.layers:
+            mx.eval(frames.x)  # pyright: ignore[reportUnknownMemberType] - its stub has no types
+            yield
+            frames = layer(frames)
+        return _Encoded(frames.x, [self._encoder.count(length) for length in lengths])
+
+    def _decode(self, windows: Sequence[Window], encoded: _Encoded) -> Generator[None, None, list[Reading]]:
+        """Decode for good, and then, where a draft is wanted, from there on."""
+        stretches: list[Stretch] = []
+        ends: list[int] = []
+        for window, count in zip(windows, encoded.counts, strict=True):
+            settle = count if window.settle is None else min(window.settle, count)
+            stretches.append(Stretch(window.begin, settle, window.state or self.start))
+            ends.append(max(settle, min(window.end, count)))
+        settled = self._decoder.decode(encoded.frames, stretches)
+        yield
+        rows = [row for row, (stretch, end) in enumerate(zip(stretches, ends, strict=True)) if end > stretch.end]
+        drafts: dict[int, tuple[Emission, ...]] = {}
+        if rows:
+            further = [Stretch(stretches[row].end, ends[row], settled[row].state) for row in rows]
+            frames = encoded.frames if len(rows) == len(windows) else encoded.frames[mx.array(rows)]
+            drafts = {
+                row: draft.emissions for row, draft in zip(rows, self._decoder.decode(frames, further), strict=True)
+            }
+        return [
+            Reading(
+                finalized=self._tokens(settled[row].emissions, window.first_frame),
+                draft=self._tokens(drafts.get(row, ()), window.first_frame),
+                settled=stretches[row].end,
+                decoded=ends[row],
+                state=settled[row].state,
+            )
+            for row, window in enumerate(windows)
+        ]
 
     def _tokens(self, emissions: Sequence[Emission], first_frame: int) -> tuple[Token, ...]:
         return tuple(
@@ -125,19 +223,35 @@ class Engine:
             if not _CONTROL.fullmatch(self._pieces[emission.token].strip())
         )
 
-    def _transcribe_ctc(self, model: ParakeetCTC, encoded: Encoded) -> tuple[Token, ...]:
+    def _read_ctc(self, model: ParakeetCTC, encoded: _Encoded) -> list[Reading]:
         """CTC models go through parakeet-mlx's own decoder."""
-        (aligned,) = model.decode(encoded.frames, mx.array([encoded.count]))
-        return tuple(
-            Token(token.id, self._pieces[token.id], token.start, token.end, token.confidence)
-            for token in aligned
-            if not _CONTROL.fullmatch(self._pieces[token.id].strip())
-        )
+        return [
+            Reading(
+                finalized=tuple(
+                    Token(token.id, self._pieces[token.id], token.start, token.end, token.confidence)
+                    for token in aligned
+                    if not _CONTROL.fullmatch(self._pieces[token.id].strip())
+                ),
+                draft=(),
+                settled=count,
+                decoded=count,
+                state=None,
+            )
+            for aligned, count in zip(
+                model.decode(encoded.frames, mx.array(encoded.counts)), encoded.counts, strict=True
+            )
+        ]
 
-    def warm_up(self) -> None:
-        """Read a second of noise: the first window compiles kernels, which can take seconds."""
-        noise = np.random.default_rng(0).normal(0, 0.1, self.description.sample_rate_hz).astype(np.float32)
-        self.transcribe(noise)
+
+def _decoder(model: Transducer, *, on_gpu: bool) -> TransducerDecoder:
+    if not on_gpu:
+        return HostDecoder(model)
+    return CudaDecoder(model) if mx.cuda.is_available() else LockstepDecoder(model)
+
+
+def _finite(encoded: _Encoded) -> Sequence[bool]:
+    """Whether every number of an item is finite; padding counts, too, for it could not be otherwise."""
+    return [bool(good) for good in integers(mx.all(mx.isfinite(encoded.frames), axis=(1, 2)))]
 
 
 def _apply(model: BaseParakeet, precision: str, *, on_gpu: bool) -> mx.Dtype:

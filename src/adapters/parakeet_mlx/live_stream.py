@@ -5,11 +5,11 @@ import numpy as np
 from ...application.ports.speech_model import StreamContext
 from ...domain.audio import NO_SAMPLES, Samples, is_silence
 from ...domain.hypothesis import Hypothesis
-from .engine import Engine
+from .engine import Engine, Reading, Window
 
 
 class LiveWindows:
-    """One stream's audio and decoder state. Synchronous; belongs to the inference thread, but for `push`.
+    """One stream's audio and decoder state: says what to read next, and takes what was read.
 
     Each step encodes the last stretch of audio afresh with the offline encoder. Frames that have `right_s` of
     audio behind them are decoded from the carried state and are final; those after them from a copy of it, as a
@@ -20,10 +20,10 @@ class LiveWindows:
 
     def __init__(self, engine: Engine, context: StreamContext) -> None:
         """Begin before the first sample."""
-        self._engine = engine
-        rate_hz = engine.description.sample_rate_hz
-        self._frame: int = round(engine.frame_s * rate_hz)  # samples
-        self._chunk = max(round(context.chunk_s * rate_hz), 1)  # samples
+        self._rate_hz = engine.description.sample_rate_hz
+        self._frame_s = engine.frame_s
+        self._frame: int = round(engine.frame_s * self._rate_hz)  # samples
+        self._chunk = max(round(context.chunk_s * self._rate_hz), 1)  # samples
         self._left = round(context.left_s / engine.frame_s)  # frames
         self._right = round(context.right_s / engine.frame_s)  # frames
         self._audio = NO_SAMPLES
@@ -49,21 +49,36 @@ class LiveWindows:
         """Samples that are kept."""
         return len(self._audio) + sum(map(len, self._arrived))
 
-    def step(self) -> Hypothesis:
-        """Decode what has arrived."""
+    def step(self) -> Window | None:
+        """What to read of that which has arrived; ``None`` if there is nothing to hear in it."""
         received = self._received
-        return self._decode(received, settle=max(received - self._right, self._settled), end=received)
+        return self._window(received, settle=max(received - self._right, self._settled), end=received)
 
-    def flush(self) -> Hypothesis:
-        """Decode what has arrived, all of it for good."""
+    def flush(self) -> Window | None:
+        """The same, all of it for good."""
         received = self._received
         if received <= self._settled and self._buffered % self._frame == 0:
-            return self._nothing(received)
+            return None
         # The encoder gives one more frame, for the audio's very end; models like to put a full stop there.
-        return self._decode(received, settle=received + 1, end=received + 1)
+        return self._window(received, settle=received + 1, end=received + 1)
 
-    def _decode(self, received: int, *, settle: int, end: int) -> Hypothesis:
-        engine = self._engine
+    def accept(self, reading: Reading) -> Hypothesis:
+        """Go on from what was read in the window that was given last."""
+        self._settled = self._first + reading.settled
+        # Only models that have a state are read live.
+        self._state = reading.state or self._state
+        return Hypothesis(
+            finalized=reading.finalized,
+            draft=reading.draft,
+            finalized_until_s=self._settled * self._frame_s,
+            decoded_until_s=(self._first + reading.decoded) * self._frame_s,
+        )
+
+    def nothing(self) -> Hypothesis:
+        """What is known where there was nothing to hear."""
+        return Hypothesis((), (), self._settled * self._frame_s, self._received * self._frame_s)
+
+    def _window(self, received: int, *, settle: int, end: int) -> Window | None:
         self._audio = np.concatenate([self._audio, *self._arrived])
         self._arrived.clear()
         begin = max(min(self._settled, received) - self._left, 0)
@@ -71,26 +86,17 @@ class LiveWindows:
         self._first = begin
         self._unseen = 0
         if len(self._audio) == 0 or end <= self._settled:
-            return self._nothing(received)
+            return None
         whole = end > received
         samples = self._audio if whole else self._audio[: (received - begin) * self._frame]
-        if is_silence(samples, engine.description.sample_rate_hz):
+        if is_silence(samples, self._rate_hz):
             self._settled = min(settle, received)
-            return self._nothing(received)
-        encoded = engine.encode(samples)
-        end = min(end, begin + encoded.count)
-        settle = min(settle, end)
-        finalized, self._state = engine.decode(
-            encoded, self._settled - begin, settle - begin, self._state, first_frame=begin
+            return None
+        return Window(
+            samples,
+            begin=self._settled - begin,
+            settle=settle - begin,
+            end=end - begin,
+            state=self._state,
+            first_frame=begin,
         )
-        draft, _ = engine.decode(encoded, settle - begin, end - begin, self._state, first_frame=begin)
-        self._settled = settle
-        return Hypothesis(
-            finalized=finalized,
-            draft=draft,
-            finalized_until_s=settle * engine.frame_s,
-            decoded_until_s=end * engine.frame_s,
-        )
-
-    def _nothing(self, received: int) -> Hypothesis:
-        return Hypothesis((), (), self._settled * self._engine.frame_s, received * self._engine.frame_s)

@@ -1,33 +1,35 @@
 """The port SpeechModel by parakeet-mlx, for asyncio callers."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
-from ...domain.audio import Samples
+from ...domain.audio import Samples, is_silence
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, TooManyStreamsError
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from . import blas
 from .checkpoint import locate
-from .inference_thread import InferenceThread, Urgency
+from .scheduler import BatchRead, Scheduler, Urgency
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .engine import Engine, Reading, Window
     from .live_stream import LiveWindows
 
-T = TypeVar("T")
 Precision = Literal["bf16", "fp32"]
 _log = structlog.get_logger()
 
+_SHORT_S = 60.0
+"""Windows that lie further back than this in a recording wait until those of shorter ones are read."""
+
 
 class ParakeetMlxModel:
-    """A Parakeet model behind one inference thread; loaded by `start`, freed by `aclose`."""
+    """A Parakeet model behind one queue and one thread; loaded by `start`, freed by `aclose`."""
 
     def __init__(
         self,
@@ -36,6 +38,8 @@ class ParakeetMlxModel:
         precision: Precision,
         offline: bool,
         sample_rate_hz: int,
+        batch_size: int,
+        cache_limit_bytes: int,
         most_waiting: int,
         most_streams: int,
     ) -> None:
@@ -46,6 +50,8 @@ class ParakeetMlxModel:
             precision: Of the weights.
             offline: Never ask the Hub.
             sample_rate_hz: What the model must take.
+            batch_size: Windows read at once, at most.
+            cache_limit_bytes: What MLX may keep of freed buffers.
             most_waiting: Windows of recordings that may wait.
             most_streams: Live streams at once.
         """
@@ -53,10 +59,12 @@ class ParakeetMlxModel:
         self._precision: Precision = precision
         self._offline = offline
         self._sample_rate_hz = sample_rate_hz
+        self._batch_size = batch_size
+        self._cache_limit_bytes = cache_limit_bytes
         self._most_waiting = most_waiting
         self._most_streams = most_streams
         self._streams = 0
-        self._thread: InferenceThread | None = None
+        self._scheduler: Scheduler[Window, Reading] | None = None
         self._engine: Engine | None = None
         self._failure: ModelLoadError | None = None
 
@@ -66,50 +74,55 @@ class ParakeetMlxModel:
         Raises:
             ModelLoadError: It cannot be found or loaded; so says `describe` from then on.
         """
-        self._thread = InferenceThread(most_waiting=self._most_waiting)
+        self._scheduler = Scheduler(
+            most_waiting=self._most_waiting, most_per_batch=self._batch_size, on_batch=_log_batch
+        )
         try:
-            self._engine = await self._thread.run(self._load, Urgency.FILE)
+            await self._scheduler.start(self._load)
         except ModelLoadError as error:
             self._failure = error
             raise
-        _log.info("model_loaded", **_facts(self._engine.description))
-        if self._engine.description.note:
-            _log.warning("model_note", note=self._engine.description.note)
+        description = self.describe()
+        _log.info("model_loaded", **_facts(description))
+        if description.note:
+            _log.warning("model_note", note=description.note)
 
     async def aclose(self) -> None:
-        """Finish the window at work, drop the others, and free the model."""
-        if self._thread is not None:
+        """Finish the batch at work, drop what waits, and free the model."""
+        if self._scheduler is not None:
             # A model that is still being fetched is not waited for.
             patience_s = 0.0 if self._engine is None else 10.0
-            await asyncio.to_thread(partial(self._thread.stop, patience_s=patience_s))
-        self._thread = self._engine = None
+            await asyncio.to_thread(partial(self._scheduler.stop, patience_s=patience_s))
+        self._scheduler = self._engine = None
 
     def describe(self) -> ModelDescription:
         """See the port."""
         return self._ready()[0].description
 
     async def transcribe(
-        self,
-        samples: Samples,
-        *,
-        after_s: float = 0.0,  # noqa: ARG002 - the port has it
-        decoding: Decoding = GREEDY,  # noqa: ARG002 - the port has it
+        self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
     ) -> tuple[Token, ...]:
         """See the port."""
-        engine, thread = self._ready()
-        return await _translated(thread, lambda: engine.transcribe(samples), Urgency.FILE)
+        engine, scheduler = self._ready()
+        # Models imagine words in silence.
+        if is_silence(samples, engine.description.sample_rate_hz):
+            return ()
+        from .engine import Window  # noqa: PLC0415 - imports MLX, see blas
+
+        urgency = Urgency.SHORT if after_s < _SHORT_S else Urgency.LONG
+        return (await _read(scheduler, Window(samples, decoding=decoding), urgency)).finalized
 
     @asynccontextmanager
     async def open_stream(self, context: StreamContext) -> AsyncGenerator["ParakeetMlxStream"]:
         """See the port."""
-        engine, thread = self._ready()
+        engine, scheduler = self._ready()
         if self._streams >= self._most_streams:
             raise TooManyStreamsError(f"All {self._most_streams} live streams are taken.", retry_after_s=5)
         self._streams += 1
         try:
             from .live_stream import LiveWindows  # noqa: PLC0415 - imports MLX, see blas
 
-            yield ParakeetMlxStream(LiveWindows(engine, context), thread)
+            yield ParakeetMlxStream(LiveWindows(engine, context), scheduler)
         finally:
             self._streams -= 1
 
@@ -120,46 +133,62 @@ class ParakeetMlxModel:
             _log.warning("slow_blas", blas=chosen.name, hint="install the wheel scipy-openblas32, or libopenblas")
         from .engine import Engine  # noqa: PLC0415 - importing MLX binds its BLAS and, on Metal, its thread
 
-        engine = Engine(checkpoint, precision=self._precision, blas=chosen)
+        engine = Engine(checkpoint, precision=self._precision, blas=chosen, cache_limit_bytes=self._cache_limit_bytes)
         rate_hz = engine.description.sample_rate_hz
         if rate_hz != self._sample_rate_hz:
             raise ModelLoadError(f"TARGET_SR: {self._model_id} takes {rate_hz} Hz, not {self._sample_rate_hz}.")
         engine.warm_up()
+        self._engine = engine
         return engine
 
-    def _ready(self) -> tuple["Engine", InferenceThread]:
+    def _ready(self) -> tuple["Engine", "Scheduler[Window, Reading]"]:
         if self._failure is not None:
             raise self._failure
-        if self._engine is None or self._thread is None:
+        if self._engine is None or self._scheduler is None:
             raise ModelNotReadyError("The model is being loaded.", retry_after_s=5)
-        return self._engine, self._thread
+        return self._engine, self._scheduler
 
 
 class ParakeetMlxStream:
-    """The port SpeechStream: one stream's windows, decoded in the inference thread before any file's."""
+    """The port SpeechStream: one stream's windows, read before any file's."""
 
-    def __init__(self, windows: "LiveWindows", thread: InferenceThread) -> None:
+    def __init__(self, windows: "LiveWindows", scheduler: "Scheduler[Window, Reading]") -> None:
         """Begin with silence."""
         self._windows = windows
-        self._thread = thread
+        self._scheduler = scheduler
 
     async def push(self, samples: Samples) -> Hypothesis | None:
         """See the port."""
-        if not self._windows.push(samples):
-            return None
-        return await _translated(self._thread, self._windows.step, Urgency.LIVE)
+        return await self._decode(self._windows.step()) if self._windows.push(samples) else None
 
     async def flush(self) -> Hypothesis:
         """See the port."""
-        return await _translated(self._thread, self._windows.flush, Urgency.LIVE)
+        return await self._decode(self._windows.flush())
+
+    async def _decode(self, window: "Window | None") -> Hypothesis:
+        if window is None:
+            return self._windows.nothing()
+        return self._windows.accept(await _read(self._scheduler, window, Urgency.LIVE))
 
 
-async def _translated(thread: InferenceThread, work: Callable[[], T], urgency: Urgency) -> T:
+async def _read(scheduler: "Scheduler[Window, Reading]", window: "Window", urgency: Urgency) -> "Reading":
     try:
-        return await thread.run(work, urgency)
-    except (RuntimeError, ValueError, MemoryError) as error:
+        return await scheduler.read(window, urgency)
+    except (InferenceError, RuntimeError, ValueError, MemoryError) as error:
         _log.exception("inference_failed")
         raise InferenceError("The model failed on this audio.") from error
+
+
+def _log_batch(batch: BatchRead) -> None:
+    _log.debug(
+        "batch_read",
+        urgency=batch.urgency.name.lower(),
+        size=batch.size,
+        audio_s=round(batch.audio_s, 2),
+        waited_s=round(batch.waited_s, 3),
+        took_s=round(batch.took_s, 3),
+        waiting=batch.waiting,
+    )
 
 
 def _facts(description: ModelDescription) -> dict[str, object]:

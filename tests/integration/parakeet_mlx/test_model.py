@@ -25,12 +25,15 @@ def model_of(
     sample_rate_hz: int = 16000,
     streams: int = 4,
     waiting: int = 64,
+    batch: int = 4,
 ) -> ParakeetMlxModel:
     return ParakeetMlxModel(
         model_id=model_id,
         precision=precision,
         offline=True,
         sample_rate_hz=sample_rate_hz,
+        batch_size=batch,
+        cache_limit_bytes=256 << 20,
         most_waiting=waiting,
         most_streams=streams,
     )

@@ -1,0 +1,108 @@
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TypeVar, cast
+
+import numpy as np
+import pytest
+
+from parakeet_service.adapters.parakeet_mlx import blas
+from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.parakeet_mlx.engine import Engine, Reading, Window
+from parakeet_service.domain.audio import Samples
+from parakeet_service.domain.errors import InferenceError
+
+RATE_HZ = 16000
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(locate("embedded", offline=True), precision="fp32", blas=blas.preload(), cache_limit_bytes=256 << 20)
+
+
+@pytest.fixture(scope="module")
+def windows(speech: Samples) -> list[Window]:
+    """Stretches of speech from a fifth of a second to four seconds, of lengths that divide by nothing."""
+    random = np.random.default_rng(7)
+    stretches: list[Window] = []
+    for _ in range(60):
+        length = int(random.integers(RATE_HZ // 5, 4 * RATE_HZ))
+        start = int(random.integers(0, len(speech) - length))
+        stretches.append(Window(speech[start : start + length]))
+    return stretches
+
+
+def end_of(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("T", end.value)
+
+
+def read(engine: Engine, windows: Sequence[Window]) -> list[Reading]:
+    readings = end_of(engine.read(windows))
+    return [reading for reading in readings if isinstance(reading, Reading)]
+
+
+def plain(reading: Reading) -> list[tuple[int, float, float]]:
+    return [(token.id, token.start_s, token.end_s) for token in reading.finalized + reading.draft]
+
+
+def test_a_window_reads_in_any_company_as_it_does_alone(engine: Engine, windows: Sequence[Window]) -> None:
+    alone = [read(engine, [window])[0] for window in windows]
+    assert sum(len(reading.finalized) for reading in alone) > 300
+    random = np.random.default_rng(8)
+    for _ in range(120):
+        picked: list[int] = random.integers(len(windows), size=int(random.integers(2, 6))).tolist()
+        together = read(engine, [windows[i] for i in picked])
+        assert [plain(reading) for reading in together] == [plain(alone[i]) for i in picked]
+        for reading, i in zip(together, picked, strict=True):
+            np.testing.assert_allclose(
+                [token.confidence for token in reading.finalized],
+                [token.confidence for token in alone[i].finalized],
+                atol=1e-3,
+            )
+
+
+def test_a_draft_and_what_is_final_are_what_one_reading_gives(engine: Engine, speech: Samples) -> None:
+    window = Window(speech[: 5 * RATE_HZ], first_frame=100)
+    (whole,) = read(engine, [window])
+    settles = [0, 7, 20, 33, 50]
+    parts = read(engine, [replace(window, settle=settle, end=1000) for settle in settles])
+    for settle, part in zip(settles, parts, strict=True):
+        assert plain(part) == plain(whole)
+        assert (part.settled, part.decoded) == (settle, whole.decoded)
+        assert all(token.start_s < (100 + settle) * engine.frame_s for token in part.finalized)
+
+
+def test_goes_on_from_a_state(engine: Engine, speech: Samples) -> None:
+    window = Window(speech[: 5 * RATE_HZ])
+    (whole,) = read(engine, [window])
+    for settle in (7, 20, 33, 50):
+        (begin,) = read(engine, [replace(window, settle=settle)])
+        (rest,) = read(engine, [replace(window, begin=settle, state=begin.state)])
+        assert plain(begin) + plain(rest) == plain(whole)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_window_that_is_not_finite_fails_alone(engine: Engine, windows: Sequence[Window], value: float) -> None:
+    spoilt = windows[1].samples.copy()
+    spoilt[999] = value
+    sound, error, other = end_of(engine.read([windows[0], Window(spoilt), windows[2]]))
+    assert isinstance(error, InferenceError)
+    assert isinstance(sound, Reading)
+    assert isinstance(other, Reading)
+    assert [plain(sound), plain(other)] == [plain(read(engine, [windows[i]])[0]) for i in (0, 2)]
+
+
+def test_buckets_are_few_and_tight(engine: Engine) -> None:
+    lengths = range(160, 60 * RATE_HZ, 160)
+    padded = [engine.bucket(Window(np.empty(length, np.float32))) for length in lengths]
+    frames = [1 + length // 160 for length in lengths]
+    assert all(count <= bucket <= max(1.25 * count, count + 31) for count, bucket in zip(frames, padded, strict=True))
+    assert len(set(padded)) < 40
+
+
+def test_gives_way_often(engine: Engine, speech: Samples) -> None:
+    assert sum(1 for _ in engine.read([Window(speech)])) > 10

@@ -1,0 +1,299 @@
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from parakeet_service.adapters.parakeet_mlx.scheduler import BatchRead, Scheduler, Urgency
+from parakeet_service.domain.errors import InferenceError, OverloadedError, ShuttingDownError
+
+
+@dataclass(eq=False)
+class Item:
+    """Something to be read.
+
+    Attributes:
+        steps: How many times reading it gives way.
+        hold: The reader waits here before its first step.
+    """
+
+    name: str
+    length: int = 1
+    steps: int = 1
+    hold: threading.Event | None = None
+    error: Exception | None = None
+
+
+@dataclass
+class Reader:
+    """Gives back the names in capitals, and notes what it did."""
+
+    most: int = 8
+    batches: list[list[str]] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+    reading: threading.Event = field(default_factory=threading.Event)
+    together: bool = False
+    """Whether an error is raised, rather than given in place of the one result."""
+
+    def bucket(self, item: Item) -> int:
+        return item.length
+
+    def room(self, item: Item) -> int:
+        return max(self.most // item.length, 1)
+
+    def seconds(self, item: Item) -> float:
+        return float(item.length)
+
+    def read(self, items: Sequence[Item]) -> Generator[None, None, list[str | Exception]]:
+        self.batches.append([item.name for item in items])
+        self.threads.add(threading.get_ident())
+        self.reading.set()
+        for item in items:
+            if item.hold is not None:
+                item.hold.wait()
+        for step in range(max(item.steps for item in items)):
+            self.steps.append(f"{items[0].name}{step}")
+            yield
+        if self.together:
+            for item in items:
+                if item.error is not None:
+                    raise item.error
+        return [item.error or item.name.upper() for item in items]
+
+
+Reads = Scheduler[Item, str]
+
+
+@asynccontextmanager
+async def scheduling(
+    reader: Reader, *, waiting: int = 8, batch: int = 8, on_batch: Callable[[BatchRead], None] = lambda _: None
+) -> AsyncGenerator[Reads]:
+    scheduler: Reads = Scheduler(most_waiting=waiting, most_per_batch=batch, on_batch=on_batch)
+    await scheduler.start(lambda: reader)
+    try:
+        yield scheduler
+    finally:
+        await asyncio.to_thread(scheduler.stop, patience_s=60)
+
+
+async def held(scheduler: Reads, reader: Reader, urgency: Urgency = Urgency.SHORT, *, steps: int = 1) -> "Held":
+    """Have the reader at work, until it is let go."""
+    hold = threading.Event()
+    task = asyncio.create_task(scheduler.read(Item("held", hold=hold, steps=steps), urgency))
+    await asyncio.to_thread(reader.reading.wait)
+    return Held(hold, task)
+
+
+@dataclass
+class Held:
+    hold: threading.Event
+    task: asyncio.Task[str]
+
+    async def go(self, *others: asyncio.Task[str]) -> list[str]:
+        self.hold.set()
+        return await asyncio.gather(self.task, *others)
+
+
+async def queued(scheduler: Reads, items: Sequence[tuple[Item, Urgency]]) -> list[asyncio.Task[str]]:
+    tasks: list[asyncio.Task[str]] = []
+    for item, urgency in items:
+        tasks.append(asyncio.create_task(scheduler.read(item, urgency)))
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_reads_in_the_thread_that_made_the_reader() -> None:
+    reader, made = Reader(), list[int]()
+
+    def make() -> Reader:
+        made.append(threading.get_ident())
+        return reader
+
+    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1)
+    await scheduler.start(make)
+    assert [await scheduler.read(Item(name), Urgency.SHORT) for name in "ab"] == ["A", "B"]
+    await asyncio.to_thread(scheduler.stop, patience_s=60)
+    assert set(made) == reader.threads
+    assert threading.get_ident() not in reader.threads
+
+
+async def test_a_reader_that_cannot_be_made_is_told() -> None:
+    def make() -> Reader:
+        raise ZeroDivisionError
+
+    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1)
+    with pytest.raises(ZeroDivisionError):
+        await scheduler.start(make)
+    await asyncio.to_thread(scheduler.stop, patience_s=60)
+
+
+async def test_takes_live_windows_before_short_recordings_and_those_before_long_ones() -> None:
+    reader = Reader()
+    async with scheduling(reader, batch=1) as scheduler:
+        holding = await held(scheduler, reader, Urgency.LIVE)
+        names = [("long", Urgency.LONG), ("short", Urgency.SHORT), ("live", Urgency.LIVE), ("live 2", Urgency.LIVE)]
+        tasks = await queued(scheduler, [(Item(name), urgency) for name, urgency in names])
+        assert await holding.go(*tasks) == ["HELD", "LONG", "SHORT", "LIVE", "LIVE 2"]
+    assert reader.batches == [["held"], ["live"], ["live 2"], ["short"], ["long"]]
+
+
+@pytest.mark.parametrize("urgency", [Urgency.SHORT, Urgency.LONG])
+async def test_who_waits_long_enough_goes_first(monkeypatch: pytest.MonkeyPatch, urgency: Urgency) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    reader = Reader()
+    async with scheduling(reader, batch=1) as scheduler:
+        holding = await held(scheduler, reader, Urgency.LIVE)
+        old = await queued(scheduler, [(Item("old"), urgency)])
+        now += 21
+        young = await queued(scheduler, [(Item("young"), Urgency.LIVE)])
+        await holding.go(*old, *young)
+    assert reader.batches == [["held"], ["old"], ["young"]]
+
+
+async def test_reads_what_waits_and_is_of_one_length_as_a_batch() -> None:
+    reader = Reader()
+    async with scheduling(reader) as scheduler:
+        holding = await held(scheduler, reader)
+        lengths = [1, 2, 1, 2, 1, 1]
+        tasks = await queued(scheduler, [(Item(f"{i}", length), Urgency.SHORT) for i, length in enumerate(lengths)])
+        assert await holding.go(*tasks) == ["HELD", *"012345"]
+    assert reader.batches == [["held"], ["0", "2", "4", "5"], ["1", "3"]]
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [2, 2, 2, 1]), (7, [4, 2, 1])])
+async def test_a_batch_is_no_larger_than_allowed_and_a_power_of_two(most: int, sizes: list[int]) -> None:
+    reader = Reader(most=100)
+    async with scheduling(reader, batch=most) as scheduler:
+        holding = await held(scheduler, reader)
+        tasks = await queued(scheduler, [(Item(f"{i}"), Urgency.SHORT) for i in range(7)])
+        await holding.go(*tasks)
+    assert [len(batch) for batch in reader.batches[1:]] == sizes
+
+
+async def test_a_batch_has_no_more_than_is_worth_while() -> None:
+    reader = Reader(most=8)
+    async with scheduling(reader) as scheduler:
+        holding = await held(scheduler, reader)
+        tasks = await queued(scheduler, [(Item(f"{i}", length=4), Urgency.SHORT) for i in range(4)])
+        await holding.go(*tasks)
+    assert [len(batch) for batch in reader.batches[1:]] == [2, 2]
+
+
+async def test_a_batch_has_windows_of_one_urgency() -> None:
+    reader = Reader()
+    async with scheduling(reader) as scheduler:
+        holding = await held(scheduler, reader)
+        urgencies = [Urgency.LONG, Urgency.LIVE, Urgency.SHORT, Urgency.LIVE]
+        tasks = await queued(scheduler, [(Item(f"{i}"), urgency) for i, urgency in enumerate(urgencies)])
+        await holding.go(*tasks)
+    assert reader.batches[1:] == [["1", "3"], ["2"], ["0"]]
+
+
+async def test_a_recording_gives_way_between_its_steps_and_goes_on() -> None:
+    reader = Reader()
+    async with scheduling(reader, batch=1) as scheduler:
+        holding = await held(scheduler, reader, Urgency.LONG, steps=3)
+        items = [("a", Urgency.SHORT), ("b", Urgency.LIVE), ("c", Urgency.SHORT), ("d", Urgency.LONG)]
+        tasks = await queued(scheduler, [(Item(name, steps=2), urgency) for name, urgency in items])
+        await holding.go(*tasks)
+    # One more urgent batch after each step; a short one gives way to live ones, too, but not to its like.
+    assert reader.steps == ["held0", "b0", "b1", "held1", "a0", "a1", "held2", "c0", "c1", "d0", "d1"]
+
+
+async def test_live_windows_give_way_to_nobody() -> None:
+    reader = Reader()
+    async with scheduling(reader, batch=1) as scheduler:
+        holding = await held(scheduler, reader, Urgency.LIVE, steps=3)
+        tasks = await queued(scheduler, [(Item("a"), Urgency.SHORT), (Item("b"), Urgency.LIVE)])
+        await holding.go(*tasks)
+    assert reader.steps == ["held0", "held1", "held2", "b0", "a0"]
+
+
+async def test_refuses_recordings_when_full_but_never_live_windows() -> None:
+    reader = Reader()
+    async with scheduling(reader, waiting=3) as scheduler:
+        holding = await held(scheduler, reader)
+        tasks = await queued(scheduler, [(Item(f"{i}"), Urgency.SHORT) for i in range(3)])
+        for urgency in (Urgency.SHORT, Urgency.LONG):
+            with pytest.raises(OverloadedError) as refusal:
+                await scheduler.read(Item("refused"), urgency)
+            assert refusal.value.retry_after_s >= 1
+        tasks += await queued(scheduler, [(Item("live"), Urgency.LIVE)])
+        assert await holding.go(*tasks) == ["HELD", "0", "1", "2", "LIVE"]
+
+
+async def test_a_cancelled_window_leaves_the_queue_and_frees_its_place() -> None:
+    reader = Reader()
+    async with scheduling(reader, waiting=3, batch=1) as scheduler:
+        holding = await held(scheduler, reader)
+        tasks = await queued(scheduler, [(Item(f"{i}"), Urgency.SHORT) for i in range(3)])
+        tasks.pop(1).cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        tasks += await queued(scheduler, [(Item("another"), Urgency.SHORT)])
+        await holding.go(*tasks)
+    assert reader.batches == [["held"], ["0"], ["2"], ["another"]]
+
+
+async def test_a_window_without_a_result_fails_alone() -> None:
+    reader = Reader()
+    async with scheduling(reader) as scheduler:
+        holding = await held(scheduler, reader)
+        items = [Item("a"), Item("b", error=InferenceError("spoilt")), Item("c"), Item("d")]
+        tasks = await queued(scheduler, [(item, Urgency.SHORT) for item in items])
+        with pytest.raises(InferenceError):
+            await holding.go(*tasks)
+        assert [await tasks[i] for i in (0, 2, 3)] == ["A", "C", "D"]
+    assert len(reader.batches) == 2
+
+
+async def test_a_batch_that_fails_is_read_again_one_by_one() -> None:
+    reader = Reader(together=True)
+    async with scheduling(reader) as scheduler:
+        holding = await held(scheduler, reader)
+        items = [Item("a"), Item("b", error=RuntimeError("spoils all")), Item("c"), Item("d")]
+        tasks = await queued(scheduler, [(item, Urgency.SHORT) for item in items])
+        with pytest.raises(RuntimeError):
+            await holding.go(*tasks)
+        assert [await tasks[i] for i in (0, 2, 3)] == ["A", "C", "D"]
+    assert reader.batches[1:] == [["a", "b", "c", "d"], ["a"], ["b"], ["c"], ["d"]]
+
+
+async def test_tells_what_it_read() -> None:
+    reader, seen = Reader(), list[BatchRead]()
+    async with scheduling(reader, on_batch=seen.append) as scheduler:
+        holding = await held(scheduler, reader)
+        tasks = await queued(scheduler, [(Item("a", 3), Urgency.LONG), (Item("b", 3), Urgency.LONG)])
+        await holding.go(*tasks)
+    assert [(batch.urgency, batch.size, batch.audio_s, batch.waiting) for batch in seen] == [
+        (Urgency.SHORT, 1, 1.0, 2),
+        (Urgency.LONG, 2, 6.0, 0),
+    ]
+    assert all(batch.took_s >= 0 and batch.waited_s >= 0 for batch in seen)
+
+
+async def test_stopping_cancels_what_waits_and_refuses_what_comes() -> None:
+    reader = Reader()
+    async with scheduling(reader) as scheduler:
+        holding = await held(scheduler, reader)
+        (waiting,) = await queued(scheduler, [(Item("waiting"), Urgency.SHORT)])
+        stopping = asyncio.create_task(asyncio.to_thread(scheduler.stop, patience_s=60))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(ShuttingDownError):
+            await scheduler.read(Item("late"), Urgency.LIVE)
+        assert await holding.go() == ["HELD"]
+        await stopping
+
+
+async def test_a_batch_that_takes_too_long_is_left_behind() -> None:
+    reader = Reader()
+    async with scheduling(reader) as scheduler:
+        holding = await held(scheduler, reader)
+        await asyncio.to_thread(scheduler.stop, patience_s=0.0)
+        assert not holding.task.done()
+        assert await holding.go() == ["HELD"]
