@@ -11,11 +11,13 @@ parser.add_argument(
     "--speech", type=Path, metavar="DIR", help="16 kHz WAV files, with a .tsv of texts (default: the bundled sample)"
 )
 parser.add_argument("--minutes", type=float, default=10, help="length of the long recording")
+parser.add_argument("--model", default="embedded", help="embedded, 0.6b (random weights) or a directory")
+parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16, 32], help="clips read at once")
 parser.add_argument("--uploads", type=int, default=20)
 parser.add_argument("--streams", type=int, default=4)
 arguments = parser.parse_args()
 if arguments.what in ("engine", "all"):
-    engine.run(arguments.speech)
+    engine.run(arguments.speech, arguments.model, arguments.at_once)
 if arguments.what in ("accuracy", "all"):
     accuracy.run(arguments.speech)
 if arguments.what in ("long", "all"):

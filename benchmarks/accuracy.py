@@ -6,7 +6,8 @@ from typing import Any
 
 import httpx2
 
-from .harness import Service, distance, final_text, recordings, running_service, words
+from .harness import Service, final_text, running_service
+from .speech import distance, recordings, words
 
 
 def run(directory: Path | None) -> None:

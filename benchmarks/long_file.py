@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx2
 
-from .harness import Service, distance, joined, recordings, running_service, words
+from .harness import Service, running_service
+from .speech import distance, joined, recordings, words
 
 
 def run(directory: Path | None, minutes: float) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import httpx2
 
-from .harness import Recording, Service, distance, final_text, recordings, running_service, words
+from .harness import Service, final_text, running_service
+from .speech import Recording, distance, recordings, words
 
 
 def run(directory: Path | None, uploads: int, streams: int) -> None:

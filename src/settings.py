@@ -16,7 +16,9 @@ class Settings(BaseSettings):
         min_length=1,
         description="`embedded`, a Hugging Face Hub id, or a directory with `config.json` and `model.safetensors`",
     )
-    model_precision: Literal["bf16", "fp32"] = Field(default="bf16", description="precision of the weights")
+    model_precision: Literal["bf16", "fp32", "int8", "int4"] = Field(
+        default="bf16", description="precision of the weights"
+    )
     offline: bool = Field(default=False, description="never ask the Hub; the model must be in its cache already")
     batch_size: int = Field(
         default=4, ge=1, le=256, description="most chunks that are read at once, and that one recording has waiting"

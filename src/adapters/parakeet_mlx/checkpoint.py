@@ -5,11 +5,14 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...domain.errors import ModelLoadError
 
 EMBEDDED = "embedded"
+Precision = Literal["bf16", "fp32", "int8", "int4"]
+"""Format of the weights once they are loaded."""
+
 _EMBEDDED_DIRECTORY = Path(__file__).parents[2] / "models" / "parakeet-tdt-tiny"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ("config.json", "model.safetensors")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 from dacite import DaciteError
+from mlx.nn import Linear, quantize
 from parakeet_mlx import ParakeetCTC, ParakeetRNNT, ParakeetTDT
 from parakeet_mlx.parakeet import BaseParakeet
 from parakeet_mlx.utils import from_config
@@ -20,7 +21,7 @@ from ...domain.errors import InferenceError, ModelLoadError
 from ...domain.transcript import Token
 from .arrays import integers
 from .blas import Blas
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, Precision
 from .decoders.cuda import CudaDecoder
 from .decoders.host import HostDecoder
 from .decoders.lockstep import LockstepDecoder
@@ -32,6 +33,9 @@ _CONTROL = re.compile(r"<.*>")
 _CPU_FRAMES = 1600
 """Frames of features (10 ms) that fill a CPU."""
 _MANY = 1 << 16
+_BITS = {"int8": 8, "int4": 4}
+_GROUP = 64
+"""Weights that share a scale."""
 _NO_STATE = "CTC models are not read live: only transducers carry their state from step to step."
 
 
@@ -88,7 +92,9 @@ class _Encoded:
 class Engine:
     """One loaded model; belongs to the thread that made it."""
 
-    def __init__(self, checkpoint: Checkpoint, *, precision: str, blas: Blas | None, cache_limit_bytes: int) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, *, precision: Precision, blas: Blas | None, cache_limit_bytes: int
+    ) -> None:
         """Load the weights, all of them, now.
 
         Raises:
@@ -254,23 +260,44 @@ def _finite(encoded: _Encoded) -> Sequence[bool]:
     return [bool(good) for good in integers(mx.all(mx.isfinite(encoded.frames), axis=(1, 2)))]
 
 
-def _apply(model: BaseParakeet, precision: str, *, on_gpu: bool) -> mx.Dtype:
+def _apply(model: BaseParakeet, precision: Precision, *, on_gpu: bool) -> mx.Dtype:
     """Round the weights to `precision` and give the format in which the model computes.
 
-    CPUs compute in float32 all the same: MLX multiplies bf16 matrices there without a BLAS, several times slower.
+    CPUs compute in float32 all the same: MLX multiplies other matrices there without a BLAS, several times slower.
     """
-    if precision == "bf16":
+    if precision != "fp32":
         model.set_dtype(mx.bfloat16)
-        if on_gpu:
-            return mx.bfloat16
-    model.set_dtype(mx.float32)
-    return mx.float32
+    dtype = mx.bfloat16 if on_gpu and precision != "fp32" else mx.float32
+    model.set_dtype(dtype)
+    if precision in _BITS:
+        _quantize(model, _BITS[precision], keep=on_gpu)
+    return dtype
+
+
+def _quantize(model: BaseParakeet, bits: int, *, keep: bool) -> None:
+    """Round the linear layers of the encoder, nine tenths of a model, to `bits` in groups of 64.
+
+    Args:
+        model: Changed in place.
+        bits: 8 or 4.
+        keep: Keep the weights so; else they are rounded, and stored and multiplied as before.
+    """
+    if keep:
+        quantize(model.encoder, _GROUP, bits, class_predicate=lambda _, module: _is_rounded(module))
+        return
+    for module in model.encoder.modules():
+        if _is_rounded(module):
+            module.weight = mx.dequantize(*mx.quantize(module.weight, _GROUP, bits), group_size=_GROUP, bits=bits)
+
+
+def _is_rounded(module: object) -> bool:
+    return isinstance(module, Linear) and module.weight.shape[-1] % _GROUP == 0
 
 
 def _describe(
     model: BaseParakeet,
     checkpoint: Checkpoint,
-    precision: str,
+    precision: Precision,
     dtype: mx.Dtype,
     blas: Blas | None,
     *,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,14 +14,13 @@ from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError,
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from . import blas
-from .checkpoint import locate
+from .checkpoint import Precision, locate
 from .scheduler import BatchRead, Scheduler, Urgency
 
 if TYPE_CHECKING:
     from .engine import Engine, Reading, Window
     from .live_stream import LiveWindows
 
-Precision = Literal["bf16", "fp32"]
 _log = structlog.get_logger()
 
 _SHORT_S = 60.0

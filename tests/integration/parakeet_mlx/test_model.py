@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
-from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel, Precision
+from parakeet_service.adapters.parakeet_mlx.checkpoint import Precision, locate
+from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
 from parakeet_service.application.ports.speech_model import SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import InferenceError, ModelLoadError, OverloadedError
@@ -90,13 +90,21 @@ async def test_reads_a_directory_as_it_reads_the_embedded_model(tmp_path: Path, 
 
 async def test_precision_is_applied(speech: Samples) -> None:
     confidences: dict[Precision, list[float]] = {}
-    for precision in ("fp32", "bf16"):
+    texts: dict[Precision, str] = {}
+    precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
+    for precision in precisions:
         model = model_of(precision=precision)
         await model.start()
         assert model.describe().precision == precision
-        confidences[precision] = [token.confidence for token in await model.transcribe(speech)]
+        tokens = await model.transcribe(speech)
+        confidences[precision] = [token.confidence for token in tokens]
+        texts[precision] = text(tokens)
         await model.aclose()
-    assert confidences["fp32"] != confidences["bf16"]
+    assert len(set(map(tuple, confidences.values()))) == len(precisions)
+    # Four bits may cost words; a layer that was rounded wrongly would cost all of them.
+    exact = texts["fp32"].split()
+    assert texts["bf16"] == texts["int8"] == texts["fp32"]
+    assert len(set(texts["int4"].split()) & set(exact)) > 0.7 * len(set(exact))
 
 
 async def test_refuses_another_sample_rate_than_the_models() -> None:

@@ -1,0 +1,87 @@
+"""One of two that read the same clips: plain parakeet-mlx, or our engine behind its scheduler.
+
+Run as ``python -m benchmarks.contestant plain|ours MODEL SAMPLES``; each line of standard input is a number of clips
+to be read at once, and each line of standard output the seconds that took.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .speech import RATE_HZ
+
+if TYPE_CHECKING:
+    from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
+
+Clip = NDArray[np.float32]
+Reads = Callable[[Sequence[Clip]], None]
+
+CLIP_S = 10
+BATCH_SIZE = 16
+
+
+def main() -> None:
+    """Answer line by line until the input ends."""
+    who, model_id, path = sys.argv[1:]
+    samples: Clip = np.load(path)
+    answers = sys.stdout
+    # Logs and warnings are not answers.
+    with redirect_stdout(sys.stderr), asyncio.Runner() as runner:
+        read = _plain(model_id) if who == "plain" else _ours(model_id, runner)
+        for line in sys.stdin:
+            clips = [_clip(samples, number) for number in range(int(line))]
+            began = time.perf_counter()
+            read(clips)
+            print(time.perf_counter() - began, file=answers, flush=True)
+
+
+def _clip(samples: Clip, number: int) -> Clip:
+    start = number * 7919 % (len(samples) - CLIP_S * RATE_HZ)
+    return samples[start : start + CLIP_S * RATE_HZ]
+
+
+def _plain(model_id: str) -> Reads:
+    """Parakeet-mlx as its wheel comes takes one clip after the other."""
+    import mlx.core as mx  # noqa: PLC0415 - ours chooses a BLAS first
+    from parakeet_mlx import from_pretrained  # noqa: PLC0415
+    from parakeet_mlx.audio import get_logmel  # noqa: PLC0415
+
+    model = from_pretrained(model_id)
+
+    def read(clips: Sequence[Clip]) -> None:
+        for clip in clips:
+            mel = get_logmel(mx.array(clip), model.preprocessor_config)
+            model.generate(mel.astype(mx.bfloat16))
+
+    return read
+
+
+def _ours(model_id: str, runner: asyncio.Runner) -> Reads:
+    from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel  # noqa: PLC0415 - plain needs none of it
+
+    model = ParakeetMlxModel(
+        model_id=model_id,
+        precision="bf16",
+        offline=True,
+        sample_rate_hz=RATE_HZ,
+        batch_size=BATCH_SIZE,
+        cache_limit_bytes=4 << 30,
+        most_waiting=1000,
+        most_streams=1,
+    )
+    runner.run(model.start())
+    return lambda clips: runner.run(_together(model, clips))
+
+
+async def _together(model: "ParakeetMlxModel", clips: Sequence[Clip]) -> None:
+    await asyncio.gather(*(model.transcribe(clip) for clip in clips))
+
+
+if __name__ == "__main__":
+    main()
