@@ -167,7 +167,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     # An abort in the device's driver says by itself nothing about where it was.
-    faulthandler.enable()
+    faulthandler.enable(all_threads=False)
     with socket.socket(fileno=os.dup(0)) as connection:
         # What reads standard input must not read our messages.
         with open(os.devnull, "rb") as nothing:

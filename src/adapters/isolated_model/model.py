@@ -255,6 +255,7 @@ class IsolatedModel:
         while in_a_row <= self._most_restarts:
             pause_s = 0.0 if in_a_row == 1 else min(self._first_pause_s * 2.0 ** (in_a_row - 2), _LONGEST_PAUSE_S)
             self._back_s = time.monotonic() + pause_s + self._load_s
+            _log.warning("model_process_restarts", pause_s=pause_s, in_a_row=in_a_row)
             await asyncio.sleep(pause_s)
             try:
                 await self._bring_up()

@@ -125,7 +125,7 @@ class Ending:
 
 
 class _ChildLog:
-    """Logs the child's log lines as ours, and anything else that it writes as a warning."""
+    """Logs the child's log lines as ours, and anything else that it writes as one line of ours."""
 
     def __init__(self, stream: StreamReader, pipe: asyncio.BaseTransport) -> None:
         self._pipe = pipe
@@ -167,6 +167,6 @@ class _ChildLog:
             event, level = fields.pop("event"), _LEVELS[fields.pop("level")]
         except (ValueError, TypeError, KeyError, AttributeError):
             self._tail = (self._tail + line + b"\n")[-_TAIL_BYTES:]
-            _log.warning("model_process_wrote", line=line.decode("utf-8", "replace"))
+            _log.info("model_process_wrote", line=line.decode("utf-8", "replace"))
             return
         structlog.get_logger(fields.pop("logger", __name__)).log(level, event, **fields)
