@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +16,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from parakeet_service.adapters.isolated_model.calls import Calls, ProcessEndedError
 from parakeet_service.adapters.isolated_model.model import IsolatedModel
 from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
 from parakeet_service.adapters.scripted_model import ScriptedModel
@@ -425,6 +427,23 @@ async def test_the_process_goes_with_a_parent_that_is_killed(orders: Orders) -> 
     await parent.wait()
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
         await asyncio.sleep(0.01)
+
+
+async def test_garbage_from_the_process_is_its_end() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    ended = asyncio.Event()
+    calls = Calls(*await asyncio.open_unix_connection(sock=ours), on_end=ended.set)
+    with theirs, capture_logs() as logs:
+        call = asyncio.create_task(calls.call("transcribe"))
+        theirs.sendall(b"\xff" * 100)
+        with pytest.raises(ProcessEndedError):
+            await call
+        assert ended.is_set()
+        with pytest.raises(ProcessEndedError):
+            await calls.call("transcribe")
+        await calls.aclose()
+    assert [line["event"] for line in logs] == ["model_process_broken"]
 
 
 @asynccontextmanager
