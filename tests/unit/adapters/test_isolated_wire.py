@@ -29,7 +29,9 @@ seconds = st.floats(0, 1e6)
 tokens = st.builds(Token, st.integers(0, 10_000), st.text(min_size=1), seconds, seconds, st.floats(0, 1))
 hypotheses = st.builds(Hypothesis, st.lists(tokens).map(tuple), st.lists(tokens).map(tuple), seconds, seconds)
 LEAVES: list[type[ServiceError]] = [
-    kind for _, kind in inspect.getmembers(errors, inspect.isclass) if "code" in vars(kind)
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, ServiceError) and "code" in vars(kind)
 ]
 
 
