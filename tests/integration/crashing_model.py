@@ -106,7 +106,11 @@ class CrashingModel(ScriptedModel):
     @asynccontextmanager
     async def open_stream(self, context: StreamContext) -> AsyncGenerator[SpeechStream]:
         async with super().open_stream(context) as stream:
-            yield _CrashingStream(stream)
+            try:
+                yield _CrashingStream(stream)
+            finally:
+                # Leaving takes a moment.
+                await asyncio.sleep(0.05)
 
 
 class _CrashingStream:

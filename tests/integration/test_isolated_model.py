@@ -143,6 +143,28 @@ async def test_windows_beside_one_that_kills_are_not_blamed(orders: Orders) -> N
             await deadly
 
 
+async def test_windows_that_come_after_a_crash_are_kept_away_from_the_suspects(orders: Orders) -> None:
+    late = samples_that_are(0.9, seconds=3)
+    async with running(orders) as model:
+        orders.give("hold_start")
+        deadly = asyncio.create_task(model.transcribe(samples_that_are(DEADLY)))
+        await orders.noted("start", 2)
+        waiting = [asyncio.create_task(model.transcribe(late)) for _ in range(3)]
+        orders.take_back("hold_start")
+        assert await asyncio.gather(*waiting) == [await expected(late)] * 3
+        with pytest.raises(InferenceError):
+            await deadly
+    # Had the second crash met them, they would have been read twice.
+    assert [note["samples"] for note in orders.notes("window")] == [32000, 32000, 48000, 48000, 48000]
+
+
+async def test_a_stream_that_was_left_is_free_for_the_next_one(orders: Orders) -> None:
+    async with running(orders) as model:
+        for _ in range(3):
+            async with model.open_stream(CONTEXT) as stream:
+                assert await stream.push(SPOKEN) is not None
+
+
 async def test_while_it_is_started_again_new_work_is_turned_away_and_windows_wait(orders: Orders) -> None:
     async with running(orders) as model:
         orders.give("hold_start")
