@@ -92,6 +92,9 @@ class CrashingModel(ScriptedModel):
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
     ) -> tuple[Token, ...]:
         self._orders.note("window", after_s=after_s, decoding=asdict(decoding), samples=len(samples))
+        if _order_in(samples) == DEADLY:
+            # Long enough for what is beside it to begin.
+            await asyncio.sleep(0.2)
         _obey(samples)
         self._at_work += 1
         try:
@@ -125,8 +128,12 @@ class _CrashingStream:
         return await self._stream.flush()
 
 
+def _order_in(samples: Samples) -> float:
+    return round(float(samples[0]), 3)
+
+
 def _obey(samples: Samples) -> None:
-    what = round(float(samples[0]), 3)
+    what = _order_in(samples)
     if what == DEADLY:
         os.abort()
     if what == OVERLOADING:

@@ -150,7 +150,10 @@ async def test_windows_that_come_after_a_crash_are_kept_away_from_the_suspects(o
         deadly = asyncio.create_task(model.transcribe(samples_that_are(DEADLY)))
         await orders.noted("start", 2)
         waiting = [asyncio.create_task(model.transcribe(late)) for _ in range(3)]
+        orders.give("hold")
         orders.take_back("hold_start")
+        await orders.noted("start", 3)
+        orders.take_back("hold")
         assert await asyncio.gather(*waiting) == [await expected(late)] * 3
         with pytest.raises(InferenceError):
             await deadly
