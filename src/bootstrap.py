@@ -1,16 +1,19 @@
 """The composition root: which adapter serves which port, and nothing else knows."""
 
 import math
+import operator
 import os
 import signal
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from dependency_injector import containers, providers
 from fastapi import FastAPI
 
 from .adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
+from .adapters.isolated_model.model import IsolatedModel
 from .adapters.parakeet_mlx.model import ParakeetMlxModel
 from .adapters.pydub_decoder import PydubDecoder
 from .adapters.soxr_resampler import SoxrResampler
@@ -43,7 +46,8 @@ class Container(containers.DeclarativeContainer):
         pydub=providers.ThreadSafeSingleton(PydubDecoder, ffmpeg, resampler),
     )
     decoder: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(WaveDecoder, resampler, compressed)
-    model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(
+    make_model = providers.Factory(
+        partial[ParakeetMlxModel],
         ParakeetMlxModel,
         model_id=settings.provided.model_id,
         precision=settings.provided.model_precision,
@@ -53,6 +57,11 @@ class Container(containers.DeclarativeContainer):
         cache_limit_bytes=settings.provided.mlx_cache_limit,
         most_waiting=settings.provided.max_queue,
         most_streams=settings.provided.max_streams,
+    )
+    model: providers.Provider[SpeechModel] = providers.Selector(
+        settings.provided.isolation,
+        none=providers.ThreadSafeSingleton(operator.call, make_model),
+        process=providers.ThreadSafeSingleton(IsolatedModel, make_model),
     )
     transcribe_file: providers.Provider[TranscribeFile] = providers.Factory(
         TranscribeFile,

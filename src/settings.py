@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     processing_timeout: float = Field(default=120, gt=0, description="longest time for one recording, s")
     max_queue: int = Field(default=64, ge=1, description="most chunks that may wait for the model")
     max_streams: int = Field(default=32, ge=1, description="most live streams at once")
+    isolation: Literal["none", "process"] = Field(
+        default="none",
+        description="`process`: the model runs in a process of its own, which is started again if it crashes",
+    )
     stream_left_context: float = Field(default=6, ge=0, description="settled audio each live step sees again, s")
     stream_chunk: float = Field(default=1, ge=0.16, le=30, description="how often live text is renewed, s")
     stream_right_context: float = Field(

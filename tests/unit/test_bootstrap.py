@@ -3,9 +3,11 @@ from typing import Literal, get_args
 import pytest
 
 from parakeet_service.bootstrap import Container
+from parakeet_service.domain.errors import ModelNotReadyError
 from parakeet_service.settings import Settings
 
 Decoder = Literal["ffmpeg", "pydub"]
+Isolation = Literal["none", "process"]
 
 
 def test_knows_every_decoder_that_can_be_set() -> None:
@@ -18,3 +20,16 @@ def test_builds_everything_under_every_decoder(name: Decoder) -> None:
     file, session = container.transcribe_file(), container.stream_session()
     assert file.decoder is container.decoder()
     assert file.model is session.model is container.model()
+
+
+def test_knows_every_isolation_that_can_be_set() -> None:
+    assert get_args(Settings.model_fields["isolation"].annotation) == get_args(Isolation)
+
+
+@pytest.mark.parametrize("name", get_args(Isolation))
+def test_builds_one_model_under_every_isolation(name: Isolation) -> None:
+    container = Container(settings=Settings(isolation=name, model_id="embedded"))
+    model = container.model()
+    assert model is container.model() is container.transcribe_file().model is container.stream_session().model
+    with pytest.raises(ModelNotReadyError):
+        model.describe()
