@@ -1,12 +1,12 @@
 import argparse
 from pathlib import Path
 
-from . import accuracy, engine, long_file, mixed_load
+from . import accuracy, engine, long_file, mixed_load, noise
 
 parser = argparse.ArgumentParser(
     prog="python -m benchmarks", description="Measure the service with the embedded model."
 )
-parser.add_argument("what", choices=("engine", "accuracy", "long", "mixed", "all"), nargs="?", default="all")
+parser.add_argument("what", choices=("engine", "accuracy", "long", "mixed", "noise", "all"), nargs="?", default="all")
 parser.add_argument(
     "--speech", type=Path, metavar="DIR", help="16 kHz WAV files, with a .tsv of texts (default: the bundled sample)"
 )
@@ -22,3 +22,5 @@ if arguments.what in ("long", "all"):
     long_file.run(arguments.speech, arguments.minutes)
 if arguments.what in ("mixed", "all"):
     mixed_load.run(arguments.speech, arguments.uploads, arguments.streams)
+if arguments.what in ("noise", "all"):
+    noise.run(arguments.speech)
