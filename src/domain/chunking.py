@@ -120,6 +120,11 @@ class SpeechCutter:
         """Seconds taken so far."""
         return (self._start + len(self._kept)) / self._rate_hz
 
+    @property
+    def kept(self) -> int:
+        """Samples of which it is not known yet whether they belong to speech."""
+        return len(self._kept)
+
     def push(self, samples: Samples, probabilities: Iterable[float]) -> list[Window]:
         """Take a block, and the probabilities of the frames that it completes; give the windows that are complete."""
         self._kept = np.concatenate([self._kept, samples])

@@ -128,8 +128,8 @@ class SpeechCurve:
     probabilities: Probabilities
     frame_s: float
 
-    def no_speech(self, start_s: float, end_s: float) -> float | None:
-        """Mean of one minus the probability over the frames that touch ``[start_s, end_s)``; ``None`` if none does."""
-        begin, end = int(start_s / self.frame_s), math.ceil(end_s / self.frame_s)
-        frames = self.probabilities[begin : max(end, begin + 1)]
-        return float(1 - frames.mean(dtype=np.float64)) if len(frames) else None
+    def no_speech(self, start_s: float, end_s: float) -> float:
+        """Mean of one minus the probability over the frames that ``[start_s, end_s)`` touches; 1 if there is no frame."""
+        begin = min(int(start_s / self.frame_s), len(self.probabilities) - 1)
+        frames = self.probabilities[max(begin, 0) : max(math.ceil(end_s / self.frame_s), begin + 1)]
+        return float(1 - frames.mean(dtype=np.float64)) if len(frames) else 1.0
