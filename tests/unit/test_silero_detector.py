@@ -1,7 +1,6 @@
 import hashlib
 import os
 import wave
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 
 import parakeet_service
 from parakeet_service.adapters.silero_detector import MODEL, SileroDetector
-from parakeet_service.domain.audio import Samples
+from parakeet_service.domain.audio import Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import ModelLoadError
 from tests.contracts.voice_detector import RATE_HZ, VoiceDetectorContract, in_steps
 from tests.fakes import LoudnessDetector
@@ -17,15 +16,10 @@ from tests.fakes import LoudnessDetector
 _DEMO = Path(parakeet_service.__file__).parent / "samples" / "demo.wav"
 
 
-@cache
-def _demo() -> bytes:
+def demo() -> Samples:
     with wave.open(str(_DEMO)) as file:
         assert file.getframerate() == RATE_HZ
-        return file.readframes(4 * RATE_HZ)
-
-
-def demo() -> Samples:
-    return np.frombuffer(_demo(), "<i2").astype(np.float32) / np.float32(32768)
+        return PcmReader(Encoding.PCM_S16LE).read(file.readframes(4 * RATE_HZ))
 
 
 _LOADED = SileroDetector()

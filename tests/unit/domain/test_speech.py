@@ -39,15 +39,15 @@ def _spans(detection: SpeechDetection, probabilities: list[float], *pushes: int)
     stretches += found.finish()
     assert found.finish() == []
 
-    begin = None
+    first: int | None = None
     for last, stretch in pairwise([Stretch(0, 0, closes=True), *stretches]):
         assert stretch.begin <= stretch.end
         assert stretch.begin >= last.end if last.closes else stretch.begin == last.end
-        begin = stretch.begin if begin is None else begin
+        first = stretch.begin if first is None else first
         if stretch.closes:
-            spans.append((begin, stretch.end))
-            begin = None
-    assert begin is None
+            spans.append((first, stretch.end))
+            first = None
+    assert first is None
     return spans
 
 
