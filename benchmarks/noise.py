@@ -16,8 +16,8 @@ from .harness import RATE_HZ, Recording, Service, distance, joined, recordings, 
 Signal = NDArray[np.float64]
 
 _DETECTORS = ("none", "silero")
-_LEVELS_DB = (-60, -45, -30, -15)
-_SNRS_DB = (20, 10, 5, 0, -5)
+_LEVELS_DB = (-50, -30, -15)
+_SNRS_DB = (20, 10, 0)
 _PURE_S = 20.0
 _AROUND_S = 1.0
 """Noise before and behind each recording, where words may be imagined."""
@@ -33,7 +33,7 @@ def run(directory: Path | None) -> None:
         for kind, make in noises.items()
     }
     mixed = {"clean": [_around(part.samples / 32768) for part in parts]}
-    quiet = (-20, -30, -40)
+    quiet = (-20, -40)
     mixed |= {
         f"clean, {gain} dB": [_around(part.samples / 32768 * 10 ** (gain / 20)) for part in parts] for gain in quiet
     }

@@ -1,6 +1,7 @@
 """The use-case behind every way to send a recording: bytes in, transcript out."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
@@ -139,7 +140,8 @@ class TranscribeFile:
             detection = replace(detection, silence_s=LONGEST_PAUSE_S)
         frame_s = voice.frame / rate_hz
         cutter = SpeechCutter(
-            SpeechSpans(detection, frame_s=frame_s),
+            # In noise no place is quiet: the detector knows pauses in which a long span can be cut.
+            SpeechSpans(detection, frame_s=frame_s, long_s=window_s / 2 if chunked else math.inf),
             frame=voice.frame,
             sample_rate_hz=rate_hz,
             longest_s=window_s,

@@ -17,8 +17,10 @@ LONGEST_PAUSE_S = 60.0
 """What a detection may ask for at most: audio is kept for as long, until it is known whether speech goes on."""
 _SHORTEST_S = 0.1
 """Speech that is shorter is none: the shortest words, such as "I", take as long."""
-_TAIL_S = 0.5
-"""Kept after speech: Parakeet drops a last word that no silence follows, and ends of words are soft."""
+_BREATH_S = 0.2
+"""A pause between words; the closure of a consonant takes half as long."""
+_TAIL_S = 0.2
+"""Kept after speech, for ends of words are soft; more of it is more noise to imagine words in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class SpeechDetection:
     """
 
     threshold: float = 0.2
-    prefix_padding_s: float = 0.5
+    prefix_padding_s: float = 0.1
     silence_s: float = 2.0
 
     def __post_init__(self) -> None:
@@ -57,22 +59,25 @@ class Stretch:
 class SpeechSpans:
     """Finds the spans of speech while probabilities arrive; gives each span in stretches, as soon as they are certain.
 
-    Spans lie in order and do not overlap. Between two of them is a pause of at least `silence_s`, of which the first
-    keeps up to half a second and the second its padding.
+    Spans lie in order and do not overlap. Between two of them is a pause of at least `silence_s`, or a breath where
+    the first is long enough to be cut; of it the first keeps its end and the second its padding.
     """
 
-    def __init__(self, detection: SpeechDetection, *, frame_s: float) -> None:
-        """Begin before the first frame; each lasts `frame_s` seconds."""
+    def __init__(self, detection: SpeechDetection, *, frame_s: float, long_s: float = math.inf) -> None:
+        """Begin before the first frame; each lasts `frame_s` seconds. Spans longer than `long_s` end at a breath."""
         self._enter = detection.threshold
         self._leave = detection.threshold / 2
         self._shortest = max(math.ceil(_SHORTEST_S / frame_s - 0.5), 1)
         self._silence = max(math.ceil(detection.silence_s / frame_s), 1)
         self._prefix = math.ceil(detection.prefix_padding_s / frame_s)
-        self._tail = min(math.ceil(_TAIL_S / frame_s), self._silence)
+        self._breath = min(math.ceil(_BREATH_S / frame_s), self._silence)
+        self._tail = min(math.ceil(_TAIL_S / frame_s), self._breath)
+        self._long = long_s / frame_s
         self.frames = 0  # pushed so far
         self._speaking = False
         self._run = 0  # frames of speech, while they are too few to open a span
         self._open = False
+        self._begin = 0  # of the open span
         self._last = 0  # end of the last frame of speech in the open span
         self._given = 0
 
@@ -91,7 +96,7 @@ class SpeechSpans:
                 self._listen()
             elif self._speaking:
                 self._last = self.frames
-            elif self.frames - self._last >= self._silence:
+            elif self.frames - self._last >= (self._silence if self._last - self._begin < self._long else self._breath):
                 stretches.append(self._close())
         if self._open and self._end > self._given:
             stretches.append(Stretch(self._given, self._end, closes=False))
@@ -110,7 +115,7 @@ class SpeechSpans:
         self._run = self._run + 1 if self._speaking else 0
         if self._run >= self._shortest:
             self._open = True
-            self._given = max(self._given, self.frames - self._run - self._prefix)
+            self._given = self._begin = max(self._given, self.frames - self._run - self._prefix)
             self._last = self.frames
             self._run = 0
 

@@ -503,9 +503,22 @@ class TestSpeech:
 
         assert len(calm.windows) == 1
         assert [(after_s, len(window)) for (after_s, _), window in zip(asked.asked, asked.windows, strict=True)] == [
-            (0.0, 130 + 40),
+            (0.0, 130 + 20),
             (pytest.approx(1.8), 60),
         ]
+
+    @pytest.mark.parametrize(("chunked", "count"), [(True, 2), (False, 1)])
+    async def test_that_is_long_is_cut_at_a_breath_though_the_breath_is_not_quiet(
+        self, *, chunked: bool, count: int
+    ) -> None:
+        model = Model()
+        recording = np.concatenate([speech(*range(5)), _hiss(0.3), speech(*range(5, 10))])
+
+        transcript = await _use_case(model, detector=LoudnessDetector())(Upload(recording), chunked=chunked)
+
+        assert len(model.windows) == count
+        assert sum(len(window) for window in model.windows) <= len(recording)
+        assert transcript.text == text_of(range(10))
 
     async def test_counts_from_the_threshold_that_was_asked_for(self) -> None:
         model, detector = Model(), LoudnessDetector()

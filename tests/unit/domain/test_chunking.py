@@ -315,12 +315,12 @@ class TestSpeech:
     def test_begins_and_ends_with_some_of_the_pause(self) -> None:
         (window,) = self._cut(_noise(3000), [0.0] * 20 + [1.0] * 10 + [0.0] * 30, longest=2000)
 
-        assert _spans([window]) == [(800, 800, 2000)]
+        assert _spans([window]) == [(800, 800, 1700)]
 
     def test_that_is_parted_by_a_long_pause_is_in_windows_of_its_own(self) -> None:
         windows = self._cut(_noise(3000), [0.0] * 10 + [1.0] * 10 + [0.0] * 30 + [1.0] * 10, longest=2000)
 
-        assert _spans(windows) == [(300, 300, 1500), (2300, 2300, 3000)]
+        assert _spans(windows) == [(300, 300, 1200), (2300, 2300, 3000)]
 
     def test_that_is_long_is_cut_as_ever(self) -> None:
         windows = self._cut(_noise(3000), [0.0] * 20 + [1.0] * 40)
@@ -340,13 +340,13 @@ class TestSpeech:
     def test_before_the_end_leaves_the_rest_out(self) -> None:
         (window,) = self._cut(_noise(2030), [1.0] * 20 + [0.0] * 20, longest=2000)
 
-        assert _end(window) == 1500
+        assert _end(window) == 1200
 
     def test_comes_as_soon_as_the_pause_behind_it_is_long_enough(self) -> None:
         cutter = self._cutter()
 
         assert cutter.push(_noise(1050), [1.0] * 10 + [0.0] * 11) == []
-        assert _spans(cutter.push(_noise(50), [0.0])) == [(0, 0, 1000)]
+        assert _spans(cutter.push(_noise(50), [0.0])) == [(0, 0, 700)]
 
     def test_of_silence_there_is_none(self) -> None:
         assert self._cut(_noise(5000), [0.0] * 100, 1000, 2000) == []

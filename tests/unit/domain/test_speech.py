@@ -10,8 +10,7 @@ from parakeet_service.domain.errors import InvalidRequestError
 from parakeet_service.domain.speech import SpeechCurve, SpeechDetection, SpeechSpans, Stretch
 
 _FRAME_S = 0.05
-_TAIL = 10
-"""Half a second."""
+_TAIL = _BREATH = 4
 _SHORTEST = 2
 
 _probabilities = st.lists(
@@ -25,9 +24,15 @@ _detections = st.builds(
 )
 
 
-def _spans(detection: SpeechDetection, probabilities: list[float], *pushes: int) -> list[tuple[int, int]]:
+def _spans(
+    detection: SpeechDetection, probabilities: list[float], *pushes: int, long_s: float = math.inf
+) -> list[tuple[int, int]]:
     """The spans, put together from their stretches; each stretch is checked on the way."""
-    spans, found, stretches = list[tuple[int, int]](), SpeechSpans(detection, frame_s=_FRAME_S), list[Stretch]()
+    spans, found, stretches = (
+        list[tuple[int, int]](),
+        SpeechSpans(detection, frame_s=_FRAME_S, long_s=long_s),
+        list[Stretch](),
+    )
 
     for begin, end in pairwise([0, *sorted(min(push, len(probabilities)) for push in pushes), len(probabilities)]):
         settled = found.settled
@@ -51,7 +56,9 @@ def _spans(detection: SpeechDetection, probabilities: list[float], *pushes: int)
     return spans
 
 
-def _by_the_book(detection: SpeechDetection, probabilities: list[float]) -> list[tuple[int, int]]:
+def _by_the_book(
+    detection: SpeechDetection, probabilities: list[float], long_s: float = math.inf
+) -> list[tuple[int, int]]:
     """The same, seen from the end of the recording."""
     runs = list[list[int]]()
     speaking = False
@@ -62,26 +69,35 @@ def _by_the_book(detection: SpeechDetection, probabilities: list[float]) -> list
         elif speaking:
             runs.append([at, at + 1])
     silence = max(math.ceil(detection.silence_s / _FRAME_S), 1)
-    cores = list[list[int]]()
+    breath = min(_BREATH, silence)
+    prefix = math.ceil(detection.prefix_padding_s / _FRAME_S)
+    spans, last = list[tuple[int, int]](), 0
     for begin, end in runs:
-        if cores and begin - cores[-1][1] < silence:
-            cores[-1][1] = end
-        elif end - begin >= _SHORTEST:
-            cores.append([begin, end])
-    spans = list[tuple[int, int]]()
-    for begin, end in cores:
-        earliest = spans[-1][1] if spans else 0
-        padded = begin - math.ceil(detection.prefix_padding_s / _FRAME_S)
-        spans.append((max(padded, earliest), min(end + min(_TAIL, silence), len(probabilities))))
-    return spans
+        if spans:
+            pause = silence if last - spans[-1][0] < long_s / _FRAME_S else breath
+            if begin - last < pause:
+                spans[-1] = (spans[-1][0], end + min(_TAIL, breath))
+                last = end
+                continue
+        if end - begin >= _SHORTEST:
+            spans.append((max(begin - prefix, spans[-1][1] if spans else 0), end + min(_TAIL, breath)))
+            last = end
+    return [(begin, min(end, len(probabilities))) for begin, end in spans]
 
 
 class TestSpans:
-    @given(_detections, _probabilities, st.lists(st.integers(0, 300), max_size=6))
+    @given(
+        _detections,
+        _probabilities,
+        st.lists(st.integers(0, 300), max_size=6),
+        st.sampled_from([0.0, 0.5, 2.0, math.inf]),
+    )
     def test_are_those_by_the_book_however_the_probabilities_arrive(
-        self, detection: SpeechDetection, probabilities: list[float], pushes: list[int]
+        self, detection: SpeechDetection, probabilities: list[float], pushes: list[int], long_s: float
     ) -> None:
-        assert _spans(detection, probabilities, *pushes) == _by_the_book(detection, probabilities)
+        found = _spans(detection, probabilities, *pushes, long_s=long_s)
+
+        assert found == _by_the_book(detection, probabilities, long_s)
 
     @given(_detections, _probabilities)
     def test_hold_all_speech_that_is_long_enough(self, detection: SpeechDetection, probabilities: list[float]) -> None:
@@ -95,14 +111,14 @@ class TestSpans:
         assert _spans(SpeechDetection(), []) == []
 
     def test_begin_early_and_end_late(self) -> None:
-        assert _spans(SpeechDetection(), [0.0] * 50 + [1.0] * 20 + [0.0] * 50) == [(40, 80)]
+        assert _spans(SpeechDetection(), [0.0] * 50 + [1.0] * 20 + [0.0] * 50) == [(48, 74)]
 
     def test_stay_inside_the_recording(self) -> None:
-        assert _spans(SpeechDetection(), [0.0] * 3 + [1.0] * 20 + [0.0] * 4) == [(0, 27)]
+        assert _spans(SpeechDetection(), [0.0] + [1.0] * 20 + [0.0] * 2) == [(0, 23)]
 
     def test_a_click_opens_none(self) -> None:
         assert _spans(SpeechDetection(), [0.0] * 20 + [1.0] + [0.0] * 20) == []
-        assert _spans(SpeechDetection(), [0.0] * 20 + [1.0] * 2 + [0.0] * 20) == [(10, 32)]
+        assert _spans(SpeechDetection(), [0.0] * 20 + [1.0] * 2 + [0.0] * 20) == [(18, 26)]
 
     def test_a_soft_end_is_speech_where_a_soft_beginning_is_none(self) -> None:
         detection = SpeechDetection(threshold=0.5, prefix_padding_s=0, silence_s=0)
@@ -112,6 +128,13 @@ class TestSpans:
     @pytest.mark.parametrize(("pause", "count"), [(39, 1), (40, 2)])
     def test_a_pause_parts_them_if_it_is_long_enough(self, pause: int, count: int) -> None:
         assert len(_spans(SpeechDetection(), [1.0] * 10 + [0.0] * pause + [1.0] * 10)) == count
+
+    @pytest.mark.parametrize(("pause", "count"), [(3, 1), (4, 2)])
+    def test_a_breath_parts_one_that_is_long(self, pause: int, count: int) -> None:
+        spoken = [1.0] * 20 + [0.0] * pause + [1.0] * 10
+
+        assert len(_spans(SpeechDetection(), spoken, long_s=1.0)) == count
+        assert len(_spans(SpeechDetection(), spoken, long_s=1.1)) == 1
 
     def test_neighbours_do_not_overlap(self) -> None:
         detection = SpeechDetection(prefix_padding_s=5, silence_s=0.2)
@@ -123,14 +146,14 @@ class TestSpans:
 
         assert spans.push([1.0] * 30) == [Stretch(0, 30, closes=False)]
         assert spans.push([1.0] * 5) == [Stretch(30, 35, closes=False)]
-        assert spans.push([0.0] * 20) == [Stretch(35, 45, closes=False)]
-        assert spans.push([0.0] * 20) == [Stretch(45, 45, closes=True)]
+        assert spans.push([0.0] * 20) == [Stretch(35, 39, closes=False)]
+        assert spans.push([0.0] * 20) == [Stretch(39, 39, closes=True)]
 
     def test_no_more_than_the_padding_and_the_pause_is_unsettled(self) -> None:
         spans = SpeechSpans(SpeechDetection(), frame_s=_FRAME_S)
         for probability in [0.0] * 100 + [1.0] * 100 + [0.0] * 100:
             spans.push([probability])
-            assert spans.frames - spans.settled <= 10 + 40
+            assert spans.frames - spans.settled <= 2 + 40
 
 
 class TestDetection:
