@@ -507,18 +507,23 @@ class TestSpeech:
             (pytest.approx(1.8), 60),
         ]
 
-    @pytest.mark.parametrize(("chunked", "count"), [(True, 2), (False, 1)])
-    async def test_that_is_long_is_cut_at_a_breath_though_the_breath_is_not_quiet(
-        self, *, chunked: bool, count: int
-    ) -> None:
+    async def test_that_is_long_is_cut_at_a_breath_though_the_breath_is_not_quiet(self) -> None:
         model = Model()
         recording = np.concatenate([speech(*range(5)), _hiss(0.3), speech(*range(5, 10))])
 
-        transcript = await _use_case(model, detector=LoudnessDetector())(Upload(recording), chunked=chunked)
+        transcript = await _use_case(model, detector=LoudnessDetector())(Upload(recording))
 
-        assert len(model.windows) == count
+        assert len(model.windows) == 2
         assert sum(len(window) for window in model.windows) <= len(recording)
         assert transcript.text == text_of(range(10))
+
+    async def test_in_one_window_is_not_cut_at_a_breath(self) -> None:
+        model = Model()
+        recording = np.concatenate([speech(*range(12)), _hiss(0.3), speech(*range(12, 18))])
+
+        await _use_case(model, detector=LoudnessDetector())(Upload(recording), chunked=False)
+
+        assert [len(window) for window in model.windows] == [len(recording)]
 
     async def test_counts_from_the_threshold_that_was_asked_for(self) -> None:
         model, detector = Model(), LoudnessDetector()

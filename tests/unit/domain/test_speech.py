@@ -120,6 +120,9 @@ class TestSpans:
         assert _spans(SpeechDetection(), [0.0] * 20 + [1.0] + [0.0] * 20) == []
         assert _spans(SpeechDetection(), [0.0] * 20 + [1.0] * 2 + [0.0] * 20) == [(18, 26)]
 
+    def test_many_clicks_open_none(self) -> None:
+        assert _spans(SpeechDetection(), [0.0, 1.0] * 50) == []
+
     def test_a_soft_end_is_speech_where_a_soft_beginning_is_none(self) -> None:
         detection = SpeechDetection(threshold=0.5, prefix_padding_s=0, silence_s=0)
 
