@@ -31,16 +31,19 @@ class SileroDetector:
         """Load the model; by default the one that comes with this package.
 
         Raises:
-            ModelLoadError: ONNX Runtime cannot read it.
+            ModelLoadError: ONNX Runtime cannot be imported, or cannot read it.
         """
-        # Here and not above: it takes a fifth of a second that commands without audio need not wait for.
-        from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415
-        from onnxruntime.capi.onnxruntime_pybind11_state import (  # noqa: PLC0415
-            Fail,
-            InvalidGraph,
-            InvalidProtobuf,
-            NoSuchFile,
-        )
+        try:
+            # Here and not above: it takes a fifth of a second that commands without audio need not wait for.
+            from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415
+            from onnxruntime.capi.onnxruntime_pybind11_state import (  # noqa: PLC0415
+                Fail,
+                InvalidGraph,
+                InvalidProtobuf,
+                NoSuchFile,
+            )
+        except ImportError as error:
+            raise ModelLoadError(f"VAD: ONNX Runtime cannot be imported: {error}") from error
 
         options = SessionOptions()
         # Frame follows frame, so that a second thread gains nothing, and it would take its core from the recogniser.
