@@ -1,13 +1,11 @@
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-from . import accuracy, engine, isolation, long_file, mixed_load
+from . import accuracy, engine, isolation, long_file, mixed_load, noise
 
 parser = argparse.ArgumentParser(
     prog="python -m benchmarks", description="Measure the service with the embedded model."
-)
-parser.add_argument(
-    "what", choices=("engine", "accuracy", "long", "mixed", "isolation", "all"), nargs="?", default="all"
 )
 parser.add_argument(
     "--speech", type=Path, metavar="DIR", help="16 kHz WAV files, with a .tsv of texts (default: the bundled sample)"
@@ -17,14 +15,16 @@ parser.add_argument("--model", default="embedded", help="embedded, 0.6b (random 
 parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16, 32], help="clips read at once")
 parser.add_argument("--uploads", type=int, default=20)
 parser.add_argument("--streams", type=int, default=4)
+
+measurements: dict[str, Callable[[argparse.Namespace], None]] = {
+    "engine": lambda given: engine.run(given.speech, given.model, given.at_once),
+    "accuracy": lambda given: accuracy.run(given.speech),
+    "long": lambda given: long_file.run(given.speech, given.minutes),
+    "mixed": lambda given: mixed_load.run(given.speech, given.uploads, given.streams),
+    "isolation": lambda given: isolation.run(given.speech),
+    "noise": lambda given: noise.run(given.speech),
+}
+parser.add_argument("what", choices=(*measurements, "all"), nargs="?", default="all")
 arguments = parser.parse_args()
-if arguments.what in ("engine", "all"):
-    engine.run(arguments.speech, arguments.model, arguments.at_once)
-if arguments.what in ("accuracy", "all"):
-    accuracy.run(arguments.speech)
-if arguments.what in ("long", "all"):
-    long_file.run(arguments.speech, arguments.minutes)
-if arguments.what in ("mixed", "all"):
-    mixed_load.run(arguments.speech, arguments.uploads, arguments.streams)
-if arguments.what in ("isolation", "all"):
-    isolation.run(arguments.speech)
+for name in measurements if arguments.what == "all" else (arguments.what,):
+    measurements[name](arguments)

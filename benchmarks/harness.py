@@ -42,6 +42,11 @@ class Service:
         family = [self._process, *self._process.children(recursive=True)]
         return sum(member.memory_info().rss for member in family) / 1e6
 
+    def cpu_s(self) -> float:
+        """Processor time that the process and its children have taken: tells costs on a busy machine, too."""
+        family = [self._process, *self._process.children(recursive=True)]
+        return sum(sum(member.cpu_times()[:2]) for member in family)
+
     async def transcribe(self, client: httpx2.AsyncClient, content: bytes, **fields: str) -> dict[str, Any]:
         """Upload a recording to ``/transcribe``."""
         answer = await client.post(f"{self.url}/transcribe", files={"file": ("recording", content)}, data=fields)

@@ -10,7 +10,8 @@ from typing import TypeAlias
 import httpx2
 import numpy as np
 
-from .harness import RATE_HZ, Recording, Service, joined, recordings, running_service
+from .harness import Service, running_service
+from .speech import RATE_HZ, Recording, joined, recordings
 
 _Measure: TypeAlias = Callable[[Service], Awaitable[tuple[float, float]]]
 """Gives the seconds that passed and the seconds of CPU that the service used."""

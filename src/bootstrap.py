@@ -1,5 +1,6 @@
 """The composition root: which adapter serves which port, and nothing else knows."""
 
+import asyncio
 import math
 import operator
 import os
@@ -16,11 +17,13 @@ from .adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
 from .adapters.isolated_model.model import IsolatedModel
 from .adapters.parakeet_mlx.model import ParakeetMlxModel
 from .adapters.pydub_decoder import PydubDecoder
+from .adapters.silero_detector import SileroDetector
 from .adapters.soxr_resampler import SoxrResampler
 from .adapters.wave_decoder import WaveDecoder
 from .application.ports.audio_decoder import AudioDecoder
 from .application.ports.resampler import Resampler
 from .application.ports.speech_model import SpeechModel, StreamContext
+from .application.ports.voice_detector import VoiceDetector
 from .application.stream_session import StreamSession
 from .application.transcribe_file import FileLimits, TranscribeFile
 from .diagnosis import changed, facts_about
@@ -63,6 +66,11 @@ class Container(containers.DeclarativeContainer):
         none=providers.ThreadSafeSingleton(operator.call, make_model),
         process=providers.ThreadSafeSingleton(IsolatedModel, make_model),
     )
+    detector: providers.Provider[VoiceDetector | None] = providers.Selector(
+        settings.provided.vad,
+        silero=providers.ThreadSafeSingleton(SileroDetector),
+        none=providers.Object(None),
+    )
     transcribe_file: providers.Provider[TranscribeFile] = providers.Factory(
         TranscribeFile,
         model=model,
@@ -76,6 +84,7 @@ class Container(containers.DeclarativeContainer):
             timeout_s=settings.provided.processing_timeout,
             windows_ahead=settings.provided.batch_size,
         ),
+        detector=detector,
     )
     stream_session: providers.Provider[StreamSession] = providers.Factory(
         StreamSession,
@@ -131,6 +140,9 @@ def _app(container: Container, settings: Settings, on_fatal: Callable[[], None])
     model = container.model()
 
     async def start() -> None:
+        detector = await asyncio.to_thread(container.detector)
+        if detector is not None:
+            detector.open(sample_rate_hz=settings.target_sr)
         await model.start()
         try:
             container.stream_session().check()

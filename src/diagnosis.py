@@ -11,6 +11,7 @@ from pathlib import Path
 from .adapters.ffmpeg_decoder import find_ffmpeg
 from .adapters.parakeet_mlx import blas
 from .adapters.parakeet_mlx.checkpoint import EMBEDDED, local_directory
+from .adapters.silero_detector import SileroDetector
 from .domain.errors import DecoderUnavailableError, ModelLoadError
 from .settings import Settings
 
@@ -22,6 +23,7 @@ def facts_about(settings: Settings) -> Mapping[str, Callable[[], str]]:
         "BLAS": _blas,
         "MLX": _mlx,
         "ffmpeg": _ffmpeg,
+        "VAD": partial(_vad, settings),
         "model": partial(_model, settings),
     }
 
@@ -61,6 +63,13 @@ def _ffmpeg() -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise DecoderUnavailableError(f"{path} does not run: {error}") from error
     return f"{ran.stdout.partition(' Copyright')[0].removeprefix('ffmpeg version ')}, {path}, {origin}"
+
+
+def _vad(settings: Settings) -> str:
+    if settings.vad == "none":
+        return "none: everything is read, noise too"
+    SileroDetector()
+    return f"silero, by ONNX Runtime {version('onnxruntime')}"
 
 
 def _model(settings: Settings) -> str:

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="web origins besides our own that may call, comma-separated; `*` is any"
     )
+    vad: Literal["silero", "none"] = Field(
+        default="silero", description="what tells speech from silence and noise; `none` reads everything"
+    )
     audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="what reads compressed recordings")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="least level that is logged"

@@ -4,16 +4,20 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 
+import numpy as np
+
 from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.ports.speech_model import GREEDY, Decoding
-from parakeet_service.domain.audio import Encoding, PcmReader, Samples
+from parakeet_service.domain.audio import NO_SAMPLES, Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import (
     DecoderUnavailableError,
     EmptyAudioError,
     InferenceError,
+    ModelLoadError,
     UndecodableAudioError,
 )
 from parakeet_service.domain.hypothesis import Hypothesis
+from parakeet_service.domain.speech import Probabilities
 from parakeet_service.domain.transcript import Token
 
 NOT_AUDIO = b"not audio"
@@ -102,3 +106,33 @@ class FailingStream:
 
     async def flush(self) -> Hypothesis:
         raise InferenceError("The model failed.")
+
+
+class LoudnessDetector:
+    """Takes for speech what is loud, more than a quarter of full scale; at any rate that has whole frames of 50 ms."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+
+    def open(self, *, sample_rate_hz: int) -> "LoudnessStream":
+        if sample_rate_hz % 20:
+            raise ModelLoadError(f"A frame is no whole number of samples at {sample_rate_hz} Hz.")
+        self.opened += 1
+        return LoudnessStream(sample_rate_hz // 20)
+
+
+class LoudnessStream:
+    """One signal; `heard` counts the frames that were complete."""
+
+    def __init__(self, frame: int) -> None:
+        self.frame = frame
+        self.heard = 0
+        self._rest = NO_SAMPLES
+
+    def push(self, samples: Samples) -> Probabilities:
+        known = np.concatenate([self._rest, samples])
+        whole = len(known) // self.frame
+        self._rest = known[whole * self.frame :]
+        self.heard += whole
+        frames = known[: whole * self.frame].reshape(whole, self.frame)
+        return np.where(np.abs(frames).max(axis=1, initial=0) > 0.25, 0.95, 0.05).astype(np.float32)

@@ -1,18 +1,23 @@
 """The use-case behind every way to send a recording: bytes in, transcript out."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..domain.audio import Samples
-from ..domain.chunking import Window, WindowCutter
-from ..domain.errors import AudioTooLongError, OverloadedError, ProcessingTimeoutError
+import numpy as np
+
+from ..domain.audio import NO_SAMPLES, Samples
+from ..domain.chunking import SpeechCutter, Window, WindowCutter
+from ..domain.errors import AudioTooLongError, InvalidRequestError, OverloadedError, ProcessingTimeoutError
 from ..domain.merging import join_at_seam
+from ..domain.speech import LONGEST_PAUSE_S, Probabilities, SpeechCurve, SpeechDetection, SpeechSpans
 from ..domain.transcript import Token, Transcript, Word, words_of
 from .ports.audio_decoder import AudioDecoder
-from .ports.speech_model import GREEDY, Decoding, SpeechModel
+from .ports.speech_model import GREEDY, Decoding, ModelDescription, SpeechModel
+from .ports.voice_detector import VoiceDetector, VoiceStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +51,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class TranscribeFile:
-    """Decodes a recording as it arrives, reads it window by window, and joins the words.
+    """Decodes a recording as it arrives, reads what is spoken window by window, and joins the words.
 
+    With a `detector` the model is given nothing but speech: silence costs no inference, and noise gives no words.
     Memory is bounded by a few windows, whatever the recording's length. Cancelling it stops the work.
     """
 
     model: SpeechModel
     decoder: AudioDecoder
     limits: FileLimits
+    detector: VoiceDetector | None = None
 
     async def __call__(
         self,
@@ -61,6 +68,7 @@ class TranscribeFile:
         *,
         chunked: bool = True,
         decoding: Decoding = GREEDY,
+        detection: SpeechDetection | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Transcript:
         """Transcribe one recording.
@@ -69,17 +77,25 @@ class TranscribeFile:
             source: The recording's bytes, whatever its format.
             chunked: Take recordings longer than one window's limit, too.
             decoding: How the model is to choose among tokens.
+            detection: When audio counts as speech, and how long a pause parts it into windows; ``None`` leaves that
+                to us. Without `chunked` a pause parts nothing.
             on_progress: Called in the event loop after each window.
 
         Raises:
+            InvalidRequestError: `detection` was asked for, and there is no detector.
             EmptyAudioError, UndecodableAudioError, AudioTooLongError: The recording is at fault.
             ModelNotReadyError, OverloadedError, ProcessingTimeoutError: Later, it may work.
             DecoderUnavailableError, InferenceError: The service is at fault.
         """
+        if detection is not None and self.detector is None:
+            raise InvalidRequestError("This service has no detector of speech.", param="chunking_strategy")
+        detection = detection or SpeechDetection()
         timeout = asyncio.timeout(self.limits.timeout_s)
         try:
             async with timeout:
-                return await self._transcribe(source, chunked=chunked, decoding=decoding, on_progress=on_progress)
+                return await self._transcribe(
+                    source, chunked=chunked, decoding=decoding, detection=detection, on_progress=on_progress
+                )
         except TimeoutError as error:
             if not timeout.expired():
                 raise
@@ -91,21 +107,17 @@ class TranscribeFile:
         *,
         chunked: bool,
         decoding: Decoding,
+        detection: SpeechDetection,
         on_progress: Callable[[Progress], None] | None,
     ) -> Transcript:
         model = self.model.describe()
-        window_s = self.limits.window_s if chunked else self.limits.longest_unchunked_s
-        cutter = WindowCutter(
-            sample_rate_hz=model.sample_rate_hz,
-            longest_s=min(window_s, model.max_window_s),
-            overlap_s=self.limits.overlap_s,
-        )
+        plan = self._plan(model, detection, chunked=chunked)
         words: tuple[Word, ...] = ()
         # Each generator is closed here: one that an exception leaves behind would end only some time later.
         async with (
             self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as decoded,
             aclosing(self._within_limits(decoded, model.sample_rate_hz, chunked=chunked)) as blocks,
-            aclosing(_windows(blocks, cutter)) as windows,
+            aclosing(plan.windows(blocks)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
         ):
             async for window, tokens in results:
@@ -114,7 +126,28 @@ class TranscribeFile:
                 if on_progress is not None:
                     done_s = window.start_s + len(window.samples) / model.sample_rate_hz
                     on_progress(Progress(words, done_s))
-        return Transcript.of(words, duration_s=cutter.received_s)
+        return Transcript.of(words, duration_s=plan.received_s, speech=plan.speech)
+
+    def _plan(self, model: ModelDescription, detection: SpeechDetection, *, chunked: bool) -> "_Everything | _Speech":
+        rate_hz = model.sample_rate_hz
+        window_s = min(self.limits.window_s if chunked else self.limits.longest_unchunked_s, model.max_window_s)
+        if self.detector is None:
+            return _Everything(
+                WindowCutter(sample_rate_hz=rate_hz, longest_s=window_s, overlap_s=self.limits.overlap_s)
+            )
+        voice = self.detector.open(sample_rate_hz=rate_hz)
+        if not chunked:
+            detection = replace(detection, silence_s=LONGEST_PAUSE_S)
+        frame_s = voice.frame / rate_hz
+        cutter = SpeechCutter(
+            # In noise no place is quiet: the detector knows pauses in which a long span can be cut.
+            SpeechSpans(detection, frame_s=frame_s, long_s=window_s / 2 if chunked else math.inf),
+            frame=voice.frame,
+            sample_rate_hz=rate_hz,
+            longest_s=window_s,
+            overlap_s=self.limits.overlap_s,
+        )
+        return _Speech(voice, cutter, frame_s=frame_s)
 
     async def _within_limits(
         self, blocks: AsyncIterator[Samples], sample_rate_hz: int, *, chunked: bool
@@ -160,9 +193,51 @@ class TranscribeFile:
                 await asyncio.sleep(busy.retry_after_s)
 
 
-async def _windows(blocks: AsyncIterator[Samples], cutter: WindowCutter) -> AsyncGenerator[Window]:
-    async for block in blocks:
-        for window in cutter.push(block):
+class _Everything:
+    """All of a recording, in windows."""
+
+    def __init__(self, cutter: WindowCutter) -> None:
+        self._cutter = cutter
+
+    @property
+    def received_s(self) -> float:
+        return self._cutter.received_s
+
+    @property
+    def speech(self) -> None:
+        """Nobody has listened for it."""
+
+    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[Window]:
+        async for block in blocks:
+            for window in self._cutter.push(block):
+                yield window
+        for window in self._cutter.finish():
             yield window
-    for window in cutter.finish():
-        yield window
+
+
+class _Speech:
+    """What is spoken in a recording, in windows."""
+
+    def __init__(self, voice: VoiceStream, cutter: SpeechCutter, *, frame_s: float) -> None:
+        self._voice = voice
+        self._cutter = cutter
+        self._frame_s = frame_s
+        self._probabilities: list[Probabilities] = []
+
+    @property
+    def received_s(self) -> float:
+        return self._cutter.received_s
+
+    @property
+    def speech(self) -> SpeechCurve:
+        return SpeechCurve(np.concatenate([NO_SAMPLES, *self._probabilities]), self._frame_s)
+
+    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[Window]:
+        async for block in blocks:
+            probabilities = await asyncio.to_thread(self._voice.push, block)
+            # Kept for all of the recording: 125 bytes a second, less than its words take.
+            self._probabilities.append(probabilities)
+            for window in self._cutter.push(block, probabilities.tolist()):
+                yield window
+        for window in self._cutter.finish():
+            yield window

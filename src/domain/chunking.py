@@ -1,10 +1,12 @@
 """Cutting a long recording into windows, at quiet places where there are any, while it arrives."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .audio import Samples
+from .audio import NO_SAMPLES, Samples
+from .speech import SpeechSpans
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,19 +31,22 @@ class WindowCutter:
     neighbours read the overlap, so that no word is lost for being cut in two.
     """
 
-    def __init__(self, *, sample_rate_hz: int, longest_s: float, overlap_s: float) -> None:
-        """Plan windows of at most `longest_s`, of which `overlap_s`, at most half of it, may be shared."""
+    def __init__(self, *, sample_rate_hz: int, longest_s: float, overlap_s: float, start: int = 0) -> None:
+        """Plan windows of at most `longest_s`, of which `overlap_s`, at most half of it, may be shared.
+
+        `start` is where the first sample to come lies in the recording.
+        """
         self._rate_hz = sample_rate_hz
         self._longest = int(longest_s * sample_rate_hz)
         self._overlap = int(min(overlap_s, longest_s / 2) * sample_rate_hz)
         self._blocks: list[Samples] = []
         self._buffered = 0
-        self._start = 0  # of the buffer, in samples from the recording's first
-        self._seam = 0
+        self._start = start  # of the buffer, in samples from the recording's first
+        self._seam = start
 
     @property
     def received_s(self) -> float:
-        """Seconds taken so far."""
+        """Where in the recording the samples taken so far end."""
         return (self._start + self._buffered) / self._rate_hz
 
     def push(self, samples: Samples) -> list[Window]:
@@ -88,6 +93,73 @@ class WindowCutter:
         if len(self._blocks) > 1:
             self._blocks = [np.concatenate(self._blocks)]
         return self._blocks[0]
+
+
+class SpeechCutter:
+    """Cuts the spans of speech of a recording into windows, each by itself; what lies between them is in none.
+
+    Keeps at most one and a half windows, and the pause and the padding of which it is not known yet whether speech
+    follows them.
+    """
+
+    def __init__(
+        self, spans: SpeechSpans, *, frame: int, sample_rate_hz: int, longest_s: float, overlap_s: float
+    ) -> None:
+        """Cut what `spans` finds in frames of so many samples; the rest is as in `WindowCutter`."""
+        self._spans = spans
+        self._frame = frame
+        self._rate_hz = sample_rate_hz
+        self._longest_s = longest_s
+        self._overlap_s = overlap_s
+        self._cutter: WindowCutter | None = None
+        self._kept: Samples = NO_SAMPLES
+        self._start = 0  # of what is kept, in samples from the recording's first
+
+    @property
+    def received_s(self) -> float:
+        """Seconds taken so far."""
+        return (self._start + len(self._kept)) / self._rate_hz
+
+    @property
+    def kept(self) -> int:
+        """Samples of which it is not known yet whether they belong to speech."""
+        return len(self._kept)
+
+    def push(self, samples: Samples, probabilities: Iterable[float]) -> list[Window]:
+        """Take a block, and the probabilities of the frames that it completes; give the windows that are complete."""
+        self._kept = np.concatenate([self._kept, samples])
+        windows = [
+            window
+            for stretch in self._spans.push(probabilities)
+            for window in self._cut(stretch.begin * self._frame, stretch.end * self._frame, closes=stretch.closes)
+        ]
+        self._forget(self._spans.settled * self._frame)
+        return windows
+
+    def finish(self) -> list[Window]:
+        """Give what is left of the last span."""
+        windows: list[Window] = []
+        received = self._start + len(self._kept)
+        for stretch in self._spans.finish():
+            # The samples behind the last whole frame belong to it.
+            end = received if self._spans.frames == stretch.end else stretch.end * self._frame
+            windows += self._cut(stretch.begin * self._frame, end, closes=True)
+        return windows
+
+    def _cut(self, begin: int, end: int, *, closes: bool) -> list[Window]:
+        if self._cutter is None:
+            self._cutter = WindowCutter(
+                sample_rate_hz=self._rate_hz, longest_s=self._longest_s, overlap_s=self._overlap_s, start=begin
+            )
+        windows = self._cutter.push(self._kept[begin - self._start : end - self._start])
+        if closes:
+            windows += self._cutter.finish()
+            self._cutter = None
+        return windows
+
+    def _forget(self, before: int) -> None:
+        self._kept = self._kept[before - self._start :].copy()
+        self._start = before
 
 
 def quietest_place(samples: Samples, sample_rate_hz: int, *, pause_s: float = 0.2) -> int | None:

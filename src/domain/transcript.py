@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from .speech import SpeechCurve
+
 SENTENCE_ENDS = (".", "?", "!")
 _CLOSING = "\"')]}»”\u2019"
 _READ_OUT = "$€£¥%&@#+=°"
@@ -51,9 +53,16 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of words that reads as a sentence, or as much of one as was said without a pause."""
+    """A run of words that reads as a sentence, or as much of one as was said without a pause.
+
+    Attributes:
+        words: At least one.
+        no_speech_probability: How likely it is, on average over its time, that nobody speaks; ``None`` if no detector
+            of speech has listened.
+    """
 
     words: tuple[Word, ...]
+    no_speech_probability: float | None = None
 
     @property
     def text(self) -> str:
@@ -85,10 +94,15 @@ class Transcript:
         return join_words(self.words)
 
     @classmethod
-    def of(cls, words: Sequence[Word], *, duration_s: float) -> "Transcript":
-        """Set the words' times straight and group them into segments."""
+    def of(cls, words: Sequence[Word], *, duration_s: float, speech: SpeechCurve | None = None) -> "Transcript":
+        """Set the words' times straight and group them into segments; `speech` tells how likely they were spoken."""
         straight = settle_times(words, end_s=duration_s)
-        return cls(words=straight, segments=segments_of(straight), duration_s=duration_s)
+        segments = segments_of(straight)
+        if speech is not None:
+            segments = tuple(
+                replace(one, no_speech_probability=speech.no_speech(one.start_s, one.end_s)) for one in segments
+            )
+        return cls(words=straight, segments=segments, duration_s=duration_s)
 
 
 def join_words(words: Iterable[Word]) -> str:

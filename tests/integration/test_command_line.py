@@ -85,7 +85,7 @@ def test_doctor_finds_a_working_machine(tmp_path: Path) -> None:
     ran = run("doctor", "--model-id", "embedded", "--port", "0", cwd=tmp_path, API_KEYS="secret")
 
     assert ran.returncode == 0, ran.stdout
-    for name in ("Python", "BLAS", "MLX", "ffmpeg", "model", "API_KEYS"):
+    for name in ("Python", "BLAS", "MLX", "ffmpeg", "VAD", "model", "API_KEYS"):
         assert f"  {name} " in ran.stdout
     assert "secret" not in ran.stdout
 

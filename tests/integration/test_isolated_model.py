@@ -480,6 +480,8 @@ async def embedded() -> AsyncGenerator[tuple[SpeechModel, SpeechModel]]:
         precision="bf16",
         offline=True,
         sample_rate_hz=16000,
+        batch_size=4,
+        cache_limit_bytes=256 << 20,
         most_waiting=2,
         most_streams=1,
     )

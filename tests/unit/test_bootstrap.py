@@ -8,6 +8,7 @@ from parakeet_service.settings import Settings
 
 Decoder = Literal["ffmpeg", "pydub"]
 Isolation = Literal["none", "process"]
+Vad = Literal["silero", "none"]
 
 
 def test_knows_every_decoder_that_can_be_set() -> None:
@@ -20,6 +21,15 @@ def test_builds_everything_under_every_decoder(name: Decoder) -> None:
     file, session = container.transcribe_file(), container.stream_session()
     assert file.decoder is container.decoder()
     assert file.model is session.model is container.model()
+    assert file.detector is container.detector() is not None
+
+
+def test_knows_every_detector_that_can_be_set() -> None:
+    assert get_args(Settings.model_fields["vad"].annotation) == get_args(Vad)
+
+
+def test_builds_without_a_detector() -> None:
+    assert Container(settings=Settings(vad="none", model_id="embedded")).transcribe_file().detector is None
 
 
 def test_knows_every_isolation_that_can_be_set() -> None:

@@ -105,8 +105,8 @@ class OpenAISegmentBody(BaseModel):
             temperature=temperature,
             avg_logprob=round(sum(logprobs) / len(logprobs), 4),
             compression_ratio=round(len(text) / len(zlib.compress(text)), 4),
-            # There is no detector of speech yet that could say more than: the model heard words.
-            no_speech_prob=0.0,
+            # Without a detector nobody can say more than: the model heard words.
+            no_speech_prob=round(segment.no_speech_probability or 0.0, 4),
         )
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,17 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakeet_service.application.ports.speech_model import Decoding
+from parakeet_service.application.ports.voice_detector import VoiceDetector
 from parakeet_service.application.transcribe_file import FileLimits, Progress, TranscribeFile
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.errors import (
     AudioTooLongError,
     InferenceError,
+    InvalidRequestError,
     ModelNotReadyError,
     OverloadedError,
     ProcessingTimeoutError,
     UndecodableAudioError,
 )
+from parakeet_service.domain.speech import Probabilities, SpeechDetection
 from parakeet_service.domain.transcript import Transcript
+from tests.fakes import LoudnessDetector
 from tests.unit.application.doubles import (
     RATE_HZ,
     WORD_S,
@@ -38,8 +43,14 @@ _FORTY = speech(*range(40))
 """Twenty seconds without a pause; windows begin at 0, 3, 6 ... seconds."""
 
 
-def _use_case(model: Model, *, decoder: Decoder | None = None, limits: FileLimits = _LIMITS) -> TranscribeFile:
-    return TranscribeFile(model, decoder or Decoder(), limits)
+def _use_case(
+    model: Model,
+    *,
+    decoder: Decoder | None = None,
+    limits: FileLimits = _LIMITS,
+    detector: VoiceDetector | None = None,
+) -> TranscribeFile:
+    return TranscribeFile(model, decoder or Decoder(), limits, detector)
 
 
 def _stopped(model: Model, decoder: Decoder) -> bool:
@@ -401,3 +412,153 @@ async def test_recordings_do_not_disturb_each_other() -> None:
     transcripts = await asyncio.gather(*(use_case(Upload(recording)) for recording in recordings))
 
     assert [transcript.text for transcript in transcripts] == [text_of(range(at, at + 30)) for at in range(0, 300, 100)]
+
+
+def _hiss(seconds: float) -> Samples:
+    """Noise that the detector takes for none; the model would be given it."""
+    return np.full(round(seconds * RATE_HZ), 0.1, np.float32)
+
+
+class _BrokenDetector:
+    """Fails at the third block, if it is heard in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.pushes = 0
+
+    def open(self, *, sample_rate_hz: int) -> "_BrokenDetector":
+        assert sample_rate_hz == RATE_HZ
+        return self
+
+    @property
+    def frame(self) -> int:
+        return 5
+
+    def push(self, samples: Samples) -> Probabilities:
+        assert threading.current_thread() is not threading.main_thread()
+        self.pushes += 1
+        if self.pushes == 3:
+            raise InferenceError("It broke.")
+        return np.ones(len(samples) // 5, np.float32)
+
+
+class TestSpeech:
+    @given(
+        st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 3.0]), max_size=30),
+        st.integers(3, 8),
+        st.integers(1, 4),
+        st.integers(20, 900),
+    )
+    async def test_is_all_that_the_model_is_given_and_all_of_it_is(
+        self, pauses: list[float], window_s: int, ahead: int, piece: int
+    ) -> None:
+        parts = [part for number, pause_s in enumerate(pauses) for part in (speech(number), _hiss(pause_s))]
+        recording = np.concatenate([_hiss(5), *parts])
+        model, limits = Model(), replace(_LIMITS, window_s=window_s, windows_ahead=ahead)
+
+        transcript = await _use_case(model, limits=limits, detector=LoudnessDetector())(Upload(recording, piece=piece))
+
+        assert transcript.text == text_of(range(len(pauses)))
+        assert transcript.duration_s == pytest.approx(len(recording) / RATE_HZ)
+        begins = 5 + np.cumsum([0, *(WORD_S + pause_s for pause_s in pauses)])
+        # A window may begin in a word, of which the model hears the rest.
+        assert [word.start_s for word in transcript.words] == pytest.approx(begins[:-1].tolist(), abs=WORD_S / 2)
+        hiss_s = sum(int((window < 0.25).sum()) for window in model.windows) / RATE_HZ
+        # Half a second on either side of a long pause; and what windows share is read twice.
+        assert hiss_s <= 2 * (0.5 + sum(min(pause_s, 1.0) for pause_s in pauses))
+
+    @pytest.mark.parametrize("chunked", [True, False])
+    async def test_without_it_there_is_no_inference(self, *, chunked: bool) -> None:
+        model = Model()
+
+        transcript = await _use_case(model, detector=LoudnessDetector())(Upload(_hiss(9)), chunked=chunked)
+
+        assert model.windows == []
+        assert transcript == Transcript((), (), 9)
+
+    async def test_in_one_window_has_its_pauses(self) -> None:
+        model = Model()
+        recording = np.concatenate([_hiss(2), speech(1), _hiss(4), speech(2), _hiss(2)])
+
+        transcript = await _use_case(model, detector=LoudnessDetector())(Upload(recording), chunked=False)
+
+        (window,) = model.windows
+        assert 5 <= len(window) / RATE_HZ <= 7
+        assert transcript.text == "w1 w2"
+
+    async def test_that_is_parted_by_long_pauses_makes_a_segment_each(self) -> None:
+        recording = np.concatenate([speech(1), _hiss(4), speech(2)])
+
+        transcript = await _use_case(Model(), detector=LoudnessDetector())(Upload(recording))
+
+        assert [(segment.text, segment.start_s) for segment in transcript.segments] == [("w1", 0.0), ("w2", 4.5)]
+
+    async def test_is_parted_as_was_asked(self) -> None:
+        recording = np.concatenate([speech(1), _hiss(0.3), speech(2), _hiss(0.6), speech(3)])
+        calm, asked = Model(), Model()
+
+        await _use_case(calm, detector=LoudnessDetector())(Upload(recording))
+        await _use_case(asked, detector=LoudnessDetector())(
+            Upload(recording), detection=SpeechDetection(threshold=0.5, prefix_padding_s=0.1, silence_s=0.4)
+        )
+
+        assert len(calm.windows) == 1
+        assert [(after_s, len(window)) for (after_s, _), window in zip(asked.asked, asked.windows, strict=True)] == [
+            (0.0, 130 + 20),
+            (pytest.approx(1.8), 60),
+        ]
+
+    async def test_that_is_long_is_cut_at_a_breath_though_the_breath_is_not_quiet(self) -> None:
+        model = Model()
+        recording = np.concatenate([speech(*range(5)), _hiss(0.3), speech(*range(5, 10))])
+
+        transcript = await _use_case(model, detector=LoudnessDetector())(Upload(recording))
+
+        assert len(model.windows) == 2
+        assert sum(len(window) for window in model.windows) <= len(recording)
+        assert transcript.text == text_of(range(10))
+
+    async def test_in_one_window_is_not_cut_at_a_breath(self) -> None:
+        model = Model()
+        recording = np.concatenate([speech(*range(12)), _hiss(0.3), speech(*range(12, 18))])
+
+        await _use_case(model, detector=LoudnessDetector())(Upload(recording), chunked=False)
+
+        assert [len(window) for window in model.windows] == [len(recording)]
+
+    async def test_counts_from_the_threshold_that_was_asked_for(self) -> None:
+        model, detector = Model(), LoudnessDetector()
+
+        await _use_case(model, detector=detector)(Upload(_hiss(3)), detection=SpeechDetection(threshold=0.05))
+
+        assert sum(len(window) for window in model.windows) == 3 * RATE_HZ
+
+    async def test_cannot_be_asked_for_without_a_detector(self) -> None:
+        decoder = Decoder()
+
+        with pytest.raises(InvalidRequestError):
+            await _use_case(Model(), decoder=decoder)(Upload(_FORTY), detection=SpeechDetection())
+
+        assert decoder.opened == 0
+
+    async def test_tells_how_likely_each_segment_is_none(self) -> None:
+        recording = np.concatenate([speech(1), _hiss(0.5), speech(2)])
+
+        (segment,) = (await _use_case(Model(), detector=LoudnessDetector())(Upload(recording))).segments
+
+        # Twenty frames of speech, at 0.95, and ten of hiss, at 0.05.
+        assert segment.no_speech_probability == pytest.approx(0.35)
+
+    async def test_without_a_detector_nobody_knows(self) -> None:
+        (segment,) = (await _use_case(Model())(Upload(speech(1, 2)))).segments
+
+        assert segment.no_speech_probability is None
+
+    async def test_is_looked_for_beside_the_event_loop_and_its_failure_stops_everything(self) -> None:
+        model, decoder, detector = Model(before=_never), Decoder(), _BrokenDetector()
+
+        async with no_loose_ends():
+            with pytest.raises(InferenceError, match="It broke"):
+                await _use_case(model, decoder=decoder, detector=detector)(Upload(_FORTY))
+
+            assert _stopped(model, decoder)
+        assert detector.pushes == 3

@@ -1,3 +1,4 @@
+import tracemalloc
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.chunking import Window, WindowCutter, quietest_place
+from parakeet_service.domain.chunking import SpeechCutter, Window, WindowCutter, quietest_place
+from parakeet_service.domain.speech import SpeechDetection, SpeechSpans
 
 _RATE_HZ = 1000
 
@@ -254,3 +256,111 @@ def test_neighbours_meet_in_samples_that_seconds_cannot_write_exactly() -> None:
 
     for one, following in pairwise(windows):
         assert round(one.start_s * 16_000) + len(one.samples) == round(following.seam_s * 16_000)
+
+
+class TestSpeech:
+    _FRAME = 50
+    _SILENCE_S = 0.6
+    _PREFIX_S = 0.2
+
+    def _cutter(self, *, longest: int = 1000) -> SpeechCutter:
+        detection = SpeechDetection(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S)
+        return SpeechCutter(
+            SpeechSpans(detection, frame_s=self._FRAME / _RATE_HZ),
+            frame=self._FRAME,
+            sample_rate_hz=_RATE_HZ,
+            longest_s=longest / _RATE_HZ,
+            overlap_s=0.2,
+        )
+
+    def _cut(
+        self, samples: Samples, probabilities: Sequence[float], *lengths: int, longest: int = 1000
+    ) -> list[Window]:
+        """Cut blocks of these lengths, each with the probabilities of the frames that it completes."""
+        cutter, windows, received, told = self._cutter(longest=longest), list[Window](), 0, 0
+        for block in np.split(samples, np.cumsum(lengths)):
+            received += len(block)
+            windows += cutter.push(block, probabilities[told : received // self._FRAME])
+            told = received // self._FRAME
+            assert cutter.received_s == received / _RATE_HZ
+        return windows + cutter.finish()
+
+    @given(
+        st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=10),
+        st.integers(0, 49),
+        st.lists(st.integers(0, 2000), max_size=6),
+    )
+    def test_is_in_windows_and_nothing_else_is(
+        self, runs: list[tuple[bool, int]], rest: int, lengths: list[int]
+    ) -> None:
+        probabilities = [float(spoken) for spoken, length in runs for _ in range(length)]
+        samples = _noise(len(probabilities) * self._FRAME + rest)
+        covered = np.zeros(len(samples), bool)
+        for window in self._cut(samples, probabilities, *lengths):
+            assert np.array_equal(window.samples, samples[_start(window) : _end(window)])
+            assert not covered[_seam(window) : _end(window)].any()
+            covered[_seam(window) : _end(window)] = True
+        spans = SpeechSpans(
+            SpeechDetection(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S),
+            frame_s=self._FRAME / _RATE_HZ,
+        )
+        expected = np.zeros(len(samples), bool)
+        for stretch in [*spans.push(probabilities), *spans.finish()]:
+            expected[stretch.begin * self._FRAME : stretch.end * self._FRAME] = True
+        # The samples that fill no frame follow the last one.
+        expected[len(probabilities) * self._FRAME :] = (
+            bool(probabilities) and expected[len(probabilities) * self._FRAME - 1]
+        )
+        assert np.array_equal(covered, expected)
+
+    def test_begins_and_ends_with_some_of_the_pause(self) -> None:
+        (window,) = self._cut(_noise(3000), [0.0] * 20 + [1.0] * 10 + [0.0] * 30, longest=2000)
+
+        assert _spans([window]) == [(800, 800, 1700)]
+
+    def test_that_is_parted_by_a_long_pause_is_in_windows_of_its_own(self) -> None:
+        windows = self._cut(_noise(3000), [0.0] * 10 + [1.0] * 10 + [0.0] * 30 + [1.0] * 10, longest=2000)
+
+        assert _spans(windows) == [(300, 300, 1200), (2300, 2300, 3000)]
+
+    def test_that_is_long_is_cut_as_ever(self) -> None:
+        windows = self._cut(_noise(3000), [0.0] * 20 + [1.0] * 40)
+
+        assert _spans(windows) == _spans(
+            [
+                Window(window.samples, window.start_s + 0.8, window.seam_s + 0.8)
+                for window in _cut(_noise(3000)[800:], _cutter())
+            ]
+        )
+
+    def test_at_the_end_has_the_samples_that_fill_no_frame(self) -> None:
+        (window,) = self._cut(_noise(1030), [1.0] * 20, longest=2000)
+
+        assert _end(window) == 1030
+
+    def test_before_the_end_leaves_the_rest_out(self) -> None:
+        (window,) = self._cut(_noise(2030), [1.0] * 20 + [0.0] * 20, longest=2000)
+
+        assert _end(window) == 1200
+
+    def test_comes_as_soon_as_the_pause_behind_it_is_long_enough(self) -> None:
+        cutter = self._cutter()
+
+        assert cutter.push(_noise(1050), [1.0] * 10 + [0.0] * 11) == []
+        assert _spans(cutter.push(_noise(50), [0.0])) == [(0, 0, 700)]
+
+    def test_of_silence_there_is_none(self) -> None:
+        assert self._cut(_noise(5000), [0.0] * 100, 1000, 2000) == []
+        assert self._cut(_noise(0), []) == []
+
+    def test_keeps_no_more_of_silence_than_the_padding(self) -> None:
+        cutter = self._cutter()
+        tracemalloc.start()
+        try:
+            cutter.push(_noise(1_000_000), [0.0] * 20_000)
+            left_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert cutter.kept == round(self._PREFIX_S * _RATE_HZ)
+        assert left_bytes < 1_000_000

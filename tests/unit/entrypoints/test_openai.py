@@ -10,7 +10,7 @@ from openai.types.audio import TranscriptionVerbose
 
 from parakeet_service.domain.errors import OverloadedError
 from parakeet_service.entrypoints.http.openai import ALIASES
-from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel
+from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel, LoudnessDetector
 from tests.unit.entrypoints.world import World, pcm, started
 
 PATH = "/v1/audio/transcriptions"
@@ -70,6 +70,13 @@ async def test_verbose_json_has_true_segments_and_no_words() -> None:
         "no_speech_prob": 0.0,
     }
     assert (second["id"], second["seek"], second["start"]) == (1, 240, 2.4)
+
+
+async def test_the_detector_of_speech_says_how_likely_there_is_none() -> None:
+    world = await started(detector=LoudnessDetector())
+    answer = await post(world, pcm(1.2, level=16000), response_format="verbose_json")
+    (segment,) = answer.json()["segments"]
+    assert segment["no_speech_prob"] == 0.05
 
 
 @pytest.mark.parametrize("field", ["timestamp_granularities[]", "timestamp_granularities"])

@@ -14,6 +14,7 @@ from starlette.types import Scope
 from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
 from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.ports.voice_detector import VoiceDetector
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
 from parakeet_service.entrypoints.http.app import create_app
@@ -39,6 +40,7 @@ class World:
         timeout_s: float = 120.0,
         send_timeout_s: float = 30.0,
         longest_s: float = 600.0,
+        detector: VoiceDetector | None = None,
     ) -> None:
         self.model = model or ScriptedModel()
         self.decoder = FakeDecoder()
@@ -47,7 +49,7 @@ class World:
         limits = FileLimits(
             longest_unchunked_s=5, longest_s=longest_s, window_s=60, overlap_s=2, timeout_s=timeout_s, windows_ahead=2
         )
-        transcribe_file = TranscribeFile(model=self.model, decoder=self.decoder, limits=limits)
+        transcribe_file = TranscribeFile(model=self.model, decoder=self.decoder, limits=limits, detector=detector)
         stream_session = StreamSession(
             model=self.model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
         )

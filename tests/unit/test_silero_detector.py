@@ -1,0 +1,82 @@
+import hashlib
+import os
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import parakeet_service
+from parakeet_service.adapters.silero_detector import MODEL, SileroDetector
+from parakeet_service.domain.audio import Encoding, PcmReader, Samples
+from parakeet_service.domain.errors import ModelLoadError
+from tests.contracts.voice_detector import RATE_HZ, VoiceDetectorContract, in_steps
+from tests.fakes import LoudnessDetector
+
+_DEMO = Path(parakeet_service.__file__).parent / "samples" / "demo.wav"
+
+
+def demo() -> Samples:
+    with wave.open(str(_DEMO)) as file:
+        assert file.getframerate() == RATE_HZ
+        return PcmReader(Encoding.PCM_S16LE).read(file.readframes(4 * RATE_HZ))
+
+
+_LOADED = SileroDetector()
+
+
+class TestSileroDetector(VoiceDetectorContract):
+    unknown_rate_hz = 8000
+
+    def make(self) -> SileroDetector:
+        return _LOADED
+
+    def speech(self) -> Samples:
+        return demo()
+
+
+class TestLoudnessDetector(VoiceDetectorContract):
+    def make(self) -> LoudnessDetector:
+        return LoudnessDetector()
+
+
+@pytest.mark.parametrize("level", [1e-3, 1e-2, 0.1])
+def test_noise_is_no_speech(level: float) -> None:
+    noise = np.random.default_rng(3).normal(0, level, 10 * RATE_HZ).astype(np.float32)
+
+    assert in_steps(_LOADED, noise, RATE_HZ).max() < 0.2
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.1, 0.01])
+def test_soft_speech_is_speech(gain: float) -> None:
+    assert (in_steps(_LOADED, demo() * np.float32(gain), RATE_HZ) > 0.2).mean() > 0.8
+
+
+def test_speech_in_noise_is_speech() -> None:
+    loudness = float(np.sqrt(np.square(demo()).mean()))
+    noise = np.random.default_rng(3).normal(0, loudness, len(demo())).astype(np.float32)
+
+    assert (in_steps(_LOADED, demo() + noise, RATE_HZ) > 0.2).mean() > 0.8
+
+
+def test_the_model_is_the_one_that_its_readme_names() -> None:
+    digest = hashlib.sha256(MODEL.read_bytes()).hexdigest()
+
+    assert digest in (MODEL.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells how many threads there are")
+def test_listening_starts_no_thread() -> None:
+    before = len(os.listdir("/proc/self/task"))
+    in_steps(_LOADED, demo(), RATE_HZ)
+
+    assert len(os.listdir("/proc/self/task")) == before
+
+
+@pytest.mark.parametrize("content", [None, b"no model"])
+def test_a_model_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "model.onnx").write_bytes(content)
+
+    with pytest.raises(ModelLoadError, match="VAD"):
+        SileroDetector(tmp_path / "model.onnx")
