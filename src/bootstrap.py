@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from .adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
 from .adapters.parakeet_mlx.model import ParakeetMlxModel
+from .adapters.prometheus_meter import PrometheusMeter
 from .adapters.pydub_decoder import PydubDecoder
 from .adapters.soxr_resampler import SoxrResampler
 from .adapters.wave_decoder import WaveDecoder
@@ -43,6 +44,7 @@ class Container(containers.DeclarativeContainer):
         pydub=providers.ThreadSafeSingleton(PydubDecoder, ffmpeg, resampler),
     )
     decoder: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(WaveDecoder, resampler, compressed)
+    meter: providers.Provider[PrometheusMeter] = providers.ThreadSafeSingleton(PrometheusMeter)
     model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(
         ParakeetMlxModel,
         model_id=settings.provided.model_id,
@@ -134,6 +136,8 @@ def _app(container: Container, settings: Settings, on_fatal: Callable[[], None])
         start=start,
         stop=model.aclose,
         on_fatal=on_fatal,
+        traffic=container.meter(),
+        exposition=container.meter().exposition,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import FastAPI
 from starlette.types import Scope
 
+from parakeet_service.adapters.prometheus_meter import PrometheusMeter
 from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
 from parakeet_service.application.ports.speech_model import StreamContext
@@ -42,6 +43,7 @@ class World:
     ) -> None:
         self.model = model or ScriptedModel()
         self.decoder = FakeDecoder()
+        self.meter = PrometheusMeter()
         self.stopped = False
         self.fatal = asyncio.Event()
         limits = FileLimits(
@@ -59,6 +61,8 @@ class World:
             start=self.model.start,
             stop=self._stop,
             on_fatal=self.fatal.set,
+            traffic=self.meter,
+            exposition=self.meter.exposition,
             send_timeout_s=send_timeout_s,
         )
 
