@@ -53,6 +53,7 @@ class Container(containers.DeclarativeContainer):
         sample_rate_hz=settings.provided.target_sr,
         most_waiting=settings.provided.max_queue,
         most_streams=settings.provided.max_streams,
+        meter=meter,
     )
     transcribe_file: providers.Provider[TranscribeFile] = providers.Factory(
         TranscribeFile,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import structlog
 
+from ...application.ports.meter import Meter, Unmetered
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, TooManyStreamsError
@@ -38,6 +39,7 @@ class ParakeetMlxModel:
         sample_rate_hz: int,
         most_waiting: int,
         most_streams: int,
+        meter: Meter | None = None,
     ) -> None:
         """Remember what to load.
 
@@ -48,6 +50,7 @@ class ParakeetMlxModel:
             sample_rate_hz: What the model must take.
             most_waiting: Windows of recordings that may wait.
             most_streams: Live streams at once.
+            meter: Hears of windows and streams.
         """
         self._model_id = model_id
         self._precision: Precision = precision
@@ -55,6 +58,7 @@ class ParakeetMlxModel:
         self._sample_rate_hz = sample_rate_hz
         self._most_waiting = most_waiting
         self._most_streams = most_streams
+        self._meter = meter or Unmetered()
         self._streams = 0
         self._thread: InferenceThread | None = None
         self._engine: Engine | None = None
@@ -66,12 +70,13 @@ class ParakeetMlxModel:
         Raises:
             ModelLoadError: It cannot be found or loaded; so says `describe` from then on.
         """
-        self._thread = InferenceThread(most_waiting=self._most_waiting)
+        self._thread = InferenceThread(most_waiting=self._most_waiting, meter=self._meter)
         try:
             self._engine = await self._thread.run(self._load, Urgency.FILE)
         except ModelLoadError as error:
             self._failure = error
             raise
+        self._meter.model_loaded(self._engine.description)
         _log.info("model_loaded", **_facts(self._engine.description))
         if self._engine.description.note:
             _log.warning("model_note", note=self._engine.description.note)
@@ -97,7 +102,8 @@ class ParakeetMlxModel:
     ) -> tuple[Token, ...]:
         """See the port."""
         engine, thread = self._ready()
-        return await _translated(thread, lambda: engine.transcribe(samples), Urgency.FILE)
+        length_s = len(samples) / engine.description.sample_rate_hz
+        return await _translated(thread, lambda: engine.transcribe(samples), Urgency.FILE, audio_s=lambda: length_s)
 
     @asynccontextmanager
     async def open_stream(self, context: StreamContext) -> AsyncGenerator["ParakeetMlxStream"]:
@@ -106,12 +112,14 @@ class ParakeetMlxModel:
         if self._streams >= self._most_streams:
             raise TooManyStreamsError(f"All {self._most_streams} live streams are taken.", retry_after_s=5)
         self._streams += 1
+        self._meter.streams_changed(open_now=self._streams)
         try:
             from .live_stream import LiveWindows  # noqa: PLC0415 - imports MLX, see blas
 
             yield ParakeetMlxStream(LiveWindows(engine, context), thread)
         finally:
             self._streams -= 1
+            self._meter.streams_changed(open_now=self._streams)
 
     def _load(self) -> "Engine":
         checkpoint = locate(self._model_id, offline=self._offline)
@@ -147,16 +155,21 @@ class ParakeetMlxStream:
         """See the port."""
         if not self._windows.push(samples):
             return None
-        return await _translated(self._thread, self._windows.step, Urgency.LIVE)
+        return await _translated(self._thread, self._windows.step, Urgency.LIVE, audio_s=self._length_s)
 
     async def flush(self) -> Hypothesis:
         """See the port."""
-        return await _translated(self._thread, self._windows.flush, Urgency.LIVE)
+        return await _translated(self._thread, self._windows.flush, Urgency.LIVE, audio_s=self._length_s)
+
+    def _length_s(self) -> float:
+        return self._windows.kept_s
 
 
-async def _translated(thread: InferenceThread, work: Callable[[], T], urgency: Urgency) -> T:
+async def _translated(
+    thread: InferenceThread, work: Callable[[], T], urgency: Urgency, *, audio_s: Callable[[], float]
+) -> T:
     try:
-        return await thread.run(work, urgency)
+        return await thread.run(work, urgency, audio_s=audio_s)
     except (RuntimeError, ValueError, MemoryError) as error:
         _log.exception("inference_failed")
         raise InferenceError("The model failed on this audio.") from error

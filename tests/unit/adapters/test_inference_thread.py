@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from parakeet_service.adapters.parakeet_mlx.inference_thread import InferenceThread, Urgency
+from parakeet_service.application.ports.meter import Unmetered
 from parakeet_service.domain.errors import OverloadedError, ShuttingDownError
 
 
 @pytest.fixture
 async def thread() -> AsyncIterator[InferenceThread]:
-    thread = InferenceThread(most_waiting=3)
+    thread = InferenceThread(most_waiting=3, meter=Unmetered())
     yield thread
     await asyncio.to_thread(thread.stop)
 
@@ -93,7 +94,7 @@ async def test_goes_on_after_a_job_that_fails(thread: InferenceThread) -> None:
 
 
 async def test_stopping_cancels_what_waits() -> None:
-    thread = InferenceThread(most_waiting=3)
+    thread = InferenceThread(most_waiting=3, meter=Unmetered())
     gate, holding = await held(thread)
     waiting = asyncio.create_task(thread.run(int, Urgency.FILE))
     await asyncio.sleep(0)
@@ -110,9 +111,70 @@ async def test_stopping_cancels_what_waits() -> None:
 
 
 async def test_a_job_that_takes_too_long_is_left_behind() -> None:
-    thread = InferenceThread(most_waiting=3)
+    thread = InferenceThread(most_waiting=3, meter=Unmetered())
     gate, holding = await held(thread)
     await asyncio.to_thread(thread.stop, patience_s=0.0)
     assert not holding.done()
     gate.opened.set()
     await holding
+
+
+class Counts(Unmetered):
+    """Remembers what it heard."""
+
+    def __init__(self) -> None:
+        self.depths: list[int] = []
+        self.began: list[bool] = []
+        self.read: list[tuple[int, float]] = []
+        self.refused = 0
+        self.waited_s: list[float] = []
+
+    def queue_changed(self, *, depth: int) -> None:
+        self.depths.append(depth)
+
+    def window_refused(self) -> None:
+        self.refused += 1
+
+    def window_began(self, *, live: bool, waited_s: float) -> None:
+        self.began.append(live)
+        self.waited_s.append(waited_s)
+
+    def batch_read(self, *, size: int, audio_s: float, took_s: float) -> None:
+        assert took_s >= 0
+        self.read.append((size, audio_s))
+
+
+async def test_tells_its_meter_what_waits_what_is_read_and_what_is_refused() -> None:
+    counts = Counts()
+    thread = InferenceThread(most_waiting=1, meter=counts)
+    gate, holding = await held(thread)
+    live = asyncio.create_task(thread.run(int, Urgency.LIVE, audio_s=lambda: 3.0))
+    file = asyncio.create_task(thread.run(int, Urgency.FILE, audio_s=lambda: 20.0))
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError):
+        await thread.run(int, Urgency.FILE, audio_s=lambda: 1.0)
+    assert counts.depths == [1, 0, 1, 2]
+    gate.opened.set()
+    await asyncio.gather(holding, live, file)
+    await asyncio.to_thread(thread.stop)
+    assert counts.depths == [1, 0, 1, 2, 1, 0]
+    # What held the thread read no window.
+    assert counts.began == [True, False]
+    assert counts.read == [(1, 3.0), (1, 20.0)]
+    assert counts.refused == 1
+    assert min(counts.waited_s) > 0
+
+
+async def test_tells_its_meter_who_gave_up() -> None:
+    counts = Counts()
+    thread = InferenceThread(most_waiting=1, meter=counts)
+    gate, holding = await held(thread)
+    waiting = asyncio.create_task(thread.run(int, Urgency.FILE, audio_s=lambda: 1.0))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert counts.depths == [1, 0, 1, 0]
+    gate.opened.set()
+    await holding
+    await asyncio.to_thread(thread.stop)
+    assert (counts.began, counts.read) == ([], [])
