@@ -1,12 +1,15 @@
 """The composition root: which adapter serves which port, and nothing else knows."""
 
+import asyncio
 import math
 import os
 import signal
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
+import structlog
 from dependency_injector import containers, providers
 from fastapi import FastAPI
 
@@ -29,6 +32,12 @@ from .entrypoints.http.app import create_app
 from .flags import add_flags, load_settings
 from .observability import configure_logging
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .adapters.opentelemetry_tracing import Tracing
+
+_log = structlog.stdlib.get_logger(__name__)
+_TRACES_WANTED = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class Container(containers.DeclarativeContainer):
@@ -119,8 +128,12 @@ def _container(settings: Settings) -> Container:
 
 def _app(container: Container, settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
     # Not only the model: without its decoder the service must not start either.
-    container.decoder()
-    model = container.model()
+    decoder, model = container.decoder(), container.model()
+    tracing = _tracing()
+    if tracing is not None:
+        container.decoder.override(providers.Object(tracing.decoder(decoder)))  # pyright: ignore[reportUnknownMemberType]
+        model = tracing.model(model)
+        container.model.override(providers.Object(model))  # pyright: ignore[reportUnknownMemberType]
 
     async def start() -> None:
         await model.start()
@@ -129,17 +142,40 @@ def _app(container: Container, settings: Settings, on_fatal: Callable[[], None])
         except InvalidRequestError as error:
             raise ModelLoadError(f"STREAM_LEFT_CONTEXT, STREAM_CHUNK, STREAM_RIGHT_CONTEXT: {error.message}") from error
 
+    async def stop() -> None:
+        try:
+            await model.aclose()
+        finally:
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
+
     return create_app(
         settings=settings,
         transcribe_file=container.transcribe_file,
         stream_session=container.stream_session,
         model=container.model,
         start=start,
-        stop=model.aclose,
+        stop=stop,
         on_fatal=on_fatal,
         traffic=container.meter(),
         exposition=container.meter().exposition,
+        telemetry=None if tracing is None else tracing.of_requests,
     )
+
+
+def _tracing() -> "Tracing | None":
+    """Traces, if OpenTelemetry's variables say where to send them; else nothing of it is even imported."""
+    wanted = [name for name in _TRACES_WANTED if os.environ.get(name)]
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if not wanted or off:
+        return None
+    try:
+        from .adapters.opentelemetry_tracing import Tracing  # noqa: PLC0415 - an optional extra, a third of a second
+    except ModuleNotFoundError as error:
+        hint = "pip install 'parakeet-service[tracing]'"
+        _log.warning("there will be no traces", because=f"{wanted[0]} is set, but {error.name} is missing", hint=hint)
+        return None
+    return Tracing.from_environment()
 
 
 @asynccontextmanager

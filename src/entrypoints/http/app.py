@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI, Security
 from fastapi.routing import iter_route_contexts
 from fastapi.security import HTTPBearer
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from ...application.ports.speech_model import SpeechModel
@@ -28,6 +29,8 @@ from .traffic import Traffic
 
 _log = structlog.stdlib.get_logger(__name__)
 
+# FastAPI's own default looks for a provider at every request, and obeys a variable of its own.
+_NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 _DESCRIPTION = (
     "Speech to text with NVIDIA Parakeet-TDT: whole recordings over REST, live audio over WebSocket at `/ws`."
 )
@@ -44,6 +47,7 @@ def create_app(
     on_fatal: Callable[[], None],
     traffic: Traffic,
     exposition: Callable[[str], tuple[bytes, str]],
+    telemetry: TelemetryConfig | None = None,
     grace_s: float = 30.0,
     send_timeout_s: float = 30.0,
 ) -> FastAPI:
@@ -59,6 +63,7 @@ def create_app(
         on_fatal: Ends the process; called when `start` failed.
         traffic: Hears what comes and goes.
         exposition: Gives the figures and their media type for an ``Accept`` header.
+        telemetry: How requests are traced; without it, they are not.
         grace_s: Longest time that a shutdown waits for work to finish.
         send_timeout_s: Longest time that a live client may leave a message unread.
     """
@@ -79,6 +84,7 @@ def create_app(
             await stop()
 
     app = FastAPI(
+        telemetry=telemetry or _NO_TELEMETRY,
         title="parakeet-service",
         version=version("parakeet-service"),
         description=_DESCRIPTION,

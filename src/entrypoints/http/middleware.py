@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Container, Mapping
 
 import structlog
+from opentelemetry.trace import format_trace_id, get_current_span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,7 +49,7 @@ class RequestLog:
         facts = open_record(scope, request_id)
         exchange = _Exchange(receive, send, request_id)
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id, **_trace_id()):
             try:
                 await self._app(scope, exchange.receive, exchange.send)
             except Exception:  # noqa: BLE001
@@ -84,6 +85,12 @@ class RequestLog:
             self._traffic.session_ended(route=route, code=status or 1006, took_s=took_s)
             if isinstance(audio_s, float):
                 self._traffic.speech_heard(audio_s=audio_s)
+
+
+def _trace_id() -> dict[str, str]:
+    """For the log: the trace that this request belongs to, if it is traced."""
+    span = get_current_span().get_span_context()
+    return {"trace_id": format_trace_id(span.trace_id)} if span.is_valid else {}
 
 
 class _Exchange:
