@@ -160,7 +160,9 @@ async def refuse_unread(
 ) -> None:
     """Answer with `error`; a request whose body is on its way is read, to nobody, for `linger_s`, and then cut off."""
     if scope["type"] != "http" or not _has_body(scope):
-        await refuse(error, scope, receive, send)
+        # Servers raise it for a WebSocket whose client left before it heard.
+        with suppress(OSError):
+            await refuse(error, scope, receive, send)
         return
     response = problem_response(error, scope)
     response.headers["connection"] = "close"

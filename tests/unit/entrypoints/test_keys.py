@@ -45,6 +45,14 @@ async def test_the_log_names_whose_key_it_was_and_never_the_key() -> None:
     assert "s3cret" not in str(lines)
 
 
+async def test_who_leaves_before_it_is_refused_is_no_defect() -> None:
+    world = await started(settings=a_settings(api_keys="s3cret"))
+    with capture_logs() as lines:
+        async with world.live() as client:
+            client.gone = True
+    assert [(line["event"], line["code"], line["log_level"]) for line in lines] == [("session", "unauthorized", "info")]
+
+
 async def test_the_name_opens_nothing() -> None:
     world = await started(settings=a_settings(api_keys="alice:s3cret"))
     async with world.client() as client:

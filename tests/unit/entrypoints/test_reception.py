@@ -145,3 +145,11 @@ async def test_the_log_tells_the_work_from_the_upload() -> None:
         with capture_logs() as lines:
             await client.post("/transcribe", files={"file": pcm(0.4)})
     assert 0 <= lines[-1]["work_ms"] <= lines[-1]["duration_ms"]
+
+
+@pytest.mark.parametrize("declared", ["text/html", "video/x-nothing", ""])
+async def test_what_the_client_says_of_its_recording_is_not_believed(declared: str) -> None:
+    world = await started()
+    async with world.client() as client:
+        answer = await client.post("/transcribe", files={"file": ("page.html", pcm(0.4), declared)})
+    assert (answer.status_code, answer.json()) == (200, {"text": "This"})
