@@ -32,11 +32,6 @@ class Service:
         """The processes that it has started."""
         return self._process.children()
 
-    def cpu_s(self) -> float:
-        """Seconds of CPU that the process and its children have used."""
-        family = [self._process, *self._process.children(recursive=True)]
-        return sum(sum(member.cpu_times()[:2]) for member in family)
-
     def resident_mb(self) -> float:
         """Memory of the process and its children."""
         family = [self._process, *self._process.children(recursive=True)]

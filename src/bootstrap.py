@@ -2,20 +2,22 @@
 
 import asyncio
 import math
-import operator
 import os
 import signal
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import structlog
 from dependency_injector import containers, providers
 from fastapi import FastAPI
 
 from .adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
 from .adapters.isolated_model.model import IsolatedModel
 from .adapters.parakeet_mlx.model import ParakeetMlxModel
+from .adapters.prometheus_meter import PrometheusMeter
 from .adapters.pydub_decoder import PydubDecoder
 from .adapters.silero_detector import SileroDetector
 from .adapters.soxr_resampler import SoxrResampler
@@ -35,6 +37,12 @@ from .flags import add_flags, load_settings
 from .observability import configure_logging
 from .settings import Settings
 
+if TYPE_CHECKING:
+    from .adapters.opentelemetry_tracing import Tracing
+
+_log = structlog.stdlib.get_logger(__name__)
+_TRACES_WANTED = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
 
 class Container(containers.DeclarativeContainer):
     """Every object of the service; the annotations let the type checkers hold adapters to their ports."""
@@ -49,22 +57,23 @@ class Container(containers.DeclarativeContainer):
         pydub=providers.ThreadSafeSingleton(PydubDecoder, ffmpeg, resampler),
     )
     decoder: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(WaveDecoder, resampler, compressed)
-    make_model = providers.Factory(
-        partial[ParakeetMlxModel],
-        ParakeetMlxModel,
-        model_id=settings.provided.model_id,
-        precision=settings.provided.model_precision,
-        offline=settings.provided.offline,
-        sample_rate_hz=settings.provided.target_sr,
-        batch_size=settings.provided.batch_size,
-        cache_limit_bytes=settings.provided.mlx_cache_limit,
-        most_waiting=settings.provided.max_queue,
-        most_streams=settings.provided.max_streams,
-    )
+    meter: providers.Provider[PrometheusMeter] = providers.ThreadSafeSingleton(PrometheusMeter)
+    _of_the_model: Mapping[str, Any] = {
+        "model_id": settings.provided.model_id,
+        "precision": settings.provided.model_precision,
+        "offline": settings.provided.offline,
+        "sample_rate_hz": settings.provided.target_sr,
+        "batch_size": settings.provided.batch_size,
+        "cache_limit_bytes": settings.provided.mlx_cache_limit,
+        "most_waiting": settings.provided.max_queue,
+        "most_streams": settings.provided.max_streams,
+    }
     model: providers.Provider[SpeechModel] = providers.Selector(
         settings.provided.isolation,
-        none=providers.ThreadSafeSingleton(operator.call, make_model),
-        process=providers.ThreadSafeSingleton(IsolatedModel, make_model),
+        none=providers.ThreadSafeSingleton(ParakeetMlxModel, meter=meter, **_of_the_model),
+        process=providers.ThreadSafeSingleton(
+            IsolatedModel, providers.Factory(partial[ParakeetMlxModel], ParakeetMlxModel, **_of_the_model)
+        ),
     )
     detector: providers.Provider[VoiceDetector | None] = providers.Selector(
         settings.provided.vad,
@@ -136,8 +145,12 @@ def _container(settings: Settings) -> Container:
 
 def _app(container: Container, settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
     # Not only the model: without its decoder the service must not start either.
-    container.decoder()
-    model = container.model()
+    decoder, model = container.decoder(), container.model()
+    tracing = _tracing()
+    if tracing is not None:
+        container.decoder.override(providers.Object(tracing.decoder(decoder)))  # pyright: ignore[reportUnknownMemberType]
+        model = tracing.model(model)
+        container.model.override(providers.Object(model))  # pyright: ignore[reportUnknownMemberType]
 
     async def start() -> None:
         detector = await asyncio.to_thread(container.detector)
@@ -149,15 +162,40 @@ def _app(container: Container, settings: Settings, on_fatal: Callable[[], None])
         except InvalidRequestError as error:
             raise ModelLoadError(f"STREAM_LEFT_CONTEXT, STREAM_CHUNK, STREAM_RIGHT_CONTEXT: {error.message}") from error
 
+    async def stop() -> None:
+        try:
+            await model.aclose()
+        finally:
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
+
     return create_app(
         settings=settings,
         transcribe_file=container.transcribe_file,
         stream_session=container.stream_session,
         model=container.model,
         start=start,
-        stop=model.aclose,
+        stop=stop,
         on_fatal=on_fatal,
+        traffic=container.meter(),
+        exposition=container.meter().exposition,
+        telemetry=None if tracing is None else tracing.of_requests,
     )
+
+
+def _tracing() -> "Tracing | None":
+    """Traces, if OpenTelemetry's variables say where to send them; else nothing of it is even imported."""
+    wanted = [name for name in _TRACES_WANTED if os.environ.get(name)]
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if not wanted or off:
+        return None
+    try:
+        from .adapters.opentelemetry_tracing import Tracing  # noqa: PLC0415 - an optional extra, a third of a second
+    except ModuleNotFoundError as error:
+        hint = "pip install 'parakeet-service[tracing]'"
+        _log.warning("there will be no traces", because=f"{wanted[0]} is set, but {error.name} is missing", hint=hint)
+        return None
+    return Tracing.from_environment()
 
 
 @asynccontextmanager

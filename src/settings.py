@@ -1,7 +1,10 @@
 """Every setting of the service: from the environment, a ``.env`` file, or the command line."""
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
+from limits import parse_many
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -30,6 +33,12 @@ class Settings(BaseSettings):
     max_audio_duration: float = Field(default=30, gt=0, description="longest recording read without chunking, s")
     max_file_duration: float = Field(default=14400, gt=0, description="longest recording read in chunks, s")
     max_upload_bytes: int = Field(default=1 << 30, ge=1, description="largest upload, bytes")
+    max_uploads: int = Field(
+        default=64, ge=1, description="most recordings at once over HTTP, from their first byte to their answer"
+    )
+    upload_pause: float = Field(
+        default=30, gt=0, description="longest time in which a client that is sending may send nothing, s"
+    )
     chunk_duration: float = Field(default=60, ge=5, description="longest chunk of a long recording, s")
     chunk_overlap: float = Field(default=2, ge=0, description="overlap of chunks where no quiet place is found, s")
     processing_timeout: float = Field(default=120, gt=0, description="longest time for one recording, s")
@@ -47,7 +56,13 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address that `serve` binds")
     port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` binds; 0 takes a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(), description="accepted keys, comma-separated; empty lets everyone in"
+        default=(), description="accepted keys, comma-separated, each `key` or `name:key`; empty lets everyone in"
+    )
+    rate_limit: str = Field(
+        default="", description="requests of one key, or else one address, such as `60/minute; 1000/day`"
+    )
+    audio_rate_limit: str = Field(
+        default="", description="seconds of audio of one key, or else one address, such as `7200/hour`"
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="web origins besides our own that may call, comma-separated; `*` is any"
@@ -68,13 +83,54 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_distinct(cls, entries: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        keys = [key.get_secret_value() for _, key in _named(entries)]
+        if not all(keys):
+            raise ValueError("there is a name without a key")
+        if len(set(keys)) < len(keys):
+            raise ValueError("the same key is there twice")
+        return entries
+
+    @field_validator("rate_limit", "audio_rate_limit")
+    @classmethod
+    def _is_limit(cls, value: str) -> str:
+        if value:
+            try:
+                parse_many(value)
+            except ValueError as error:
+                raise ValueError("such limits look like 60/minute, or 60/minute; 1000/day") from error
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @property
+    def named_keys(self) -> tuple[tuple[str, SecretStr], ...]:
+        """The keys and their owners' names; two keys may have one name, while one replaces the other."""
+        return _named(self.api_keys)
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> "Settings":
         if self.chunk_overlap * 2 > self.chunk_duration:
             raise ValueError("CHUNK_OVERLAP may be at most half of CHUNK_DURATION")
         return self
+
+
+_NAMED_KEY = re.compile(r"([\w.@-]{0,64}):(.*)", re.ASCII)
+
+
+def _named(entries: Iterable[SecretStr]) -> tuple[tuple[str, SecretStr], ...]:
+    """Names and keys; one without a name is called after its position.
+
+    The first colon ends a name, so that a named key may hold more of them; ``:a:b`` is the key ``a:b`` without a name.
+    """
+    named: list[tuple[str, SecretStr]] = []
+    for number, entry in enumerate(entries, start=1):
+        match = _NAMED_KEY.fullmatch(entry.get_secret_value())
+        name, key = match.groups() if match else ("", entry.get_secret_value())
+        named.append((name or f"key-{number}", SecretStr(key)))
+    return tuple(named)

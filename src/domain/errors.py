@@ -6,6 +6,7 @@ ServiceError
 │   ├── EmptyAudioError          there are no bytes, or no samples, in the recording
 │   ├── UndecodableAudioError    no decoder can read the bytes
 │   ├── UploadTooLargeError      more bytes than the service takes
+│   ├── UploadStalledError       no more bytes came
 │   ├── AudioTooLongError        more seconds than the service takes
 │   ├── UnknownModelError        the request names a model that is not served
 │   ├── UnauthorizedError        no key, or a wrong one
@@ -14,6 +15,7 @@ ServiceError
 │   └── FrameTooLargeError       a live message of too many bytes
 ├── RetryLaterError          the caller sends the same again, later
 │   ├── OverloadedError          the queue is full
+│   ├── RateLimitError           this caller has had its share
 │   ├── TooManyStreamsError      every live stream is taken
 │   ├── ModelNotReadyError       the model is still loading
 │   ├── ShuttingDownError        the service is going away
@@ -78,6 +80,15 @@ class UploadTooLargeError(CallerError):
         super().__init__(f"The upload is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
 
 
+class UploadStalledError(CallerError):
+    """An upload of which nothing came for `limit_s`."""
+
+    code = "upload_stalled"
+
+    def __init__(self, *, limit_s: float) -> None:
+        super().__init__(f"Nothing more of the upload came for {limit_s:g} s.", limit_s=limit_s)
+
+
 class AudioTooLongError(CallerError):
     """The recording is longer than `limit_s`; `duration_s` is what was seen of it when that became clear."""
 
@@ -133,6 +144,12 @@ class OverloadedError(RetryLaterError):
     """More work waits than the service may keep."""
 
     code = "overloaded"
+
+
+class RateLimitError(RetryLaterError):
+    """The caller has asked for as much as it may in a while; the others have not."""
+
+    code = "rate_limit_exceeded"
 
 
 class TooManyStreamsError(RetryLaterError):

@@ -6,6 +6,7 @@ import signal
 
 from fastapi import FastAPI
 
+from parakeet_service.adapters.prometheus_meter import PrometheusMeter
 from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
 from parakeet_service.application.ports.speech_model import StreamContext
@@ -43,6 +44,7 @@ def make() -> FastAPI:
     stream_session = StreamSession(
         model=model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
     )
+    meter = PrometheusMeter()
     app = create_app(
         settings=Settings(),
         transcribe_file=lambda: transcribe_file,
@@ -51,6 +53,8 @@ def make() -> FastAPI:
         start=model.start,
         stop=model.aclose,
         on_fatal=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        traffic=meter,
+        exposition=meter.exposition,
         grace_s=float(os.environ["SERVER_GRACE_S"]),
         send_timeout_s=float(os.environ["SERVER_SEND_TIMEOUT_S"]),
     )

@@ -22,7 +22,14 @@ LIMITS = FileLimits(longest_unchunked_s=60, longest_s=600, window_s=60, overlap_
 @pytest.fixture
 async def use_case() -> AsyncGenerator[TranscribeFile]:
     model = ParakeetMlxModel(
-        model_id="embedded", precision="bf16", offline=True, sample_rate_hz=RATE_HZ, most_waiting=64, most_streams=1
+        model_id="embedded",
+        precision="bf16",
+        offline=True,
+        sample_rate_hz=RATE_HZ,
+        batch_size=4,
+        cache_limit_bytes=256 << 20,
+        most_waiting=64,
+        most_streams=1,
     )
     await model.start()
     yield TranscribeFile(model, WaveDecoder(SoxrResampler(), FakeDecoder()), LIMITS, SileroDetector())

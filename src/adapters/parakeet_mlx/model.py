@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from ...application.ports.meter import Meter, Unmetered
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from ...domain.audio import Samples, is_silence
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, TooManyStreamsError
@@ -15,7 +16,7 @@ from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from . import blas
 from .checkpoint import Precision, locate
-from .scheduler import BatchRead, Scheduler, Urgency
+from .scheduler import Scheduler, Urgency
 
 if TYPE_CHECKING:
     from .engine import Engine, Reading, Window
@@ -41,6 +42,7 @@ class ParakeetMlxModel:
         cache_limit_bytes: int,
         most_waiting: int,
         most_streams: int,
+        meter: Meter | None = None,
     ) -> None:
         """Remember what to load.
 
@@ -53,6 +55,7 @@ class ParakeetMlxModel:
             cache_limit_bytes: What MLX may keep of freed buffers.
             most_waiting: Windows of recordings that may wait.
             most_streams: Live streams at once.
+            meter: Hears of windows and streams.
         """
         self._model_id = model_id
         self._precision: Precision = precision
@@ -62,6 +65,7 @@ class ParakeetMlxModel:
         self._cache_limit_bytes = cache_limit_bytes
         self._most_waiting = most_waiting
         self._most_streams = most_streams
+        self._meter = meter or Unmetered()
         self._streams = 0
         self._scheduler: Scheduler[Window, Reading] | None = None
         self._engine: Engine | None = None
@@ -73,15 +77,14 @@ class ParakeetMlxModel:
         Raises:
             ModelLoadError: It cannot be found or loaded; so says `describe` from then on.
         """
-        self._scheduler = Scheduler(
-            most_waiting=self._most_waiting, most_per_batch=self._batch_size, on_batch=_log_batch
-        )
+        self._scheduler = Scheduler(most_waiting=self._most_waiting, most_per_batch=self._batch_size, meter=self._meter)
         try:
             await self._scheduler.start(self._load)
         except ModelLoadError as error:
             self._failure = error
             raise
         description = self.describe()
+        self._meter.model_loaded(description)
         _log.info("model_loaded", **_facts(description))
         if description.note:
             _log.warning("model_note", note=description.note)
@@ -118,12 +121,14 @@ class ParakeetMlxModel:
         if self._streams >= self._most_streams:
             raise TooManyStreamsError(f"All {self._most_streams} live streams are taken.", retry_after_s=5)
         self._streams += 1
+        self._meter.streams_changed(open_now=self._streams)
         try:
             from .live_stream import LiveWindows  # noqa: PLC0415 - imports MLX, see blas
 
             yield ParakeetMlxStream(LiveWindows(engine, context), scheduler)
         finally:
             self._streams -= 1
+            self._meter.streams_changed(open_now=self._streams)
 
     def _load(self) -> "Engine":
         checkpoint = locate(self._model_id, offline=self._offline)
@@ -176,18 +181,6 @@ async def _read(scheduler: "Scheduler[Window, Reading]", window: "Window", urgen
     except (InferenceError, RuntimeError, ValueError, MemoryError) as error:
         _log.exception("inference_failed")
         raise InferenceError("The model failed on this audio.") from error
-
-
-def _log_batch(batch: BatchRead) -> None:
-    _log.debug(
-        "batch_read",
-        urgency=batch.urgency.name.lower(),
-        size=batch.size,
-        audio_s=round(batch.audio_s, 2),
-        waited_s=round(batch.waited_s, 3),
-        took_s=round(batch.took_s, 3),
-        waiting=batch.waiting,
-    )
 
 
 def _facts(description: ModelDescription) -> dict[str, object]:

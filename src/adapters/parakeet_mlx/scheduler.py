@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
 
+import structlog
+
+from ...application.ports.meter import Meter
 from ...domain.errors import OverloadedError, ShuttingDownError
+
+_log = structlog.get_logger()
 
 Item = TypeVar("Item")
 Item_contra = TypeVar("Item_contra", contravariant=True)
@@ -51,27 +56,6 @@ class Reader(Protocol[Item_contra, Result_co]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class BatchRead:
-    """What is known of a batch when it has been read.
-
-    Attributes:
-        urgency: Of its windows.
-        size: How many windows it had.
-        audio_s: Their audio together.
-        waited_s: How long the first of them waited.
-        took_s: How long reading took, without what went between its steps.
-        waiting: How many windows wait now.
-    """
-
-    urgency: Urgency
-    size: int
-    audio_s: float
-    waited_s: float
-    took_s: float
-    waiting: int
-
-
 @dataclass(eq=False, slots=True)
 class _Job(Generic[Item, Result]):
     item: Item
@@ -99,18 +83,18 @@ class Scheduler(Generic[Item, Result]):
         *,
         most_waiting: int,
         most_per_batch: int,
-        on_batch: Callable[[BatchRead], None] = lambda _: None,
+        meter: Meter,
     ) -> None:
         """Begin with an empty queue; `start` begins to read.
 
         Args:
             most_waiting: Windows of recordings that may wait.
             most_per_batch: Windows read at once.
-            on_batch: Called in the thread after each batch.
+            meter: Hears of the queue and of batches.
         """
         self._most_waiting = most_waiting
         self._most_per_batch = most_per_batch
-        self._on_batch = on_batch
+        self._meter = meter
         self._numbers = itertools.count()
         self._jobs: list[_Job[Item, Result]] = []
         self._changed = threading.Condition()
@@ -158,9 +142,11 @@ class Scheduler(Generic[Item, Result]):
                 raise ShuttingDownError("The service is going away.")
             waiting = sum(other.urgency is not Urgency.LIVE for other in self._jobs)
             if urgency is not Urgency.LIVE and waiting >= self._most_waiting:
+                self._meter.window_refused()
                 retry_after_s = float(math.ceil(max(waiting * self._mean_s / 2, 1)))
                 raise OverloadedError(f"{waiting} windows wait for the model already.", retry_after_s=retry_after_s)
             self._jobs.append(job)
+            self._meter.queue_changed(depth=len(self._jobs))
             self._changed.notify()
         try:
             return await asyncio.wrap_future(future)
@@ -169,6 +155,7 @@ class Scheduler(Generic[Item, Result]):
                 with self._changed:
                     if job in self._jobs:
                         self._jobs.remove(job)
+                        self._meter.queue_changed(depth=len(self._jobs))
 
     def stop(self, *, patience_s: float) -> None:
         """End the thread after the batch it is at; what waits is cancelled.
@@ -180,6 +167,7 @@ class Scheduler(Generic[Item, Result]):
             for job in self._jobs:
                 job.future.cancel()
             self._jobs.clear()
+            self._meter.queue_changed(depth=0)
             self._changed.notify()
         if self._thread is not None:
             self._thread.join(patience_s)
@@ -211,6 +199,7 @@ class Scheduler(Generic[Item, Result]):
         batch = alike[: 1 << (most.bit_length() - 1)]
         for job in batch:
             self._jobs.remove(job)
+        self._meter.queue_changed(depth=len(self._jobs))
         return [job for job in batch if job.future.set_running_or_notify_cancel()]
 
     def _read(self, reader: Reader[Item, Result], batch: Sequence[_Job[Item, Result]]) -> float:
@@ -219,6 +208,8 @@ class Scheduler(Generic[Item, Result]):
             return 0.0
         began, between = time.monotonic(), 0.0
         urgency = batch[0].urgency
+        for job in batch:
+            self._meter.window_began(live=urgency is Urgency.LIVE, waited_s=began - job.arrived)
         steps = reader.read([job.item for job in batch])
         while True:
             try:
@@ -234,19 +225,23 @@ class Scheduler(Generic[Item, Result]):
                 break
             between += self._read(reader, self._take_before(urgency))
         total = time.monotonic() - began
-        self._note(reader, batch, waited_s=began - batch[0].arrived, took_s=total - between)
+        self._note(reader, batch, took_s=total - between)
         return total
 
-    def _note(
-        self, reader: Reader[Item, Result], batch: Sequence[_Job[Item, Result]], *, waited_s: float, took_s: float
-    ) -> None:
+    def _note(self, reader: Reader[Item, Result], batch: Sequence[_Job[Item, Result]], *, took_s: float) -> None:
         urgency = batch[0].urgency
         if urgency is not Urgency.LIVE:
             self._mean_s += 0.1 * (took_s / len(batch) - self._mean_s)
         audio_s = sum(reader.seconds(job.item) for job in batch)
-        with self._changed:
-            waiting = len(self._jobs)
-        self._on_batch(BatchRead(urgency, len(batch), audio_s, waited_s, took_s, waiting))
+        self._meter.batch_read(size=len(batch), audio_s=audio_s, took_s=took_s)
+        _log.debug(
+            "batch_read",
+            urgency=urgency.name.lower(),
+            size=len(batch),
+            audio_s=round(audio_s, 2),
+            took_s=round(took_s, 3),
+            waiting=len(self._jobs),
+        )
 
 
 def _settle(batch: Sequence[_Job[Item, Result]], results: Sequence[Result | Exception]) -> None:

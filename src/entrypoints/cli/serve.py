@@ -1,6 +1,5 @@
 """``parakeet-service serve``: the web application under uvicorn."""
 
-import ipaddress
 import signal
 import socket
 import sys
@@ -9,6 +8,7 @@ from types import FrameType
 import uvicorn
 
 from ...domain.errors import FaultError
+from ..http.keys import is_loopback
 from ..http.live_schemas import FRAME_BYTES
 from .service import ExitCode, Service
 
@@ -23,7 +23,7 @@ def serve(service: Service) -> ExitCode:
         print(f"Cannot listen on {service.host}, port {service.port}: {error.strerror or error}", file=sys.stderr)
         return ExitCode.FAULT
     with listener:
-        if not service.has_api_keys and not _is_loopback(listener):
+        if not service.has_api_keys and not is_loopback(listener.getsockname()[0]):
             print(_OPEN_DOOR.format(host=service.host), file=sys.stderr)
 
         def give_up() -> None:
@@ -65,10 +65,6 @@ def address_of(listener: socket.socket) -> str:
     """The URL under which it can be reached."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
 _OPEN_DOOR = (

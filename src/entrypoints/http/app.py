@@ -6,8 +6,11 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import structlog
+import uvicorn
 from fastapi import FastAPI, Security
+from fastapi.routing import iter_route_contexts
 from fastapi.security import HTTPBearer
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from ...application.ports.speech_model import SpeechModel
@@ -15,14 +18,19 @@ from ...application.stream_session import StreamSession
 from ...application.transcribe_file import TranscribeFile
 from ...domain.errors import ServiceError
 from ...settings import Settings
-from . import health, openai, transcribe, websocket
-from .drain import Drain, drain_on_signals
+from . import health, metrics, openai, transcribe, websocket
+from .drain import Drain, drain_on_signals, running_server
+from .keys import KeyRing, is_loopback
 from .middleware import Gate, RequestLog
 from .problems import install_problem_handlers
-from .upload_limit import UploadLimit
+from .rate_limits import RateLimits
+from .reception import Reception
+from .traffic import Traffic
 
 _log = structlog.stdlib.get_logger(__name__)
 
+# FastAPI's own default looks for a provider at every request, and obeys a variable of its own.
+_NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 _DESCRIPTION = (
     "Speech to text with NVIDIA Parakeet-TDT: whole recordings over REST, live audio over WebSocket at `/ws`."
 )
@@ -37,6 +45,9 @@ def create_app(
     start: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
     on_fatal: Callable[[], None],
+    traffic: Traffic,
+    exposition: Callable[[str], tuple[bytes, str]],
+    telemetry: TelemetryConfig | None = None,
     grace_s: float = 30.0,
     send_timeout_s: float = 30.0,
 ) -> FastAPI:
@@ -50,6 +61,9 @@ def create_app(
         start: Makes the model ready; runs beside the server, which answers probes meanwhile.
         stop: Frees what `start` took; called at the end in any case.
         on_fatal: Ends the process; called when `start` failed.
+        traffic: Hears what comes and goes.
+        exposition: Gives the figures and their media type for an ``Accept`` header.
+        telemetry: How requests are traced; without it, they are not.
         grace_s: Longest time that a shutdown waits for work to finish.
         send_timeout_s: Longest time that a live client may leave a message unread.
     """
@@ -57,6 +71,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        if not settings.api_keys:
+            _warn_of_open_door(running_server())
         starting = asyncio.create_task(_run(start))
         starting.add_done_callback(lambda task: _report(task, drain, on_fatal))
         try:
@@ -68,6 +84,7 @@ def create_app(
             await stop()
 
     app = FastAPI(
+        telemetry=telemetry or _NO_TELEMETRY,
         title="parakeet-service",
         version=version("parakeet-service"),
         description=_DESCRIPTION,
@@ -79,6 +96,7 @@ def create_app(
     # For the documentation alone, which offers to fill it in: the gate has looked at the key before.
     keys = [Security(HTTPBearer(auto_error=False))] if settings.api_keys else []
     app.include_router(health.router(settings=settings, model=model, drain=drain))
+    app.include_router(metrics.router(exposition=exposition), dependencies=keys)
     app.include_router(transcribe.router(transcribe_file=transcribe_file), dependencies=keys)
     app.include_router(openai.router(transcribe_file=transcribe_file, model=model), dependencies=keys)
     app.include_router(
@@ -91,9 +109,21 @@ def create_app(
         )
     )
     # The last one added is the outermost.
-    app.add_middleware(UploadLimit, limit_bytes=settings.max_upload_bytes)
-    app.add_middleware(Gate, api_keys=settings.api_keys, drain=drain)
-    app.add_middleware(RequestLog)
+    app.add_middleware(
+        Reception,
+        limit_bytes=settings.max_upload_bytes,
+        most=settings.max_uploads,
+        longest_pause_s=settings.upload_pause,
+        check_ready=lambda: model().describe(),
+        traffic=traffic,
+    )
+    app.add_middleware(
+        Gate,
+        keys=KeyRing(settings.named_keys),
+        limits=RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit),
+        drain=drain,
+    )
+    app.add_middleware(RequestLog, traffic=traffic, known_paths=_paths(app))
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -105,8 +135,24 @@ def create_app(
     return app
 
 
+def _paths(app: FastAPI) -> frozenset[str]:
+    return frozenset(route.path for route in iter_route_contexts(app.routes) if route.path is not None)
+
+
 async def _run(start: Callable[[], Awaitable[None]]) -> None:
     await start()
+
+
+def _warn_of_open_door(server: uvicorn.Server | None) -> None:
+    # `parakeet-service serve` binds by itself, and says it itself: then there are no host and port here but defaults.
+    if server is None or server.config.uds is not None or server.config.fd is not None:
+        return
+    host = server.config.host
+    if not is_loopback(host):
+        _log.warning(
+            "anyone who can connect may use this service: it can be reached from other machines, and API_KEYS is empty",
+            host=host,
+        )
 
 
 def _report(starting: asyncio.Task[None], drain: Drain, on_fatal: Callable[[], None]) -> None:

@@ -31,7 +31,7 @@ class Drain:
         self._idle = asyncio.Event()
         self._idle.set()
         self.failed = False
-        """Whether the service goes away because it cannot serve: then the server must not exit as if all were well."""
+        """Whether the service goes away because it cannot serve: then uvicorn exits with 3, as if it had not started."""
 
     @property
     def begun(self) -> bool:
@@ -93,7 +93,7 @@ def drain_on_signals(drain: Drain) -> Generator[None]:
 
     async def drain_then(number: int) -> None:
         await drain.finish()
-        _stop_server(before[number], number, cleanly=not drain.failed)
+        _stop_server(before[number], number)
 
     def begin(number: int) -> None:
         task = loop.create_task(drain_then(number))
@@ -110,6 +110,7 @@ def drain_on_signals(drain: Drain) -> Generator[None]:
         signalled = True
         loop.call_soon_threadsafe(begin, number)
 
+    server = running_server()
     for number in (signal.SIGTERM, signal.SIGINT):
         handler = signal.getsignal(number)
         if callable(handler):
@@ -121,15 +122,27 @@ def drain_on_signals(drain: Drain) -> Generator[None]:
         for caught, handler in before.items():
             if signal.getsignal(caught) is handle:
                 signal.signal(caught, handler)
+        if drain.failed and server is not None:
+            # What uvicorn's own command looks at, once all is closed, to choose its exit code.
+            server.started = False
 
 
-def _stop_server(handler: _Handler, number: int, *, cleanly: bool) -> None:
+def running_server() -> uvicorn.Server | None:
+    """The uvicorn that runs in the main thread, if it does; to be asked for before its signals are drained."""
+    return _server_of(signal.getsignal(signal.SIGTERM))
+
+
+def _server_of(handler: object) -> uvicorn.Server | None:
     server = getattr(handler, "__self__", None)
-    if isinstance(server, uvicorn.Server):
-        if server.config.timeout_graceful_shutdown is None:
-            server.config.timeout_graceful_shutdown = _CLOSING_S
-        if cleanly:
-            # Its handler would raise the signal again at the end, and the process die of it instead of exiting with 0.
-            server.should_exit = True
-            return
-    handler(number, None)
+    return server if isinstance(server, uvicorn.Server) else None
+
+
+def _stop_server(handler: _Handler, number: int) -> None:
+    server = _server_of(handler)
+    if server is None:
+        handler(number, None)
+        return
+    if server.config.timeout_graceful_shutdown is None:
+        server.config.timeout_graceful_shutdown = _CLOSING_S
+    # Its handler would raise the signal again at the end, and the process die of it instead of exiting with a code.
+    server.should_exit = True

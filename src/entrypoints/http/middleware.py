@@ -2,25 +2,28 @@
 
 import logging
 import re
-import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Container, Mapping
 
 import structlog
-from pydantic import SecretStr
+from opentelemetry.trace import format_trace_id, get_current_span
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...domain.errors import ServiceError, UnauthorizedError
 from .drain import Drain
+from .keys import KeyRing, address_of
+from .metrics import METRICS
 from .problems import PROBLEMS, UnexpectedError, refuse
-from .record import open_record
-
-KEY_SUBPROTOCOL = "key."
-"""A browser cannot set headers on a WebSocket: it offers its key as the subprotocol ``key.<KEY>``."""
+from .rate_limits import RateLimits
+from .reception import refuse_unread
+from .record import facts_of, note, open_record
+from .traffic import Traffic
 
 _PROBES = frozenset({"/healthz", "/readyz"})
+_QUIET = _PROBES | {METRICS}
 _DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 _SANE_ID = re.compile(r"[\w.:=+/-]{1,128}", re.ASCII)
 
@@ -28,11 +31,13 @@ _log = structlog.stdlib.get_logger("parakeet_service.http")
 
 
 class RequestLog:
-    """Gives each request and session an id and one log line, and answers what nobody expected: the outermost handler."""
+    """Gives each request and session an id, one log line and its place in the figures; answers what nobody expected."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Surround `app`."""
+    def __init__(self, app: ASGIApp, *, traffic: Traffic, known_paths: Container[str]) -> None:
+        """Surround `app`; what is refused before it has a route is counted by its path if that is one of `known_paths`."""
         self._app = app
+        self._traffic = traffic
+        self._known_paths = known_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application and log how it went."""
@@ -44,7 +49,7 @@ class RequestLog:
         facts = open_record(scope, request_id)
         exchange = _Exchange(receive, send, request_id)
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id, **_trace_id()):
             try:
                 await self._app(scope, exchange.receive, exchange.send)
             except Exception:  # noqa: BLE001
@@ -52,16 +57,40 @@ class RequestLog:
                 facts["code"] = UnexpectedError.code
                 await exchange.fail(scope)
             finally:
+                took_s = time.perf_counter() - began
                 route = getattr(scope.get("route"), "path", None)
                 _log.log(
-                    logging.DEBUG if scope["path"] in _PROBES else logging.INFO,
+                    logging.DEBUG if scope["path"] in _QUIET else logging.INFO,
                     "request" if scope["type"] == "http" else "session",
                     method=scope.get("method", "WEBSOCKET"),
                     route=route,
                     status=exchange.status,
-                    duration_ms=round((time.perf_counter() - began) * 1000, 1),
+                    duration_ms=round(took_s * 1000, 1),
                     **facts,
                 )
+                self._count(scope, facts, route=route, status=exchange.status, took_s=took_s)
+
+    def _count(
+        self, scope: Scope, facts: Mapping[str, object], *, route: str | None, status: int | None, took_s: float
+    ) -> None:
+        # Any path that is no template would be a label of its own: whoever tries many would fill the memory.
+        path: str = scope["path"]
+        route = route or (path if path in self._known_paths else "unmatched")
+        audio_s, work_ms = facts.get("audio_s"), facts.get("work_ms", took_s * 1000)
+        if scope["type"] == "http":
+            self._traffic.request_answered(method=scope["method"], route=route, status=status or 499, took_s=took_s)
+            if isinstance(audio_s, float) and isinstance(work_ms, float):
+                self._traffic.recording_read(audio_s=audio_s, took_s=work_ms / 1000)
+        else:
+            self._traffic.session_ended(route=route, code=status or 1006, took_s=took_s)
+            if isinstance(audio_s, float):
+                self._traffic.speech_heard(audio_s=audio_s)
+
+
+def _trace_id() -> dict[str, str]:
+    """For the log: the trace that this request belongs to, if it is traced."""
+    span = get_current_span().get_span_context()
+    return {"trace_id": format_trace_id(span.trace_id)} if span.is_valid else {}
 
 
 class _Exchange:
@@ -109,12 +138,13 @@ class _Exchange:
 
 
 class Gate:
-    """Lets in who has a key, and nobody once the service is going away; what is let in is waited for."""
+    """Lets in who has a key and a share left, and nobody once the service is going away; who is let in is waited for."""
 
-    def __init__(self, app: ASGIApp, *, api_keys: Sequence[SecretStr], drain: Drain) -> None:
-        """Guard `app`; without keys, everyone has one."""
+    def __init__(self, app: ASGIApp, *, keys: KeyRing, limits: RateLimits, drain: Drain) -> None:
+        """Guard `app`."""
         self._app = app
-        self._keys = [key.get_secret_value().encode() for key in api_keys]
+        self._keys = keys
+        self._limits = limits
         self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,27 +153,31 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            if scope["path"] not in _DOCUMENTATION:
-                self._check_key(scope)
+            caller = await self._admit(scope)
             self._drain.check_open()
         except ServiceError as error:
-            await refuse(error, scope, receive, send)
+            await refuse_unread(error, scope, receive, send)
             return
-        with self._drain.work():
-            await self._app(scope, receive, send)
+        try:
+            with self._drain.work():
+                await self._app(scope, receive, send)
+        finally:
+            audio_s = facts_of(scope).get("audio_s")
+            if caller is not None and isinstance(audio_s, float):
+                await self._limits.charge(caller, audio_s)
 
-    def _check_key(self, scope: Scope) -> None:
-        if not self._keys:
-            return
-        offered = [key.encode() for key in _offered_keys(scope)]
-        # Every pair is compared, each in constant time: how long it takes says nothing about a key.
-        matches = [secrets.compare_digest(key, known) for key in offered for known in self._keys]
-        if not any(matches):
+    async def _admit(self, scope: Scope) -> str | None:
+        """The caller, by the name of its key or by its address; None for what anyone may ask for at any time."""
+        if scope["path"] in _DOCUMENTATION:
+            return None
+        name = None if self._keys.is_empty else self._keys.name_of(scope)
+        if name is not None:
+            note(HTTPConnection(scope), key=name)
+            if scope["path"] == METRICS:
+                return None
+        # Whoever has no key is counted, too, by address: guessing has its limit.
+        caller = f"address {address_of(scope)}" if name is None else f"key {name}"
+        await self._limits.admit(caller)
+        if name is None and not self._keys.is_empty:
             raise UnauthorizedError("An API key is needed: Authorization: Bearer <key>.")
-
-
-def _offered_keys(scope: Scope) -> list[str]:
-    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-    keys = [key.strip()] if scheme.lower() == "bearer" else []
-    prefix = len(KEY_SUBPROTOCOL)
-    return keys + [name[prefix:] for name in scope.get("subprotocols", ()) if name.startswith(KEY_SUBPROTOCOL)]
+        return caller

@@ -1,5 +1,7 @@
 """What the one log line of a request or a session will say, gathered while it runs."""
 
+from collections.abc import Mapping
+
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
@@ -13,6 +15,12 @@ def open_record(scope: Scope, request_id: str) -> dict[str, object]:
     state = scope.setdefault("state", {})
     state[_FACTS] = facts
     state[_REQUEST_ID] = request_id
+    return facts
+
+
+def facts_of(scope: Scope) -> Mapping[str, object]:
+    """What is known so far of this request or session."""
+    facts: Mapping[str, object] = scope["state"][_FACTS]
     return facts
 
 

@@ -1,12 +1,13 @@
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
-from parakeet_service.adapters.parakeet_mlx.scheduler import BatchRead, Scheduler, Urgency
+from parakeet_service.adapters.parakeet_mlx.scheduler import Scheduler, Urgency
+from parakeet_service.application.ports.meter import Meter, Unmetered
 from parakeet_service.domain.errors import InferenceError, OverloadedError, ShuttingDownError
 
 
@@ -69,9 +70,9 @@ Reads = Scheduler[Item, str]
 
 @asynccontextmanager
 async def scheduling(
-    reader: Reader, *, waiting: int = 8, batch: int = 8, on_batch: Callable[[BatchRead], None] = lambda _: None
+    reader: Reader, *, waiting: int = 8, batch: int = 8, meter: Meter | None = None
 ) -> AsyncGenerator[Reads]:
-    scheduler: Reads = Scheduler(most_waiting=waiting, most_per_batch=batch, on_batch=on_batch)
+    scheduler: Reads = Scheduler(most_waiting=waiting, most_per_batch=batch, meter=meter or Unmetered())
     await scheduler.start(lambda: reader)
     try:
         yield scheduler
@@ -112,7 +113,7 @@ async def test_reads_in_the_thread_that_made_the_reader() -> None:
         made.append(threading.get_ident())
         return reader
 
-    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1)
+    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, meter=Unmetered())
     await scheduler.start(make)
     assert [await scheduler.read(Item(name), Urgency.SHORT) for name in "ab"] == ["A", "B"]
     await asyncio.to_thread(scheduler.stop, patience_s=60)
@@ -124,7 +125,7 @@ async def test_a_reader_that_cannot_be_made_is_told() -> None:
     def make() -> Reader:
         raise ZeroDivisionError
 
-    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1)
+    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, meter=Unmetered())
     with pytest.raises(ZeroDivisionError):
         await scheduler.start(make)
     await asyncio.to_thread(scheduler.stop, patience_s=60)
@@ -263,17 +264,54 @@ async def test_a_batch_that_fails_is_read_again_one_by_one() -> None:
     assert reader.batches[1:] == [["a", "b", "c", "d"], ["a"], ["b"], ["c"], ["d"]]
 
 
-async def test_tells_what_it_read() -> None:
-    reader, seen = Reader(), list[BatchRead]()
-    async with scheduling(reader, on_batch=seen.append) as scheduler:
+class Counts(Unmetered):
+    """Remembers what it heard."""
+
+    def __init__(self) -> None:
+        self.depths: list[int] = []
+        self.began: list[bool] = []
+        self.read: list[tuple[int, float]] = []
+        self.refused = 0
+
+    def queue_changed(self, *, depth: int) -> None:
+        self.depths.append(depth)
+
+    def window_refused(self) -> None:
+        self.refused += 1
+
+    def window_began(self, *, live: bool, waited_s: float) -> None:
+        assert waited_s >= 0
+        self.began.append(live)
+
+    def batch_read(self, *, size: int, audio_s: float, took_s: float) -> None:
+        assert took_s >= 0
+        self.read.append((size, audio_s))
+
+
+async def test_tells_its_meter_what_waits_what_is_read_and_what_is_refused() -> None:
+    reader, counts = Reader(), Counts()
+    async with scheduling(reader, waiting=2, meter=counts) as scheduler:
         holding = await held(scheduler, reader)
         tasks = await queued(scheduler, [(Item("a", 3), Urgency.LONG), (Item("b", 3), Urgency.LONG)])
+        with pytest.raises(OverloadedError):
+            await scheduler.read(Item("refused"), Urgency.SHORT)
+        tasks += await queued(scheduler, [(Item("live"), Urgency.LIVE)])
         await holding.go(*tasks)
-    assert [(batch.urgency, batch.size, batch.audio_s, batch.waiting) for batch in seen] == [
-        (Urgency.SHORT, 1, 1.0, 2),
-        (Urgency.LONG, 2, 6.0, 0),
-    ]
-    assert all(batch.took_s >= 0 and batch.waited_s >= 0 for batch in seen)
+    assert counts.depths == [1, 0, 1, 2, 3, 2, 0, 0]
+    assert counts.began == [False, True, False, False]
+    assert counts.read == [(1, 1.0), (1, 1.0), (2, 6.0)]
+    assert counts.refused == 1
+
+
+async def test_tells_its_meter_who_gave_up() -> None:
+    reader, counts = Reader(), Counts()
+    async with scheduling(reader, meter=counts) as scheduler:
+        holding = await held(scheduler, reader)
+        (waiting,) = await queued(scheduler, [(Item("a"), Urgency.SHORT)])
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await holding.go()
+    assert counts.depths == [1, 0, 1, 0, 0]
 
 
 async def test_stopping_cancels_what_waits_and_refuses_what_comes() -> None:

@@ -10,6 +10,7 @@ from parakeet_service.domain.errors import (
     OverloadedError,
     ProcessingTimeoutError,
     ServiceError,
+    UploadStalledError,
     UploadTooLargeError,
 )
 
@@ -18,6 +19,7 @@ _CODES = {
     "EmptyAudioError": "empty_audio",
     "UndecodableAudioError": "undecodable_audio",
     "UploadTooLargeError": "upload_too_large",
+    "UploadStalledError": "upload_stalled",
     "AudioTooLongError": "audio_too_long",
     "UnknownModelError": "model_not_found",
     "UnauthorizedError": "unauthorized",
@@ -25,6 +27,7 @@ _CODES = {
     "ProtocolError": "protocol_error",
     "FrameTooLargeError": "frame_too_large",
     "OverloadedError": "overloaded",
+    "RateLimitError": "rate_limit_exceeded",
     "TooManyStreamsError": "too_many_streams",
     "ModelNotReadyError": "model_not_ready",
     "ShuttingDownError": "shutting_down",
@@ -74,6 +77,7 @@ def test_each_leaf_keeps_its_own_code() -> None:
         (InvalidRequestError("No file.", param="file"), "No file.", {"param": "file"}),
         (InvalidRequestError("Bad."), "Bad.", {"param": None}),
         (UploadTooLargeError(limit_bytes=9), "The upload is larger than 9 bytes.", {"limit_bytes": 9}),
+        (UploadStalledError(limit_s=9), "Nothing more of the upload came for 9 s.", {"limit_s": 9}),
         (FrameTooLargeError(limit_bytes=9), "A message may have at most 9 bytes.", {"limit_bytes": 9}),
         (
             AudioTooLongError(limit_s=30, duration_s=30.5),

@@ -103,13 +103,14 @@ async def test_documents_what_it_answers() -> None:
         "/healthz",
         "/readyz",
         "/config",
+        "/metrics",
         "/transcribe",
         "/v1/audio/transcriptions",
         "/v1/models",
         "/v1/models/{model_id}",
     }
     assert set(paths["/transcribe"]["post"]["responses"]) == {
-        *("200", "400", "401", "413", "415", "422", "500", "503", "504")
+        *("200", "400", "401", "408", "413", "415", "422", "429", "500", "503", "504")
     }
     openai = paths["/v1/audio/transcriptions"]["post"]
     assert "422" not in openai["responses"]

@@ -2,14 +2,16 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 
 from parakeet_service.domain.errors import ShuttingDownError
 from parakeet_service.entrypoints.http.drain import Drain, drain_on_signals
 from tests.fakes import GatedModel
-from tests.unit.entrypoints.world import World, pcm
+from tests.unit.entrypoints.world import World, a_settings, pcm
 
 
 async def test_waits_for_what_runs_and_refuses_what_is_new() -> None:
@@ -125,8 +127,9 @@ async def test_a_service_that_goes_away_flushes_its_sessions_and_refuses_the_res
 
 
 @pytest.mark.parametrize("failed", [False, True])
-async def test_uvicorn_exits_with_0_unless_the_service_failed(caught: Caught, failed: bool) -> None:  # noqa: FBT001
+async def test_uvicorn_exits_with_a_code_that_says_whether_the_service_failed(caught: Caught, failed: bool) -> None:  # noqa: FBT001
     server = uvicorn.Server(uvicorn.Config("none", log_config=None))
+    server.started = True
     signal.signal(signal.SIGTERM, server.handle_exit)
     drain = Drain(grace_s=60)
     drain.failed = failed
@@ -135,6 +138,32 @@ async def test_uvicorn_exits_with_0_unless_the_service_failed(caught: Caught, fa
         while not server.should_exit:
             await asyncio.sleep(0)
     # What uvicorn captures it raises again after its shutdown, and dies of it.
-    assert server._captured_signals == ([signal.SIGTERM] if failed else [])  # pyright: ignore[reportPrivateUsage]
+    assert server._captured_signals == []  # pyright: ignore[reportPrivateUsage]
+    # A server that has not started exits with 3.
+    assert server.started != failed
     assert server.config.timeout_graceful_shutdown is not None
+    assert caught.numbers == []
+
+
+@pytest.mark.parametrize(
+    ("binding", "keys", "warned"),
+    [
+        ({"host": "0.0.0.0"}, "", 1),  # noqa: S104
+        ({"host": "0.0.0.0"}, "s3cret", 0),  # noqa: S104
+        ({"host": "127.0.0.1"}, "", 0),
+        ({"host": "0.0.0.0", "uds": "/run/parakeet"}, "", 0),  # noqa: S104
+        ({"host": "0.0.0.0", "fd": 3}, "", 0),  # noqa: S104
+    ],
+)
+async def test_an_open_door_is_told_of_however_uvicorn_was_started(
+    caught: Caught, binding: dict[str, Any], keys: str, warned: int
+) -> None:
+    server = uvicorn.Server(uvicorn.Config("none", log_config=None, **binding))
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    world = World(settings=a_settings(api_keys=keys))
+    with capture_logs() as lines:
+        async with world.app.router.lifespan_context(world.app):
+            pass
+    warnings = [line for line in lines if line["log_level"] == "warning" and "API_KEYS is empty" in line["event"]]
+    assert [line["host"] for line in warnings] == ["0.0.0.0"] * warned  # noqa: S104
     assert caught.numbers == []

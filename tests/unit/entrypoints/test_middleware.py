@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from parakeet_service.adapters.prometheus_meter import PrometheusMeter
 from parakeet_service.entrypoints.http.middleware import RequestLog
-from parakeet_service.entrypoints.http.upload_limit import UploadLimit
+from parakeet_service.entrypoints.http.reception import Reception
 from tests.fakes import GatedModel
 from tests.unit.entrypoints.world import World, a_settings, pcm, send_raw, started
 
@@ -149,8 +150,15 @@ async def test_a_refused_client_that_goes_on_sending_is_cut_off() -> None:
 
     incoming: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
     await incoming.put({"type": "http.request", "body": b"12345", "more_body": True})
-    limited: Any = RequestLog(UploadLimit(app, limit_bytes=4, linger_s=0.01))
-    answer = await send_raw(limited, "/transcribe", incoming, {})
+    meter = PrometheusMeter()
+    limited: Any = RequestLog(
+        Reception(
+            app, limit_bytes=4, most=1, longest_pause_s=60, check_ready=lambda: None, traffic=meter, linger_s=0.01
+        ),
+        traffic=meter,
+        known_paths=(),
+    )
+    answer = await send_raw(limited, "/transcribe", incoming, {"transfer-encoding": "chunked"})
     assert [message["type"] for message in answer] == ["http.response.start", *["http.response.body"] * 2]
     assert [message.get("more_body", False) for message in answer[1:]] == [True, False]
 

@@ -11,9 +11,12 @@ import numpy as np
 from fastapi import FastAPI
 from starlette.types import Scope
 
+from parakeet_service.adapters.opentelemetry_tracing import Tracing
+from parakeet_service.adapters.prometheus_meter import PrometheusMeter
 from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
-from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.ports.audio_decoder import AudioDecoder
+from parakeet_service.application.ports.speech_model import SpeechModel, StreamContext
 from parakeet_service.application.ports.voice_detector import VoiceDetector
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
@@ -41,17 +44,21 @@ class World:
         send_timeout_s: float = 30.0,
         longest_s: float = 600.0,
         detector: VoiceDetector | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.model = model or ScriptedModel()
         self.decoder = FakeDecoder()
+        self.meter = PrometheusMeter()
         self.stopped = False
         self.fatal = asyncio.Event()
         limits = FileLimits(
             longest_unchunked_s=5, longest_s=longest_s, window_s=60, overlap_s=2, timeout_s=timeout_s, windows_ahead=2
         )
-        transcribe_file = TranscribeFile(model=self.model, decoder=self.decoder, limits=limits, detector=detector)
+        served: SpeechModel = self.model if tracing is None else tracing.model(self.model)
+        decoder: AudioDecoder = self.decoder if tracing is None else tracing.decoder(self.decoder)
+        transcribe_file = TranscribeFile(model=served, decoder=decoder, limits=limits, detector=detector)
         stream_session = StreamSession(
-            model=self.model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
+            model=served, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
         )
         self.app: FastAPI = create_app(
             settings=settings or a_settings(),
@@ -61,6 +68,9 @@ class World:
             start=self.model.start,
             stop=self._stop,
             on_fatal=self.fatal.set,
+            traffic=self.meter,
+            exposition=self.meter.exposition,
+            telemetry=None if tracing is None else tracing.of_requests,
             send_timeout_s=send_timeout_s,
         )
 

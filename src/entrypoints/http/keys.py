@@ -1,0 +1,69 @@
+"""Who is asking: keys and addresses."""
+
+import hashlib
+import ipaddress
+import secrets
+from collections.abc import Iterable
+
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+KEY_SUBPROTOCOL = "key."
+"""A browser cannot set headers on a WebSocket: it offers its key as the subprotocol ``key.<KEY>``."""
+
+
+class KeyRing:
+    """The keys that open the door, and whose they are."""
+
+    def __init__(self, keys: Iterable[tuple[str, SecretStr]]) -> None:
+        """Know `keys` by their names; without any, the door is open."""
+        self._keys = [(name, _digest(key.get_secret_value())) for name, key in keys]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody needs a key."""
+        return not self._keys
+
+    def name_of(self, scope: Scope) -> str | None:
+        """The name of the key that the request carries; ``None`` if it carries none that is known."""
+        offered = [_digest(key) for key in _offered_keys(scope)]
+        # Every pair is compared, each in constant time and at one length: how long it takes tells nothing of a key.
+        matches = [name for one in offered for name, known in self._keys if secrets.compare_digest(one, known)]
+        return matches[0] if matches else None
+
+
+def address_of(scope: Scope) -> str:
+    """The caller's address, or what stands for all of them that one subscriber has: the /64 network of IPv6."""
+    client: tuple[str, int] | None = scope.get("client")
+    if client is None:
+        return "unix socket"
+    host = client[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that binds `host`; a name other than localhost may mean anything."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _offered_keys(scope: Scope) -> list[str]:
+    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+    keys = [key.strip()] if scheme.lower() == "bearer" else []
+    prefix = len(KEY_SUBPROTOCOL)
+    return keys + [name[prefix:] for name in scope.get("subprotocols", ()) if name.startswith(KEY_SUBPROTOCOL)]

@@ -1,0 +1,52 @@
+"""How much one caller may ask for in a while."""
+
+import math
+import time
+
+from limits import RateLimitItem, parse_many
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import FixedWindowRateLimiter
+
+from ...domain.errors import RateLimitError
+
+_REQUESTS, _AUDIO = "requests", "seconds of audio"
+
+
+class RateLimits:
+    """Counts requests and seconds of audio by caller, in this process, until it ends."""
+
+    def __init__(self, *, requests: str, audio_s: str) -> None:
+        """Allow each caller so much; both in the words of `limits`, such as ``60/minute; 1000/day``, empty for any."""
+        self._requests = _parsed(requests)
+        self._audio = _parsed(audio_s)
+        # Not a moving window: that one forgets a cost beyond what is left, and remembers a time for every second.
+        self._counted = FixedWindowRateLimiter(MemoryStorage())
+
+    async def admit(self, caller: str) -> None:
+        """Count one more request.
+
+        Raises:
+            RateLimitError: The caller has had its requests, or its seconds of audio; this one was not counted.
+        """
+        for kind, limits in ((_REQUESTS, self._requests), (_AUDIO, self._audio)):
+            for limit in limits:
+                if not await self._counted.test(limit, kind, caller):
+                    reset, _ = await self._counted.get_window_stats(limit, kind, caller)
+                    message = f"No more than {limit.amount} {kind} in {_period(limit)}."
+                    raise RateLimitError(message, retry_after_s=max(reset - time.time(), 1.0))
+        for limit in self._requests:
+            await self._counted.hit(limit, _REQUESTS, caller)
+
+    async def charge(self, caller: str, audio_s: float) -> None:
+        """Count audio that was read; who thereby goes beyond the limit hears of it at the next request."""
+        if audio_s > 0:
+            for limit in self._audio:
+                await self._counted.hit(limit, _AUDIO, caller, cost=math.ceil(audio_s))
+
+
+def _parsed(limits: str) -> list[RateLimitItem]:
+    return parse_many(limits) if limits else []
+
+
+def _period(limit: RateLimitItem) -> str:
+    return f"{limit.multiples} {limit.GRANULARITY.name}{'s' if limit.multiples > 1 else ''}"

@@ -1,0 +1,155 @@
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any, TypeAlias
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.fakes import GatedModel
+from tests.unit.entrypoints.test_transcribe import FORM, form_body
+from tests.unit.entrypoints.world import World, a_settings, pcm, send_raw, started
+
+Incoming: TypeAlias = asyncio.Queue[MutableMapping[str, Any]]
+UPLOADS = ["/transcribe", "/v1/audio/transcriptions"]
+
+
+def begun(data: bytes) -> Incoming:
+    """A body that has only begun to come."""
+    incoming: Incoming = asyncio.Queue()
+    incoming.put_nowait({"type": "http.request", "body": data, "more_body": True})
+    return incoming
+
+
+async def taken(incoming: Incoming) -> None:
+    """Wait until the application wants more than has come."""
+    while not incoming.empty():
+        await asyncio.sleep(0)
+
+
+def gauge(world: World, state: str) -> float:
+    body, _ = world.meter.exposition("")
+    (line,) = [line for line in body.decode().splitlines() if line.startswith(f'parakeet_uploads{{state="{state}"}}')]
+    return float(line.split()[1])
+
+
+def status_of(answer: list[MutableMapping[str, Any]]) -> tuple[int, bytes]:
+    return answer[0]["status"], answer[1]["body"]
+
+
+@pytest.mark.parametrize("path", UPLOADS)
+async def test_who_finds_no_place_is_turned_away_unread(path: str) -> None:
+    model = GatedModel()
+    world = await started(model=model, settings=a_settings(max_uploads=1))
+    async with world.client() as client:
+        first = asyncio.create_task(client.post("/transcribe", files={"file": pcm(0.4)}))
+        await model.at_work.wait()
+        assert (gauge(world, "receiving"), gauge(world, "answering")) == (0, 1)
+        unread: Incoming = asyncio.Queue()
+        unread.put_nowait({"type": "http.disconnect"})
+        answer = await send_raw(world.app, path, unread, FORM | {"content-length": "1000000"})
+        status, body = status_of(answer)
+        assert (status, dict(answer[0]["headers"])[b"retry-after"]) == (503, b"5")
+        assert b'"code":"overloaded"' in body
+        assert (b'"type":"server_error"' in body) == path.startswith("/v1/")
+        model.gate.set()
+        assert (await first).status_code == 200
+        assert (await client.post("/transcribe", files={"file": pcm(0.4)})).status_code == 200
+    assert (gauge(world, "receiving"), gauge(world, "answering")) == (0, 0)
+
+
+async def test_a_place_is_taken_from_the_first_byte_on() -> None:
+    world = await started(settings=a_settings(max_uploads=1))
+    incoming = begun(form_body(pcm(1))[:1000])
+    upload = asyncio.create_task(send_raw(world.app, "/transcribe", incoming, FORM))
+    await taken(incoming)
+    assert gauge(world, "receiving") == 1
+    async with world.client() as client:
+        assert (await client.post("/transcribe", files={"file": pcm(0.4)})).status_code == 503
+        # What brings no recording needs no place.
+        assert (await client.get("/v1/models")).status_code == 200
+        await incoming.put({"type": "http.disconnect"})
+        await upload
+        assert gauge(world, "receiving") == 0
+        assert (await client.post("/transcribe", files={"file": pcm(0.4)})).status_code == 200
+
+
+@pytest.mark.parametrize("path", UPLOADS)
+async def test_nothing_is_read_before_the_model_is_ready(path: str) -> None:
+    unread: Incoming = asyncio.Queue()
+    unread.put_nowait({"type": "http.disconnect"})
+    answer = await send_raw(World().app, path, unread, FORM | {"content-length": "1000000"})
+    status, body = status_of(answer)
+    assert status == 503
+    assert b'"code":"model_not_ready"' in body
+
+
+class Stalling(Incoming):
+    """A client that falls silent in the middle, and leaves when it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def get(self) -> MutableMapping[str, Any]:
+        self.asked += 1
+        match self.asked:
+            case 1:
+                return {"type": "http.request", "body": form_body(pcm(1))[:1000], "more_body": True}
+            case 2:
+                return await super().get()
+            case _:
+                return {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("path", UPLOADS)
+async def test_an_upload_that_stalls_makes_room(path: str) -> None:
+    world = await started(settings=a_settings(upload_pause=0.01))
+    with capture_logs() as lines:
+        answer = await send_raw(world.app, path, Stalling(), FORM | {"content-length": "32000"})
+    status, body = status_of(answer)
+    assert status == 408
+    assert b"upload_stalled" in body
+    assert (lines[-1]["status"], lines[-1]["code"]) == (408, "upload_stalled")
+    assert (world.decoder.opened, gauge(world, "receiving")) == (0, 0)
+
+
+async def test_waiting_for_the_answer_is_no_stall() -> None:
+    model = GatedModel()
+    world = await started(model=model, settings=a_settings(upload_pause=0.01))
+    async with world.client() as client:
+        request = asyncio.create_task(client.post("/transcribe", files={"file": pcm(0.4)}))
+        await model.at_work.wait()
+        await asyncio.sleep(0.05)
+        model.gate.set()
+        assert (await request).status_code == 200
+
+
+async def test_the_time_for_processing_does_not_run_while_the_upload_does() -> None:
+    model = GatedModel()
+    world = await started(model=model, timeout_s=0.05)
+    data = form_body(pcm(1))
+    incoming = begun(data[:1000])
+    request = asyncio.create_task(send_raw(world.app, "/transcribe", incoming, FORM))
+    await taken(incoming)
+    await asyncio.sleep(0.2)
+    assert (request.done(), world.decoder.opened) == (False, 0)
+    await incoming.put({"type": "http.request", "body": data[1000:], "more_body": False})
+    # Now it does: the work begins, and is stopped in its time.
+    assert status_of(await request)[0] == 504
+    assert (world.decoder.opened, model.cancelled) == (1, 1)
+
+
+async def test_the_log_tells_the_work_from_the_upload() -> None:
+    world = await started()
+    async with world.client() as client:
+        with capture_logs() as lines:
+            await client.post("/transcribe", files={"file": pcm(0.4)})
+    assert 0 <= lines[-1]["work_ms"] <= lines[-1]["duration_ms"]
+
+
+@pytest.mark.parametrize("declared", ["text/html", "video/x-nothing", ""])
+async def test_what_the_client_says_of_its_recording_is_not_believed(declared: str) -> None:
+    world = await started()
+    async with world.client() as client:
+        answer = await client.post("/transcribe", files={"file": ("page.html", pcm(0.4), declared)})
+    assert (answer.status_code, answer.json()) == (200, {"text": "This"})
