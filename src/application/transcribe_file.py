@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..domain.audio import Samples
 from ..domain.chunking import Window, WindowCutter
 from ..domain.errors import AudioTooLongError, OverloadedError, ProcessingTimeoutError
-from ..domain.merging import join_at_seam
+from ..domain.merging import join_at_seam, settled
 from ..domain.transcript import Token, Transcript, Word, words_of
 from .ports.audio_decoder import AudioDecoder
 from .ports.speech_model import GREEDY, Decoding, SpeechModel
@@ -38,9 +38,16 @@ class FileLimits:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a recording has been read: its words up to `done_s`, the last ones still subject to the next seam."""
+    """The news of one window of a recording; times are those before the transcript sets them straight.
 
-    words: tuple[Word, ...]
+    Attributes:
+        finalized: Words that became final with this window; they follow those of earlier windows and never change.
+        draft: The words after the last finalized one as they read now, still subject to the next seam.
+        done_s: How far the recording has been read.
+    """
+
+    finalized: tuple[Word, ...]
+    draft: tuple[Word, ...]
     done_s: float
 
 
@@ -100,7 +107,8 @@ class TranscribeFile:
             longest_s=min(window_s, model.max_window_s),
             overlap_s=self.limits.overlap_s,
         )
-        words: tuple[Word, ...] = ()
+        finalized: list[Word] = []
+        draft: tuple[Word, ...] = ()
         # Each generator is closed here: one that an exception leaves behind would end only some time later.
         async with (
             self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as decoded,
@@ -110,11 +118,13 @@ class TranscribeFile:
         ):
             async for window, tokens in results:
                 heard = words_of(token.shifted(window.start_s) for token in tokens)
-                words = join_at_seam(words, heard, overlap_s=(window.start_s, window.seam_s))
+                words = join_at_seam(draft, heard, overlap_s=(window.start_s, window.seam_s))
+                count = settled(words, overlap_s=(window.next_s, window.end_s))
+                news, draft = words[:count], words[count:]
+                finalized.extend(news)
                 if on_progress is not None:
-                    done_s = window.start_s + len(window.samples) / model.sample_rate_hz
-                    on_progress(Progress(words, done_s))
-        return Transcript.of(words, duration_s=cutter.received_s)
+                    on_progress(Progress(news, draft, window.end_s))
+        return Transcript.of((*finalized, *draft), duration_s=cutter.received_s)
 
     async def _within_limits(
         self, blocks: AsyncIterator[Samples], sample_rate_hz: int, *, chunked: bool
