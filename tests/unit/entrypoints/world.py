@@ -39,13 +39,19 @@ class World:
         timeout_s: float = 120.0,
         send_timeout_s: float = 30.0,
         longest_s: float = 600.0,
+        window_s: float = 60.0,
     ) -> None:
         self.model = model or ScriptedModel()
         self.decoder = FakeDecoder()
         self.stopped = False
         self.fatal = asyncio.Event()
         limits = FileLimits(
-            longest_unchunked_s=5, longest_s=longest_s, window_s=60, overlap_s=2, timeout_s=timeout_s, windows_ahead=2
+            longest_unchunked_s=5,
+            longest_s=longest_s,
+            window_s=window_s,
+            overlap_s=2,
+            timeout_s=timeout_s,
+            windows_ahead=2,
         )
         transcribe_file = TranscribeFile(model=self.model, decoder=self.decoder, limits=limits)
         stream_session = StreamSession(
