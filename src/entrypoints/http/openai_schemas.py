@@ -5,7 +5,7 @@ Source: types of the openai-python client, https://github.com/openai/openai-pyth
 
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from pydantic import BaseModel
@@ -38,30 +38,24 @@ class LogprobBody(BaseModel):
     logprob: float
 
     @classmethod
-    def all_of(cls, words: Iterable[Word]) -> "list[LogprobBody]":
-        """Those of the words; a token that begins a word has the space before it."""
-        return [
-            cls(token=token.text, bytes=list(token.text.encode()), logprob=_logprob(token))
-            for word in words
-            for token in word.tokens
-        ]
+    def all_of(cls, words: Iterable[Word]) -> "Iterator[LogprobBody]":
+        """Those of the words, one by one; a token that begins a word has the space before it."""
+        for word in words:
+            for token in word.tokens:
+                yield cls(token=token.text, bytes=list(token.text.encode()), logprob=_logprob(token))
 
 
 class OpenAITranscriptionBody(BaseModel):
-    """`response_format=json`; `logprobs` only where they were asked for."""
+    """`response_format=json`; `logprobs`, which may be many, are added where they were asked for."""
 
     text: str
     logprobs: list[LogprobBody] | None = None
     usage: UsageBody
 
     @classmethod
-    def of(cls, transcript: Transcript, *, logprobs: bool) -> "OpenAITranscriptionBody":
-        """The text, and how sure the model was of it."""
-        return cls(
-            text=transcript.text,
-            logprobs=LogprobBody.all_of(transcript.words) if logprobs else None,
-            usage=UsageBody.of(transcript),
-        )
+    def of(cls, transcript: Transcript) -> "OpenAITranscriptionBody":
+        """The text alone."""
+        return cls(text=transcript.text, usage=UsageBody.of(transcript))
 
 
 class TokenUsageBody(BaseModel):
@@ -97,12 +91,12 @@ class TextDeltaEvent(BaseModel):
         words = tuple(words)
         return cls(
             delta=("" if first else " ") + join_words(words),
-            logprobs=LogprobBody.all_of(words) if logprobs else None,
+            logprobs=list(LogprobBody.all_of(words)) if logprobs else None,
         )
 
 
 class TextDoneEvent(BaseModel):
-    """The whole text: that of all deltas."""
+    """The whole text: that of all deltas; `logprobs`, which may be many, are added where they were asked for."""
 
     type: Literal["transcript.text.done"] = "transcript.text.done"
     text: str
@@ -110,13 +104,9 @@ class TextDoneEvent(BaseModel):
     usage: TokenUsageBody
 
     @classmethod
-    def of(cls, transcript: Transcript, *, logprobs: bool) -> "TextDoneEvent":
+    def of(cls, transcript: Transcript) -> "TextDoneEvent":
         """The end of a stream."""
-        return cls(
-            text=transcript.text,
-            logprobs=LogprobBody.all_of(transcript.words) if logprobs else None,
-            usage=TokenUsageBody.of(transcript),
-        )
+        return cls(text=transcript.text, usage=TokenUsageBody.of(transcript))
 
 
 class OpenAIWordBody(BaseModel):
@@ -125,6 +115,12 @@ class OpenAIWordBody(BaseModel):
     word: str
     start: Seconds
     end: Seconds
+
+    @classmethod
+    def all_of(cls, transcript: Transcript) -> "Iterator[OpenAIWordBody]":
+        """Every word, one by one."""
+        for word in transcript.words:
+            yield cls(word=word.text, start=word.start_s, end=word.end_s)
 
 
 class OpenAISegmentBody(BaseModel):
@@ -162,13 +158,14 @@ class OpenAISegmentBody(BaseModel):
         )
 
     @classmethod
-    def all_of(cls, transcript: Transcript) -> "list[OpenAISegmentBody]":
-        """Every segment, numbered from zero."""
-        return [cls.of(segment, number=number) for number, segment in enumerate(transcript.segments)]
+    def all_of(cls, transcript: Transcript) -> "Iterator[OpenAISegmentBody]":
+        """Every segment, one by one, numbered from zero."""
+        for number, segment in enumerate(transcript.segments):
+            yield cls.of(segment, number=number)
 
 
 class OpenAIVerboseBody(BaseModel):
-    """`response_format=verbose_json`; words and segments where they were asked for."""
+    """`response_format=verbose_json`; words and segments, which may be many, are added where they were asked for."""
 
     task: Literal["transcribe"] = "transcribe"
     language: str
@@ -179,16 +176,12 @@ class OpenAIVerboseBody(BaseModel):
     usage: UsageBody
 
     @classmethod
-    def of(cls, transcript: Transcript, *, language: str | None, words: bool, segments: bool) -> "OpenAIVerboseBody":
-        """Everything known of the transcript; `language` is an ISO 639-1 code, or ``None`` if nobody knows."""
+    def of(cls, transcript: Transcript, *, language: str | None) -> "OpenAIVerboseBody":
+        """The transcript as a whole; `language` is an ISO 639-1 code, or ``None`` if nobody knows."""
         return cls(
             language=name_of(language) if language is not None else "unknown",
             duration=transcript.duration_s,
             text=transcript.text,
-            words=[OpenAIWordBody(word=word.text, start=word.start_s, end=word.end_s) for word in transcript.words]
-            if words
-            else None,
-            segments=OpenAISegmentBody.all_of(transcript) if segments else None,
             usage=UsageBody.of(transcript),
         )
 
@@ -200,18 +193,18 @@ class OpenAITranslationBody(BaseModel):
 
 
 class OpenAIVerboseTranslationBody(BaseModel):
-    """`response_format=verbose_json` of a translation, which is always into English."""
+    """`response_format=verbose_json` of a translation, which is always into English; segments are added."""
 
     task: Literal["translate"] = "translate"
     language: Literal["english"] = "english"
     duration: Seconds
     text: str
-    segments: list[OpenAISegmentBody]
+    segments: list[OpenAISegmentBody] | None = None
 
     @classmethod
     def of(cls, transcript: Transcript) -> "OpenAIVerboseTranslationBody":
         """The text of English speech."""
-        return cls(duration=transcript.duration_s, text=transcript.text, segments=OpenAISegmentBody.all_of(transcript))
+        return cls(duration=transcript.duration_s, text=transcript.text)
 
 
 class OpenAIErrorBody(BaseModel):

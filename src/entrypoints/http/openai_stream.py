@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 from ...application.transcribe_file import Progress
 from ...domain.errors import ServiceError
 from ...domain.transcript import Transcript
-from .openai_schemas import OpenAIProblemBody, TextDeltaEvent, TextDoneEvent
+from .openai_answer import json_with
+from .openai_schemas import LogprobBody, OpenAIProblemBody, TextDeltaEvent, TextDoneEvent
 from .problems import UnexpectedError, openai_error
 from .record import note
 from .uploads import while_connected
@@ -112,7 +113,8 @@ async def _events(
 
 
 def _done(transcript: Transcript, *, logprobs: bool) -> bytes:
-    return _event(TextDoneEvent.of(transcript, logprobs=logprobs))
+    tokens = LogprobBody.all_of(transcript.words) if logprobs else None
+    return format_sse_event(data_str=json_with(TextDoneEvent.of(transcript), logprobs=tokens))
 
 
 def _event(body: BaseModel) -> bytes:
