@@ -1,7 +1,7 @@
 """Doubles of ports that must not ship; they keep state, and tests assert on it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -84,6 +84,7 @@ class SteppedModel(ScriptedModel):
         super().__init__()
         self.steps = asyncio.Semaphore(0)
         self.cancelled = 0
+        self.on_cancel: Callable[[], object] = lambda: None
 
     async def transcribe(
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
@@ -92,6 +93,7 @@ class SteppedModel(ScriptedModel):
             await self.steps.acquire()
         except asyncio.CancelledError:
             self.cancelled += 1
+            self.on_cancel()
             raise
         return await super().transcribe(samples, after_s=after_s, decoding=decoding)
 
