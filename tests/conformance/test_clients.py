@@ -92,11 +92,11 @@ async def test_open_webui(service: Served) -> None:
     assert failed.json()["error"].get("message", "").startswith("The model 'x' is not served here")
 
 
-def curl_form(**fields: str) -> tuple[bytes, bytes]:
-    """The body of ``curl -F``, and its boundary."""
+def curl_form(data: bytes, **fields: str) -> tuple[bytes, bytes]:
+    """The body of ``curl -F`` with a file of `data`, and its boundary."""
     boundary = b"------------------------d74496d66958873e"
     parts = [
-        b'Content-Disposition: form-data; name="file"; filename="talk.wav"\r\nContent-Type: audio/wav\r\n\r\n' + SPEECH
+        b'Content-Disposition: form-data; name="file"; filename="talk.wav"\r\nContent-Type: audio/wav\r\n\r\n' + data
     ]
     parts += [
         f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()
@@ -108,7 +108,7 @@ def curl_form(**fields: str) -> tuple[bytes, bytes]:
 
 async def curl(service: Served, **fields: str) -> tuple[bytes, bytes]:
     """What curl sends, byte by byte, and what it prints; large bodies wait for the server's leave."""
-    body, boundary = curl_form(**fields)
+    body, boundary = curl_form(SPEECH, **fields)
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port, family=socket.AF_INET)
     writer.write(
         b"POST /v1/audio/transcriptions HTTP/1.1\r\n"
