@@ -103,7 +103,7 @@ class Callers:
         return headers
 
     def _call(self, resource: str, parameters: Parameters, way: Way) -> Answer:
-        sent = {"model": "whisper-1", "file": ("speech.wav", SPEECH), **parameters}
+        sent: Parameters = {"model": "whisper-1", "file": ("speech.wav", SPEECH), **parameters}
         kind = _kind(resource, sent.get("response_format", "json"))
         the_resource: Any = getattr(self._sync.audio, resource)
         match way:
@@ -114,7 +114,9 @@ class Callers:
                     return _heard(raw.iter_lines()) if sent.get("stream") else _read(raw.read(), kind)
             case "sync":
                 answer = the_resource.create(**sent)
-                return _heard_events(answer) if sent.get("stream") else _parsed(answer, kind)
+                if sent.get("stream"):
+                    return _heard_events(answer)
+                return _parsed(answer, kind)
 
     async def _call_async(self, resource: str, sent: Parameters, kind: type[BaseModel] | type[str]) -> Answer:
         answer = await getattr(self._async.audio, resource).create(**sent)
@@ -166,7 +168,7 @@ def _kind(resource: str, response_format: str) -> type[BaseModel] | type[str]:
     return kinds.get((resource, response_format), str)
 
 
-def _parsed(answer: Any, kind: type[BaseModel] | type[str]) -> Any:
+def _parsed(answer: Any, kind: type[BaseModel] | type[str]) -> Answer:
     assert isinstance(answer, kind)
     return _read(answer.to_json().encode(), kind) if isinstance(answer, BaseModel) else answer  # type: ignore[attr-defined]
 

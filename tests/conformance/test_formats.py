@@ -6,8 +6,9 @@ from typing import Any
 import openai
 import pytest
 from openai.types.audio import Transcription, TranscriptionVerbose, Translation, TranslationVerbose
+from pydantic import ValidationError
 
-from tests.conformance.calls import TEXT, WAYS, Answer, Callers, Heard, Parameters, Way
+from tests.conformance.calls import TEXT, WAYS, Answer, Callers, Heard, Parameters, Way, strictly
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
 GRANULARITIES = ((), ("word",), ("segment",), ("word", "segment"))
@@ -84,6 +85,20 @@ class _AWord:
 
 
 TEXT_AS_WORDS = [_AWord(word) for word in TEXT.split()]
+
+
+@pytest.mark.parametrize(
+    "content", ['{"text": 1}', "{}", '{"text": "", "usage": {"type": "duration", "seconds": "1"}}']
+)
+def test_the_types_are_strict(content: str) -> None:
+    with pytest.raises(ValidationError):
+        strictly(Transcription, content)
+
+
+@pytest.mark.parametrize("content", ['{"text": "", "more": 1}', '{"text": "", "logprobs": [{"token": "", "more": 1}]}'])
+def test_and_know_nothing_more(content: str) -> None:
+    with pytest.raises(AssertionError, match="more"):
+        strictly(Transcription, content)
 
 
 @pytest.mark.parametrize("way", WAYS)

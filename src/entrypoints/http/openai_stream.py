@@ -2,6 +2,9 @@
 
 A client takes an event of a type that it does not know for one that it knows, so there are no others than OpenAI's:
 how far the work is stands in comments, which keep the connection alive, too.
+
+The pieces are FastAPI's, but not its own way to stream, a route that is a generator: that has sent its status before
+anything can fail.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ from parakeet_service.application.ports.speech_model import GREEDY, Decoding
 from parakeet_service.domain.errors import OverloadedError
 from parakeet_service.entrypoints.http.openai_models import ALIASES
 from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel, SearchingModel
-from tests.unit.entrypoints.world import World, pcm, started
+from tests.unit.entrypoints.world import World, a_settings, pcm, started
 
 PATH = "/v1/audio/transcriptions"
 TRANSLATIONS = "/v1/audio/translations"
@@ -378,3 +378,14 @@ async def test_translations_know_no_other_formats() -> None:
 
 async def test_a_translation_is_of_the_loaded_model() -> None:
     assert (await post_to(TRANSLATIONS, await started(), pcm(0.4), model="other")).status_code == 404
+
+
+async def test_pages_may_read_whether_to_send_again() -> None:
+    world = await started(
+        model=GatedModel(), timeout_s=0.01, settings=a_settings(allowed_origins="https://app.example")
+    )
+    async with world.client(origin="https://app.example") as client:
+        answer = await client.post(PATH, files={"file": pcm(1)}, data={"model": "whisper-1"})
+    assert answer.headers["x-should-retry"] == "false"
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert {"x-request-id", "retry-after", "x-should-retry", "x-ignored-parameters"} <= set(exposed)

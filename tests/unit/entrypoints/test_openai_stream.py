@@ -33,7 +33,7 @@ def loud_and_quiet(*parts_s: float) -> bytes:
 class Listener:
     """A client that speaks ASGI to the application, and reads an answer piece by piece."""
 
-    def __init__(self, world: World, data: bytes, **fields: str) -> None:
+    def __init__(self, world: World, data: bytes, *, most_unread: int = 0, **fields: str) -> None:
         request = world.client().build_request(
             "POST",
             f"http://service{PATH}",
@@ -41,7 +41,7 @@ class Listener:
             data={"model": "whisper-1", "stream": "true", **fields},
         )
         self._to_app: asyncio.Queue[AsgiMessage] = asyncio.Queue()
-        self._from_app: asyncio.Queue[AsgiMessage] = asyncio.Queue()
+        self._from_app: asyncio.Queue[AsgiMessage] = asyncio.Queue(most_unread)
         self._to_app.put_nowait({"type": "http.request", "body": request.read()})
         scope = {
             "type": "http",
@@ -58,6 +58,10 @@ class Listener:
             "client": ("127.0.0.1", 1),
         }
         self.task = asyncio.create_task(world.app(scope, self._to_app.get, self._from_app.put))
+
+    @property
+    def is_full(self) -> bool:
+        return self._from_app.full()
 
     async def begin(self) -> AsgiMessage:
         message = await self._from_app.get()
@@ -79,8 +83,8 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(world: World, data: bytes, **fields: str) -> AsyncGenerator[Listener]:
-    listener = Listener(world, data, **fields)
+async def listening(world: World, data: bytes, *, most_unread: int = 0, **fields: str) -> AsyncGenerator[Listener]:
+    listener = Listener(world, data, most_unread=most_unread, **fields)
     try:
         yield listener
     finally:
@@ -223,6 +227,20 @@ async def test_a_client_that_leaves_stops_the_work() -> None:
         assert world.decoder.open_now == 0
     assert model.cancelled
     assert [line["code"] for line in lines if line["event"] == "request"] == ["client_gone"]
+
+
+async def test_a_client_that_leaves_without_reading_stops_the_work() -> None:
+    model = SteppedModel()
+    world = await started(model=model, window_s=5)
+    async with listening(world, loud_and_quiet(2.8, 0.4, 4.6, 0.4, 3), most_unread=1) as client:
+        model.steps.release()
+        while not client.is_full:
+            await asyncio.sleep(0)
+        # Now the first word waits for the client.
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert world.decoder.open_now == 1
+    assert (world.decoder.open_now, model.cancelled > 0) == (0, True)
 
 
 async def test_a_client_that_leaves_before_the_first_word_stops_the_work() -> None:
