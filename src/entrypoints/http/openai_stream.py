@@ -41,18 +41,22 @@ async def stream_text(request: Request, work: Work, *, logprobs: bool, heartbeat
     """
     news = _news(work, heartbeat_s)
     (first,) = await while_connected(request, _next(news))
-    return _ClosingEventStream(_events(request, first, news, logprobs=logprobs))
+    return _ClosingEventStream(_events(request, first, news, logprobs=logprobs), news)
 
 
 class _ClosingEventStream(EventSourceResponse):
-    """Closes its source as soon as it ends, however it ends: a generator that is left to itself ends some time later."""
+    """Closes its generators as soon as it ends, however it ends: one that is left to itself ends some time later.
 
-    def __init__(self, source: AsyncGenerator[bytes]) -> None:
-        super().__init__(source, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
-        self._source = source
+    The news, too: events that were never asked for the first one would not know that there is something to close.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes], news: AsyncGenerator[_News]) -> None:
+        super().__init__(events, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        self._events = events
+        self._news = news
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._source):
+        async with aclosing(self._news), aclosing(self._events):
             await super().__call__(scope, receive, send)
 
 
@@ -89,16 +93,15 @@ async def _events(
 ) -> AsyncGenerator[bytes]:
     sent = 0
     try:
-        async with aclosing(news):
-            while not isinstance(latest, Transcript):
-                if latest is None:
-                    yield KEEPALIVE_COMMENT
-                elif latest.finalized:
-                    yield _event(TextDeltaEvent.of(latest.finalized, first=not sent, logprobs=logprobs))
-                    sent += len(latest.finalized)
-                else:
-                    yield format_sse_event(comment=f"{latest.done_s:.1f} s read")
-                latest = await anext(news)
+        while not isinstance(latest, Transcript):
+            if latest is None:
+                yield KEEPALIVE_COMMENT
+            elif latest.finalized:
+                yield _event(TextDeltaEvent.of(latest.finalized, first=not sent, logprobs=logprobs))
+                sent += len(latest.finalized)
+            else:
+                yield format_sse_event(comment=f"{latest.done_s:.1f} s read")
+            latest = await anext(news)
         note(request, audio_s=round(latest.duration_s, 3))
         if rest := latest.words[sent:]:
             yield _event(TextDeltaEvent.of(rest, first=not sent, logprobs=logprobs))

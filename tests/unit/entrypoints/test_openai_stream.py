@@ -306,3 +306,24 @@ async def test_who_has_left_before_any_news_is_told_nothing() -> None:
     with pytest.raises(ClientDisconnect):
         await left
     assert stopped.is_set()
+
+
+async def test_who_leaves_before_the_first_byte_stops_the_work() -> None:
+    stopped = asyncio.Event()
+
+    async def work(tell: Callable[[Progress], None]) -> Transcript:
+        tell(Progress((), (), 1.0))
+        try:
+            return await asyncio.Event().wait() and Transcript((), (), 0)
+        finally:
+            stopped.set()
+
+    async def receive() -> AsgiMessage:
+        return {"type": "http.disconnect"}
+
+    async def send(_: AsgiMessage) -> None:
+        await asyncio.Event().wait()
+
+    answer = await stream_text(a_request(), work, logprobs=False, heartbeat_s=60)
+    await answer({"type": "http"}, receive, send)
+    assert stopped.is_set()
