@@ -1,13 +1,14 @@
 """Doubles of ports that must not ship; they keep state, and tests assert on it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 
 from parakeet_service.adapters.scripted_model import ScriptedModel
-from parakeet_service.application.ports.speech_model import GREEDY, Decoding
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, ModelDescription
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import (
     DecoderUnavailableError,
@@ -77,6 +78,45 @@ class GatedModel(ScriptedModel):
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        return await super().transcribe(samples, after_s=after_s, decoding=decoding)
+
+
+class SteppedModel(ScriptedModel):
+    """A scripted model that reads one more window for each release of `steps`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = asyncio.Semaphore(0)
+        self.cancelled = 0
+        self.on_cancel: Callable[[], object] = lambda: None
+
+    async def transcribe(
+        self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
+    ) -> tuple[Token, ...]:
+        try:
+            await self.steps.acquire()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            self.on_cancel()
+            raise
+        return await super().transcribe(samples, after_s=after_s, decoding=decoding)
+
+
+class SearchingModel(ScriptedModel):
+    """A scripted model of several languages that takes phrases, and notes them."""
+
+    def __init__(self, languages: tuple[str, ...] = ("en", "de")) -> None:
+        super().__init__()
+        self.languages = languages
+        self.asked: list[Decoding] = []
+
+    def describe(self) -> ModelDescription:
+        return replace(super().describe(), languages=self.languages, searches=True)
+
+    async def transcribe(
+        self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
+    ) -> tuple[Token, ...]:
+        self.asked.append(decoding)
         return await super().transcribe(samples, after_s=after_s, decoding=decoding)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..domain.audio import NO_SAMPLES, Samples
 from ..domain.chunking import SpeechCutter, Window, WindowCutter
 from ..domain.errors import AudioTooLongError, InvalidRequestError, OverloadedError, ProcessingTimeoutError
-from ..domain.merging import join_at_seam
+from ..domain.merging import join_at_seam, settled
 from ..domain.speech import LONGEST_PAUSE_S, Probabilities, SpeechCurve, SpeechDetection, SpeechSpans
 from ..domain.transcript import Token, Transcript, Word, words_of
 from .ports.audio_decoder import AudioDecoder
@@ -43,9 +43,16 @@ class FileLimits:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a recording has been read: its words up to `done_s`, the last ones still subject to the next seam."""
+    """The news of one window of a recording; times are those before the transcript sets them straight.
 
-    words: tuple[Word, ...]
+    Attributes:
+        finalized: Words that became final with this window; they follow those of earlier windows and never change.
+        draft: The words after the last finalized one as they read now, still subject to the next seam.
+        done_s: How far the recording has been read.
+    """
+
+    finalized: tuple[Word, ...]
+    draft: tuple[Word, ...]
     done_s: float
 
 
@@ -112,7 +119,8 @@ class TranscribeFile:
     ) -> Transcript:
         model = self.model.describe()
         plan = self._plan(model, detection, chunked=chunked)
-        words: tuple[Word, ...] = ()
+        finalized: list[Word] = []
+        draft: tuple[Word, ...] = ()
         # Each generator is closed here: one that an exception leaves behind would end only some time later.
         async with (
             self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as decoded,
@@ -122,11 +130,13 @@ class TranscribeFile:
         ):
             async for window, tokens in results:
                 heard = words_of(token.shifted(window.start_s) for token in tokens)
-                words = join_at_seam(words, heard, overlap_s=(window.start_s, window.seam_s))
+                words = join_at_seam(draft, heard, overlap_s=(window.start_s, window.seam_s))
+                count = settled(words, overlap_s=(window.next_s, window.end_s))
+                news, draft = words[:count], words[count:]
+                finalized.extend(news)
                 if on_progress is not None:
-                    done_s = window.start_s + len(window.samples) / model.sample_rate_hz
-                    on_progress(Progress(words, done_s))
-        return Transcript.of(words, duration_s=plan.received_s, speech=plan.speech)
+                    on_progress(Progress(news, draft, window.end_s))
+        return Transcript.of((*finalized, *draft), duration_s=plan.received_s, speech=plan.speech)
 
     def _plan(self, model: ModelDescription, detection: SpeechDetection, *, chunked: bool) -> "_Everything | _Speech":
         rate_hz = model.sample_rate_hz

@@ -17,11 +17,15 @@ class Window:
         samples: Mono samples, shape ``(n,)``, float32.
         start_s: Where its first sample lies in the recording.
         seam_s: Where its own part begins; what it has before that, the previous window has too.
+        next_s: Where the next window begins; what it has behind that, the next one has too.
+        end_s: Where its last sample ends.
     """
 
     samples: Samples
     start_s: float
     seam_s: float
+    next_s: float
+    end_s: float
 
 
 class WindowCutter:
@@ -82,6 +86,8 @@ class WindowCutter:
             samples=buffer[:length].copy(),
             start_s=self._start / self._rate_hz,
             seam_s=self._seam / self._rate_hz,
+            next_s=(self._start + length - keep) / self._rate_hz,
+            end_s=(self._start + length) / self._rate_hz,
         )
         self._seam = self._start + length
         self._start += length - keep

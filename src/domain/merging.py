@@ -24,7 +24,7 @@ def join_at_seam(left: Sequence[Word], right: Sequence[Word], *, overlap_s: tupl
     if begin_s >= end_s:
         return (*left, *right)
     middle_s = (begin_s + end_s) / 2
-    first = next((i for i, word in enumerate(left) if word.end_s > begin_s - _SAME_WORD_S), len(left))
+    first = settled(left, overlap_s=overlap_s)
     last = next((j for j, word in enumerate(right) if word.start_s >= end_s + _SAME_WORD_S), len(right))
     agreements = _agreements(left[first:], right[:last])
     if agreements:
@@ -34,6 +34,19 @@ def join_at_seam(left: Sequence[Word], right: Sequence[Word], *, overlap_s: tupl
     j = _first_after(right, min(left[i - 1].end_s, end_s)) if i else 0
     i += _first_after(left[i:], right[j].start_s) if j < len(right) else len(left)
     return (*left[:i], *right[j:])
+
+
+def settled(words: Sequence[Word], *, overlap_s: tuple[float, float]) -> int:
+    """How many of `words`, from the first, stay as they are, whatever the next window reads in the overlap.
+
+    Args:
+        words: Words so far, in order.
+        overlap_s: ``(begin, end)`` of the audio that the next window will read again; nothing if they are equal.
+    """
+    begin_s, end_s = overlap_s
+    if begin_s >= end_s:
+        return len(words)
+    return next((i for i, word in enumerate(words) if word.end_s > begin_s - _SAME_WORD_S), len(words))
 
 
 def _first_after(words: Sequence[Word], at_s: float) -> int:

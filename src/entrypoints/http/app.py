@@ -130,7 +130,8 @@ def create_app(
             allow_origins=settings.allowed_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "retry-after"],
+            # OpenAI's client reads the first three in browsers, too.
+            expose_headers=["x-request-id", "retry-after", "x-should-retry", openai.IGNORED_HEADER],
         )
     return app
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ...domain import errors
 from ...domain.errors import FaultError, InvalidRequestError, RetryLaterError, ServiceError
+from .openai_schemas import OpenAIErrorBody
 from .record import note
 
 
@@ -68,7 +69,7 @@ _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 def is_openai(path: str) -> bool:
     """Whether the route speaks OpenAI's language."""
-    return path.startswith("/v1/")
+    return path == "/v1" or path.startswith("/v1/")
 
 
 def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
@@ -81,22 +82,26 @@ def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
     status = 400 if openai and problem.status == 422 else problem.status
     details = {name: value for name, value in error.details.items() if value is not None}
     headers: dict[str, str] = {}
-    if isinstance(error, RetryLaterError):
-        headers["retry-after"] = str(math.ceil(error.retry_after_s))
     if openai and isinstance(error, _NO_USE_TO_RETRY):
         headers["x-should-retry"] = "false"
+    elif isinstance(error, RetryLaterError):
+        headers["retry-after"] = str(math.ceil(error.retry_after_s))
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     if openai:
-        return _openai_response(
-            status,
-            error.message,
-            kind=problem.openai_type,
-            param=details.get("param"),
-            code=error.code,
-            headers=headers,
-        )
+        return _response(status, openai_error(error).model_dump(), headers)
     return _response(status, {"code": error.code, "message": error.message, **details}, headers)
+
+
+def openai_error(error: ServiceError) -> OpenAIErrorBody:
+    """The error as OpenAI's clients read it."""
+    param = error.details.get("param")
+    return OpenAIErrorBody(
+        message=error.message,
+        type=PROBLEMS[error.code].openai_type,
+        param=None if param is None else str(param),
+        code=error.code,
+    )
 
 
 async def refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,7 +142,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     note(request, code=code)
     headers = dict(error.headers or {})
     if is_openai(request.url.path):
-        return _openai_response(error.status_code, error.detail, kind=_CALLER, param=None, code=code, headers=headers)
+        body = OpenAIErrorBody(message=error.detail, type=_CALLER, param=None, code=code)
+        return _response(error.status_code, body.model_dump(), headers)
     return _response(error.status_code, {"code": code, "message": error.detail}, headers)
 
 
@@ -149,9 +155,3 @@ async def _on_client_gone(request: Request, _error: Exception) -> Response:
 
 def _response(status: int, error: Mapping[str, object], headers: Mapping[str, str]) -> JSONResponse:
     return JSONResponse({"error": error}, status, headers)
-
-
-def _openai_response(
-    status: int, message: str, *, kind: str, param: object, code: str, headers: Mapping[str, str]
-) -> JSONResponse:
-    return _response(status, {"message": message, "type": kind, "param": param, "code": code}, headers)

@@ -225,8 +225,36 @@ class TestProgress:
         done = [progress.done_s for progress in told]
         assert done == sorted(set(done))
         assert done[-1] == 20
-        assert [word.text for word in told[-1].words] == [word.text for word in transcript.words]
-        assert all(progress.words[-1].end_s <= progress.done_s for progress in told)
+        assert [word.text for news in told for word in news.finalized] == [word.text for word in transcript.words]
+        assert all((*progress.finalized, *progress.draft)[-1].end_s <= progress.done_s for progress in told)
+
+    async def test_final_is_what_the_next_window_will_not_read_again(self) -> None:
+        told = list[Progress]()
+
+        await _use_case(Model())(Upload(_FORTY), on_progress=told.append)
+
+        # The second window begins at 3 s: two readings of one word may lie half a second apart.
+        assert [word.text for word in told[0].finalized] == [f"w{number}" for number in range(5)]
+        assert [word.text for word in told[0].draft] == ["w5", "w6", "w7"]
+        assert told[-1].draft == ()
+
+    async def test_all_is_final_where_a_pause_parts_the_windows(self) -> None:
+        told = list[Progress]()
+        recording = np.concatenate([speech(*range(5)), silence(1), speech(*range(5, 12))])
+
+        await _use_case(Model())(Upload(recording), on_progress=told.append)
+
+        assert [word.text for word in told[0].finalized] == [f"w{number}" for number in range(5)]
+        assert told[0].draft == ()
+
+    @given(st.lists(st.sampled_from([0.0, 0.0, 0.3]), min_size=1, max_size=60), st.sampled_from([1.0, 1.5]))
+    async def test_what_is_final_is_the_beginning_of_the_text(self, pauses: list[float], overlap_s: float) -> None:
+        recording = np.concatenate([speech(number, pause_s=pause_s) for number, pause_s in enumerate(pauses)])
+        told, limits = list[Progress](), replace(_LIMITS, overlap_s=overlap_s)
+
+        transcript = await _use_case(Model(), limits=limits)(Upload(recording), on_progress=told.append)
+
+        assert [word.text for news in told for word in news.finalized] == [word.text for word in transcript.words]
 
     async def test_does_not_wait_for_the_end(self) -> None:
         told = asyncio.Event()

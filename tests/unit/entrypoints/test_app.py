@@ -106,6 +106,7 @@ async def test_documents_what_it_answers() -> None:
         "/metrics",
         "/transcribe",
         "/v1/audio/transcriptions",
+        "/v1/audio/translations",
         "/v1/models",
         "/v1/models/{model_id}",
     }

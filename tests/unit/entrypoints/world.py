@@ -45,6 +45,7 @@ class World:
         longest_s: float = 600.0,
         detector: VoiceDetector | None = None,
         tracing: Tracing | None = None,
+        window_s: float = 60.0,
     ) -> None:
         self.model = model or ScriptedModel()
         self.decoder = FakeDecoder()
@@ -52,7 +53,12 @@ class World:
         self.stopped = False
         self.fatal = asyncio.Event()
         limits = FileLimits(
-            longest_unchunked_s=5, longest_s=longest_s, window_s=60, overlap_s=2, timeout_s=timeout_s, windows_ahead=2
+            longest_unchunked_s=5,
+            longest_s=longest_s,
+            window_s=window_s,
+            overlap_s=2,
+            timeout_s=timeout_s,
+            windows_ahead=2,
         )
         served: SpeechModel = self.model if tracing is None else tracing.model(self.model)
         decoder: AudioDecoder = self.decoder if tracing is None else tracing.decoder(self.decoder)
