@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from .speech import RATE_HZ
 
 if TYPE_CHECKING:
+    from parakeet_mlx import ParakeetTDT
+
     from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
 
 Clip = NDArray[np.float32]
@@ -52,7 +54,7 @@ def _plain(model_id: str) -> Reads:
     from parakeet_mlx import from_pretrained  # noqa: PLC0415
     from parakeet_mlx.audio import get_logmel  # noqa: PLC0415
 
-    model = from_pretrained(model_id)
+    model = cast("ParakeetTDT", from_pretrained(model_id))
 
     def read(clips: Sequence[Clip]) -> None:
         for clip in clips:

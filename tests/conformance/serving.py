@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from parakeet_service.adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.prometheus_meter import PrometheusMeter
 from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
 from parakeet_service.adapters.wave_decoder import WaveDecoder
@@ -51,6 +52,7 @@ def make_app(
     def on_fatal() -> None:
         raise AssertionError("the model cannot fail to load")
 
+    meter = PrometheusMeter()
     return create_app(
         settings=a_settings(**settings),
         transcribe_file=lambda: transcribe_file,
@@ -59,6 +61,8 @@ def make_app(
         start=start,
         stop=model.aclose,
         on_fatal=on_fatal,
+        traffic=meter,
+        exposition=meter.exposition,
     )
 
 

@@ -195,7 +195,7 @@ def _convolve_on_cpu(layer: Callable[[mx.array], mx.array], x: mx.array) -> mx.a
     out: mx.array = layer.bias
     channels, height, width, inputs = weight.shape
     if (height, width) == (1, 1):
-        return x @ mx.reshape(weight, (channels, inputs)).T + out
+        return mx.addmm(out, x, mx.reshape(weight, (channels, inputs)).T)
     if inputs != 1 or x.shape[-1] != channels:
         return layer(x)
     # Depthwise, stride 2: nine shifted views of the input, each times its weights.

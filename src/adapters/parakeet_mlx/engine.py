@@ -6,11 +6,14 @@ Importing this module imports MLX, which binds its BLAS then and there: see `bla
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard, cast
 
 import mlx.core as mx
 import numpy as np
 from dacite import DaciteError
-from mlx.nn import Linear, quantize
+from mlx.nn.layers.base import Module  # pyright: ignore[reportMissingTypeStubs]
+from mlx.nn.layers.linear import Linear  # pyright: ignore[reportMissingTypeStubs]
+from mlx.nn.layers.quantized import quantize  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from parakeet_mlx import ParakeetCTC, ParakeetRNNT, ParakeetTDT
 from parakeet_mlx.parakeet import BaseParakeet
 from parakeet_mlx.utils import from_config
@@ -285,12 +288,13 @@ def _quantize(model: BaseParakeet, bits: int, *, keep: bool) -> None:
     if keep:
         quantize(model.encoder, _GROUP, bits, class_predicate=lambda _, module: _is_rounded(module))
         return
-    for module in model.encoder.modules():
+    for module in cast("list[Module]", model.encoder.modules()):  # type: ignore[no-untyped-call]
         if _is_rounded(module):
-            module.weight = mx.dequantize(*mx.quantize(module.weight, _GROUP, bits), group_size=_GROUP, bits=bits)
+            rounded = mx.quantize(module.weight, _GROUP, bits)
+            module.weight = mx.dequantize(*rounded, group_size=_GROUP, bits=bits)
 
 
-def _is_rounded(module: object) -> bool:
+def _is_rounded(module: Module) -> TypeGuard[Linear]:
     return isinstance(module, Linear) and module.weight.shape[-1] % _GROUP == 0
 
 

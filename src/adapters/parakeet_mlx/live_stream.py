@@ -40,11 +40,6 @@ class LiveWindows:
         return self._unseen >= self._chunk
 
     @property
-    def kept_s(self) -> float:
-        """Seconds of audio that are kept: after a step, those that it read."""
-        return len(self._audio) / self._engine.description.sample_rate_hz
-
-    @property
     def _received(self) -> int:
         """Whole frames that have arrived."""
         return self._first + self._buffered // self._frame

@@ -51,7 +51,8 @@ def router(
         """
         description = model().describe()
         check_model(form.model, description)
-        return await serve(request, file, form.read(description))
+        detects = transcribe_file().detector is not None
+        return await serve(request, file, form.read(description, detects=detects))
 
     async def translations(request: Request, file: _Recording, form: Annotated[TranslationForm, Depends()]) -> Response:
         """Write English speech in English; other languages are refused, for this service does not translate."""
@@ -61,7 +62,9 @@ def router(
 
     async def serve(request: Request, file: UploadFile, ask: Ask) -> Response:
         def work(on_progress: Callable[[Progress], None] | None) -> Coroutine[Any, Any, Transcript]:
-            return transcribe_file()(pieces_of(file), decoding=ask.decoding, on_progress=on_progress)
+            return transcribe_file()(
+                pieces_of(file), decoding=ask.decoding, detection=ask.detection, on_progress=on_progress
+            )
 
         response: Response
         if ask.stream:

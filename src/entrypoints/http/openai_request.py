@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription
 from ...domain.errors import InvalidRequestError
+from ...domain.speech import SpeechDetection
 from .languages import code_of
 
 _MOST_KEYWORDS = 500
@@ -45,6 +46,7 @@ class Ask:
         logprobs: Whether the probabilities of tokens are wanted.
         stream: Whether the text is wanted as it comes.
         decoding: How the model is to read.
+        detection: When audio counts as speech, where the client has wishes.
         ignored: Parameters that were given and have no effect here.
     """
 
@@ -56,6 +58,7 @@ class Ask:
     logprobs: bool = False
     stream: bool = False
     decoding: Decoding = GREEDY
+    detection: SpeechDetection | None = None
     ignored: tuple[str, ...] = ()
 
 
@@ -73,6 +76,15 @@ class ServerVad(BaseModel):
     threshold: Threshold | None = None
     silence_duration_ms: Milliseconds | None = None
     prefix_padding_ms: Milliseconds | None = None
+
+    def detection(self) -> SpeechDetection:
+        """The same, with our defaults for what was left out."""
+        ours = SpeechDetection()
+        return SpeechDetection(
+            threshold=ours.threshold if self.threshold is None else self.threshold,
+            prefix_padding_s=_seconds(self.prefix_padding_ms, ours.prefix_padding_s),
+            silence_s=_seconds(self.silence_duration_ms, ours.silence_s),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +121,7 @@ class TranscriptionForm:
         str,
         Form(
             description="`auto`, or an object as JSON; long recordings are cut at pauses in any case, "
-            "and the numbers of `server_vad` have no effect"
+            "and the numbers of `server_vad` say what a pause is"
         ),
     ] = ""
     vad_type: Annotated[str, Form(alias="chunking_strategy[type]", description="`server_vad`")] = ""
@@ -124,11 +136,11 @@ class TranscriptionForm:
     ] = ()
     stream: Annotated[bool, Form(description="send the text as it comes, as server-sent events; only for json")] = False
 
-    def read(self, model: ModelDescription) -> Ask:
-        """What is asked for.
+    def read(self, model: ModelDescription, *, detects: bool) -> Ask:
+        """What is asked for, of `model` and of a service that `detects` speech or does not.
 
         Raises:
-            InvalidRequestError: A value cannot be read, or cannot be served by `model`.
+            InvalidRequestError: A value cannot be read, or cannot be served.
         """
         if self.response_format is ResponseFormat.DIARIZED_JSON:
             raise InvalidRequestError("This service does not tell speakers apart.", param="response_format")
@@ -146,6 +158,7 @@ class TranscriptionForm:
             raise InvalidRequestError("include=logprobs needs response_format=json.", param="include")
         languages = _listed((*self.languages, *self.plain_languages))
         keywords = _keywords((*self.keywords, *self.plain_keywords))
+        vad = self._chunking()
         return Ask(
             response_format=self.response_format,
             language=_language(self.language, languages, model),
@@ -154,6 +167,7 @@ class TranscriptionForm:
             logprobs="logprobs" in included,
             stream=self.stream,
             decoding=Decoding(phrases=keywords) if keywords and model.searches else GREEDY,
+            detection=vad.detection() if vad and detects else None,
             ignored=_given(
                 # Nothing can make a model of several languages write a certain one.
                 language=self.language and len(model.languages) > 1,
@@ -161,7 +175,7 @@ class TranscriptionForm:
                 prompt=self.prompt,
                 keywords=keywords and not model.searches,
                 temperature=self.temperature,
-                chunking_strategy=self._chunking(),
+                chunking_strategy=vad and not detects,
                 known_speaker_names=self.speaker_names,
                 known_speaker_references=self.speaker_references,
             ),
@@ -263,6 +277,10 @@ def _bad_chunking(error: ValidationError) -> InvalidRequestError:
     first = error.errors()[0]
     param = "".join(("chunking_strategy", *(f"[{part}]" for part in first["loc"])))
     return InvalidRequestError(f"{param}: {first['msg']}", param=param)
+
+
+def _seconds(milliseconds: int | None, otherwise_s: float) -> float:
+    return otherwise_s if milliseconds is None else milliseconds / 1000
 
 
 def _given(**parameters: object) -> tuple[str, ...]:

@@ -328,7 +328,7 @@ class TestSpeech:
 
         assert _spans(windows) == _spans(
             [
-                Window(window.samples, window.start_s + 0.8, window.seam_s + 0.8)
+                Window(window.samples, *(s + 0.8 for s in (window.start_s, window.seam_s, window.next_s, window.end_s)))
                 for window in _cut(_noise(3000)[800:], _cutter())
             ]
         )
