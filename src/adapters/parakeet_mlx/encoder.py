@@ -6,7 +6,6 @@ the subsampling, in the attention and in the convolutions.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import mlx.core as mx
 from mlx.nn.layers.convolution import Conv2d  # pyright: ignore[reportMissingTypeStubs]
@@ -192,10 +191,10 @@ def _convolve_on_cpu(layer: Callable[[mx.array], mx.array], x: mx.array) -> mx.a
     """A layer of the subsampling, by products where MLX's own convolution is slow on CPUs."""
     if not isinstance(layer, Conv2d):
         return layer(x)
-    weight, out = cast("tuple[mx.array, mx.array]", (layer.weight, layer.bias))
+    weight, out = layer.weight, layer.bias
     channels, height, width, inputs = weight.shape
     if (height, width) == (1, 1):
-        return x @ mx.reshape(weight, (channels, inputs)).T + out
+        return x @ mx.swapaxes(mx.reshape(weight, (channels, inputs)), 0, 1) + out
     if inputs != 1 or x.shape[-1] != channels:
         return layer(x)
     # Depthwise, stride 2: nine shifted views of the input, each times its weights.
