@@ -189,14 +189,15 @@ def _within(lengths: mx.array, frames: int) -> mx.array:
 
 def _convolve_on_cpu(layer: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
     """A layer of the subsampling, by products where MLX's own convolution is slow on CPUs."""
+    as_it_is = layer
     if not isinstance(layer, Conv2d):
-        return layer(x)
+        return as_it_is(x)
     weight, out = layer.weight, layer.bias
     channels, height, width, inputs = weight.shape
     if (height, width) == (1, 1):
-        return x @ mx.swapaxes(mx.reshape(weight, (channels, inputs)), 0, 1) + out
+        return x @ mx.reshape(weight, (channels, inputs)).T + out
     if inputs != 1 or x.shape[-1] != channels:
-        return layer(x)
+        return as_it_is(x)
     # Depthwise, stride 2: nine shifted views of the input, each times its weights.
     _, rows, columns, _ = x.shape
     rows_out, columns_out = (rows - 1) // 2 + 1, (columns - 1) // 2 + 1
