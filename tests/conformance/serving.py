@@ -103,7 +103,7 @@ def served(app: FastAPI) -> Generator[Served]:
         ready.set()
         await serving
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     try:
         ready.wait()
