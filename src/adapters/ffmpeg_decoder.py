@@ -133,12 +133,21 @@ class _Process:
         )
         loop = asyncio.get_running_loop()
         stdout, stderr, unused = StreamReader(), StreamReader(), StreamReader()
+        ours, connected = [popen.stderr, popen.stdout, popen.stdin], list[asyncio.BaseTransport]()
         try:
-            sink, protocol = await loop.connect_write_pipe(lambda: StreamReaderProtocol(unused), popen.stdin)
-            output, _ = await loop.connect_read_pipe(lambda: StreamReaderProtocol(stdout), popen.stdout)
-            errors, _ = await loop.connect_read_pipe(lambda: StreamReaderProtocol(stderr), popen.stderr)
+            # Each pipe belongs to the loop from the moment it is handed over, also if that is cancelled.
+            sink, protocol = await loop.connect_write_pipe(lambda: StreamReaderProtocol(unused), ours.pop())
+            connected.append(sink)
+            output, _ = await loop.connect_read_pipe(lambda: StreamReaderProtocol(stdout), ours.pop())
+            connected.append(output)
+            errors, _ = await loop.connect_read_pipe(lambda: StreamReaderProtocol(stderr), ours.pop())
         except BaseException:
             popen.kill()
+            for transport in connected:
+                transport.close()
+            for pipe in ours:
+                if pipe is not None:
+                    pipe.close()
             popen.wait()
             raise
         return cls(popen, StreamWriter(sink, protocol, None, loop), stdout, stderr, (sink, output, errors))

@@ -19,7 +19,7 @@ from parakeet_mlx.parakeet import BaseParakeet
 from parakeet_mlx.utils import from_config
 
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription
-from ...domain.audio import Samples
+from ...domain.audio import NO_SAMPLES, Samples
 from ...domain.errors import InferenceError, ModelLoadError
 from ...domain.transcript import Token
 from .arrays import integers
@@ -119,6 +119,7 @@ class Engine:
         mx.set_cache_limit(cache_limit_bytes)
         self.frame_s = self._model.time_ratio
         self._pieces = [piece.replace("▁", " ") for piece in self._model.vocabulary]
+        self._is_control = [_CONTROL.fullmatch(piece.strip()) is not None for piece in self._pieces]
         self._start: DecoderState | None = None
         if isinstance(self._model, ParakeetTDT | ParakeetRNNT):
             self._start = start_of(self._model)
@@ -178,17 +179,24 @@ class Engine:
             pass
 
     def _encode(self, windows: Sequence[Window]) -> Generator[None, None, _Encoded]:
-        lengths = [self._features.count(len(window.samples)) for window in windows]
-        total = max(map(self.bucket, windows)) if self._on_gpu else max(lengths)
-        features = self._features([window.samples for window in windows], frames=total).astype(self._dtype)
         if self._on_gpu:
-            return _Encoded(*self._encoder(features, lengths))
-        frames = self._encoder.subsample(features, mx.array(lengths) if min(lengths) < total else None)
+            return self._encode_on_gpu(windows)
+        lengths = [self._features.count(len(window.samples)) for window in windows]
+        features = self._features([window.samples for window in windows]).astype(self._dtype)
+        frames = self._encoder.subsample(features, mx.array(lengths) if min(lengths) < max(lengths) else None)
         for layer in self._encoder.layers:
             mx.eval(frames.x)  # pyright: ignore[reportUnknownMemberType] - its stub has no types
             yield
             frames = layer(frames)
         return _Encoded(frames.x, [self._encoder.count(length) for length in lengths])
+
+    def _encode_on_gpu(self, windows: Sequence[Window]) -> _Encoded:
+        """Encode a batch whose shape is one of few: a GPU's code is prepared for each shape, and kept."""
+        samples = [window.samples for window in windows]
+        nobody = [NO_SAMPLES] * ((1 << (len(samples) - 1).bit_length()) - len(samples))
+        features = self._features([*samples, *nobody], frames=max(map(self.bucket, windows))).astype(self._dtype)
+        frames, counts = self._encoder(features, [self._features.count(len(one)) for one in (*samples, *nobody)])
+        return _Encoded(frames[: len(samples)], counts[: len(samples)])
 
     def _decode(self, windows: Sequence[Window], encoded: _Encoded) -> Generator[None, None, list[Reading]]:
         """Decode for good, and then, where a draft is wanted, from there on."""
@@ -229,7 +237,7 @@ class Engine:
                 confidence=emission.probability,
             )
             for emission in emissions
-            if not _CONTROL.fullmatch(self._pieces[emission.token].strip())
+            if not self._is_control[emission.token]
         )
 
     def _read_ctc(self, model: ParakeetCTC, encoded: _Encoded) -> list[Reading]:
@@ -239,7 +247,7 @@ class Engine:
                 finalized=tuple(
                     Token(token.id, self._pieces[token.id], token.start, token.end, token.confidence)
                     for token in aligned
-                    if not _CONTROL.fullmatch(self._pieces[token.id].strip())
+                    if not self._is_control[token.id]
                 ),
                 draft=(),
                 settled=count,

@@ -194,9 +194,7 @@ class Scheduler(Generic[Item, Result]):
         bucket = self._reader.bucket(first.item)
         alike = [job for job in jobs if job.urgency is first.urgency and self._reader.bucket(job.item) == bucket]
         alike.sort(key=lambda job: job.due)
-        most = min(self._most_per_batch, self._reader.room(first.item), len(alike))
-        # A power of two: a GPU prepares its work for each shape, and keeps it.
-        batch = alike[: 1 << (most.bit_length() - 1)]
+        batch = alike[: min(self._most_per_batch, self._reader.room(first.item))]
         for job in batch:
             self._jobs.remove(job)
         self._meter.queue_changed(depth=len(self._jobs))
