@@ -149,9 +149,10 @@ class _Screen:
         )
         # Without isolation the children are short-lived tools; a figure for them would only mislead.
         self._say("resident memory", f"{own_mb:.0f} MB at most{f', the model {child_mb:.0f} MB' if isolated else ''}")
-        return {"most_resident_mb": round(own_mb, 1)} | (
-            {"most_resident_model_mb": round(child_mb, 1)} if isolated else {}
-        )
+        findings: _Findings = {"most_resident_mb": round(own_mb, 1)}
+        if isolated:
+            findings["most_resident_model_mb"] = round(child_mb, 1)
+        return findings
 
     def _say(self, name: str, value: str) -> None:
         if not self._silent:
