@@ -62,7 +62,9 @@ def _plain(model_id: str) -> Reads:
 
 def _ours(model_id: str, runner: asyncio.Runner) -> Reads:
     from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel  # noqa: PLC0415 - plain needs none of it
+    from parakeet_service.observability import configure_logging  # noqa: PLC0415
 
+    configure_logging(level="WARNING", log_format="json")
     model = ParakeetMlxModel(
         model_id=model_id,
         precision="bf16",

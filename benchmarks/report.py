@@ -57,7 +57,7 @@ def draw(charts: Sequence[Chart], path: Path) -> None:
         for name, points in chart.lines.items():
             axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
         axes.set(title=chart.title, xlabel=chart.x, ylabel=chart.y)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(y for points in chart.lines.values() for _, y in points))
         axes.grid(alpha=0.3)
         if len(chart.lines) > 1:
             axes.legend()
