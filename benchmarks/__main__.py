@@ -2,7 +2,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from . import accuracy, engine, isolation, long_file, mixed_load, noise
+from . import accuracy, engine, fairness, isolation, length, long_file, memory, mixed_load, noise, overhead
+from .report import Chart, check_can_draw, draw
 
 parser = argparse.ArgumentParser(
     prog="python -m benchmarks", description="Measure the service with the embedded model."
@@ -16,15 +17,37 @@ parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16, 32], he
 parser.add_argument("--uploads", type=int, default=20)
 parser.add_argument("--streams", type=int, default=4)
 
-measurements: dict[str, Callable[[argparse.Namespace], None]] = {
+parser.add_argument("--rounds", type=int, default=20, help="turns of each in overhead and length")
+parser.add_argument("--clips", type=int, default=100, help="clips idle, and under load, in fairness")
+parser.add_argument("--long-ones", type=int, default=10, help="long recordings in fairness")
+parser.add_argument("--hours", type=float, default=1, help="length of each of them")
+parser.add_argument("--requests", type=int, default=1200, help="sent for memory")
+parser.add_argument("--every", type=int, default=100, help="requests between two looks at memory")
+parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw what is measured (needs matplotlib)")
+
+measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     "engine": lambda given: engine.run(given.speech, given.model, given.at_once),
+    "overhead": lambda given: overhead.run(given.speech, given.model, given.rounds),
+    "fairness": lambda given: fairness.run(given.speech, given.model, given.clips, given.long_ones, given.hours),
+    "memory": lambda given: memory.run(given.speech, given.model, given.requests, given.every),
+    "length": lambda given: length.run(given.speech, given.model, given.rounds),
     "accuracy": lambda given: accuracy.run(given.speech),
     "long": lambda given: long_file.run(given.speech, given.minutes),
     "mixed": lambda given: mixed_load.run(given.speech, given.uploads, given.streams),
     "isolation": lambda given: isolation.run(given.speech),
     "noise": lambda given: noise.run(given.speech),
 }
+drawn = ("engine", "overhead", "fairness", "memory", "length")
 parser.add_argument("what", choices=(*measurements, "all"), nargs="?", default="all")
 arguments = parser.parse_args()
+if arguments.plot is not None:
+    if arguments.what not in (*drawn, "all"):
+        parser.error(f"--plot draws {', '.join(drawn)}")
+    check_can_draw()
+charts: list[Chart] = []
 for name in measurements if arguments.what == "all" else (arguments.what,):
-    measurements[name](arguments)
+    chart = measurements[name](arguments)
+    if chart is not None:
+        charts.append(chart)
+if arguments.plot is not None:
+    draw(charts, arguments.plot)

@@ -7,10 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
 
 import httpx2
 import numpy as np
@@ -19,6 +22,14 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import connect
 
 from .speech import RATE_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds that passed, and seconds of CPU, which tell costs on a busy machine, too."""
+
+    wall_s: float
+    cpu_s: float
 
 
 class Service:
@@ -38,7 +49,7 @@ class Service:
         return sum(member.memory_info().rss for member in family) / 1e6
 
     def cpu_s(self) -> float:
-        """Processor time that the process and its children have taken: tells costs on a busy machine, too."""
+        """Processor time that the process and its children have taken."""
         family = [self._process, *self._process.children(recursive=True)]
         return sum(sum(member.cpu_times()[:2]) for member in family)
 
@@ -47,6 +58,15 @@ class Service:
         answer = await client.post(f"{self.url}/transcribe", files={"file": ("recording", content)}, data=fields)
         answer.raise_for_status()
         return answer.json()
+
+    async def metric(self, client: httpx2.AsyncClient, name: str) -> float:
+        """The value of a metric without labels."""
+        answer = await client.get(f"{self.url}/metrics")
+        answer.raise_for_status()
+        found = re.search(rf"(?m)^{name} (\S+)$", answer.text)
+        if found is None:
+            raise SystemExit(f"the service has no metric {name}")
+        return float(found[1])
 
     async def stream(
         self, samples: NDArray[np.int16], *, speed: float | None = None, frame: int = 1600
@@ -105,3 +125,48 @@ def running_service(**settings: str) -> Generator[Service]:
         print("".join(line for line in rest.splitlines(keepends=True) if "error" in line), end="", file=sys.stderr)
     if process.returncode:
         raise SystemExit(f"the service exited with {process.returncode}")
+
+
+class Contestant:
+    """A process that reads clips and tells what that took; see `benchmarks.contestant`."""
+
+    def __init__(self, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._asked, self._told, self._errors = process.stdin, process.stdout, errors
+
+    def read(self, count: int) -> Took:
+        """Read so many clips at once."""
+        print(count, file=self._asked, flush=True)
+        answer = self._told.readline()
+        if not answer:
+            self._errors.seek(0)
+            raise SystemExit(self._errors.read())
+        wall_s, cpu_s = map(float, answer.split())
+        return Took(wall_s, cpu_s)
+
+
+@contextmanager
+def running_contestant(who: str, model: str, samples: Path) -> Generator[Contestant]:
+    """Start ``plain`` or ``ours`` with a model's directory and the samples in a ``.npy``, and end it."""
+    command = [sys.executable, "-m", "benchmarks.contestant", who, model, str(samples)]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        yield Contestant(process, errors)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def model_directory(model: str, scratch: Path) -> str:
+    """Where ``embedded`` or ``0.6b`` (that architecture, random weights, made in `scratch`) is; else `model` itself."""
+    if model == "0.6b":
+        from .architecture import save_random_0_6b  # noqa: PLC0415 - imports MLX, which only the contestants may need
+
+        return str(save_random_0_6b(scratch / "random-0.6b"))
+    if model == "embedded":
+        from parakeet_service.adapters.parakeet_mlx.checkpoint import locate  # noqa: PLC0415
+
+        return str(locate(model, offline=True).weights.parent)
+    return model

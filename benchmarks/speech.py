@@ -5,11 +5,14 @@ import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 RATE_HZ = 16000
+
+Number = TypeVar("Number", np.int16, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,14 @@ class Recording:
     @property
     def wav(self) -> bytes:
         """The recording as a WAV file."""
-        size = 2 * len(self.samples)
+        return self.header(2 * len(self.samples)) + self.samples.tobytes()
+
+    @staticmethod
+    def header(size: int) -> bytes:
+        """What stands before so many bytes of samples in a WAV file."""
         header = b"RIFF" + (36 + size).to_bytes(4, "little") + b"WAVEfmt \x10\0\0\0\1\0\1\0"
         header += RATE_HZ.to_bytes(4, "little") + (2 * RATE_HZ).to_bytes(4, "little") + b"\2\0\x10\0data"
-        return header + size.to_bytes(4, "little") + self.samples.tobytes()
+        return header + size.to_bytes(4, "little")
 
 
 def recordings(directory: Path | None) -> list[Recording]:
@@ -50,6 +57,19 @@ def joined(parts: Sequence[Recording], *, at_least_s: float = 0) -> Recording:
     while sum(part.duration_s for part in pieces) < at_least_s:
         pieces += parts
     return Recording("joined", np.concatenate([piece.samples for piece in pieces]), None)
+
+
+def clip(samples: NDArray[Number], number: int, seconds: float) -> NDArray[Number]:
+    """A stretch of `samples`; each `number` has another one, always the same.
+
+    Raises:
+        SystemExit: There are fewer samples than that.
+    """
+    length = int(seconds * RATE_HZ)
+    if len(samples) < length:
+        raise SystemExit(f"the recordings are shorter than a clip of {seconds:g} s")
+    start = number * 7919 % (len(samples) - length + 1)
+    return samples[start : start + length]
 
 
 def _samples(path: Path) -> NDArray[np.int16]:

@@ -1,3 +1,4 @@
+import json
 import signal
 import sys
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_doctor_says_what_keeps_the_model_from_being_had(tmp_path: Path) -> None
 
     assert ran.returncode == 1
     assert "✗ model" in ran.stdout
+
+
+def test_bench_measures_the_bundled_recording(tmp_path: Path) -> None:
+    ran = run("bench", "--model-id", "embedded", "--rounds", "1", "--json", cwd=tmp_path, OPENBLAS_NUM_THREADS="1")
+
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["model"] == "embedded"
+    assert found["device"]
+    assert found["audio_s"] > 10
+    assert all(found["at_once"][number]["real_time_factor"] > 0 for number in ("1", "4", "16"))
+    assert found["most_resident_mb"] > 50
 
 
 def test_demo_shows_both_transcripts_and_stops_the_service(tmp_path: Path) -> None:

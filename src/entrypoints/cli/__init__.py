@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
+from .bench import SAMPLE, bench
 from .demo import demo
 from .doctor import doctor
 from .serve import serve
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str], *, configure: Configure) -> int:
     parser = argparse.ArgumentParser(prog="parakeet-service", description="Self-hosted English speech-to-text.")
     parser.add_argument("--version", action="version", version=f"parakeet-service {version('parakeet-service')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_serve, _add_transcribe, _add_demo, _add_doctor):
+    for add in (_add_serve, _add_transcribe, _add_demo, _add_bench, _add_doctor):
         add(commands.add_parser, configure)
     parsed = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], ExitCode] = parsed.run
@@ -84,6 +85,32 @@ def _add_demo(add_command: _AddCommand, _configure: Configure) -> None:
         return asyncio.run(demo())
 
     parser.set_defaults(run=run)
+
+
+def _add_bench(add_command: _AddCommand, configure: Configure) -> None:
+    parser = add_command(
+        "bench",
+        help="measure how fast this machine is with the configured model",
+        usage="%(prog)s [--file FILE] [--rounds N] [--json] [SETTINGS]",
+    )
+    parser.add_argument(
+        "--file", type=Path, default=SAMPLE, help="a recording in any format (default: the bundled one)"
+    )
+    parser.add_argument("--rounds", type=_at_least_one, default=10, metavar="N", help="times it is read (default: 10)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    service_of = configure(parser)
+
+    def run(parsed: argparse.Namespace) -> ExitCode:
+        return asyncio.run(bench(service_of(parsed), parsed.file, rounds=parsed.rounds, as_json=parsed.json))
+
+    parser.set_defaults(run=run)
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return number
 
 
 def _add_doctor(add_command: _AddCommand, configure: Configure) -> None:

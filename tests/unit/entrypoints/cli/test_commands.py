@@ -27,6 +27,8 @@ def configure(_: ArgumentParser) -> Callable[[Namespace], Service]:
         ("transcribe",),
         ("transcribe", "a.wav", "--format", "docx"),
         ("transcribe", "a.wav", "b.wav", "--format", "srt"),
+        ("bench", "--rounds", "0"),
+        ("bench", "--rounds", "many"),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +44,18 @@ def test_recordings_whose_transcripts_would_share_a_file_are_refused(tmp_path: P
         main(("transcribe", "a/talk.mp3", "b/talk.mp3", "--output-dir", str(tmp_path)), configure=configure)
 
     assert exit_.value.code == 2
+
+
+def test_bench_reads_what_it_is_given_as_often_as_it_is_told(
+    make_service: MakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = tmp_path / "speech.raw"
+    recording.write_bytes(bytes(2 * 16000))
+
+    code = main(("bench", "--file", str(recording), "--rounds", "2"), configure=lambda _: lambda _: make_service())
+
+    assert code == 0
+    assert "of 2 times alone" in capsys.readouterr().out
 
 
 def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
