@@ -147,7 +147,8 @@ class Scheduler(Generic[Item, Result]):
                 raise OverloadedError(f"{waiting} windows wait for the model already.", retry_after_s=retry_after_s)
             self._jobs.append(job)
             self._meter.queue_changed(depth=len(self._jobs))
-            self._changed.notify()
+        # Once the event loop has handed over all that it has now: what comes together is read together.
+        asyncio.get_running_loop().call_soon(self._wake)
         try:
             return await asyncio.wrap_future(future)
         finally:
@@ -156,6 +157,10 @@ class Scheduler(Generic[Item, Result]):
                     if job in self._jobs:
                         self._jobs.remove(job)
                         self._meter.queue_changed(depth=len(self._jobs))
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     def stop(self, *, patience_s: float) -> None:
         """End the thread after the batch it is at; what waits is cancelled.

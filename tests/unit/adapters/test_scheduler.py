@@ -165,6 +165,13 @@ async def test_reads_what_waits_and_is_of_one_length_as_a_batch() -> None:
     assert reader.batches == [["held"], ["0", "2", "4", "5"], ["1", "3"]]
 
 
+async def test_reads_together_what_comes_together() -> None:
+    reader = Reader()
+    async with scheduling(reader) as scheduler:
+        await asyncio.gather(*(scheduler.read(Item(f"{i}"), Urgency.SHORT) for i in range(8)))
+    assert [len(batch) for batch in reader.batches] == [8]
+
+
 @pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [3, 3, 1]), (7, [7]), (9, [7])])
 async def test_a_batch_is_no_larger_than_allowed(most: int, sizes: list[int]) -> None:
     reader = Reader(most=100)
