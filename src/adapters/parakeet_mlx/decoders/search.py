@@ -1,0 +1,244 @@
+"""Beam search of transducers in numpy: several readings are kept, and phrases may be favoured.
+
+From the same features it gives the tokens and times of parakeet-mlx's `decode_beam`, which waits for the device
+several times a step and, once begun, goes on to the end.
+
+Source: the search that parakeet.py of parakeet-mlx 0.7 (Apache-2.0) makes for its configuration `Beam`.
+"""
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+from parakeet_mlx import ParakeetTDT
+
+from ..arrays import Floats
+from .boosting import Booster, PhraseState
+from .network import HostNetwork, Prediction
+from .transducer import Emission, Transducer, durations_of, most_repeats_of, start_of
+
+_DURATION_REWARD = 0.7
+"""How much of a TDT model's score durations are; tokens are the rest."""
+_LENGTH_PENALTY = 1.0
+"""Power of the number of tokens by which scores of readings of different length are compared."""
+_PATIENCE = 1.0
+"""Readings that must reach the end before the search does, as a multiple of the beam's size."""
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
+class _Reading:
+    """The tokens so far. There is one for each sequence of tokens, whatever the frames at which they were emitted.
+
+    Attributes:
+        before: The reading without its last token, whose state of the network this one goes on from.
+        last: The last token; the blank if there is none.
+        count: How many tokens.
+        boost: What favoured phrases have added.
+        phrases: Where the booster stands.
+        longer: Readings with one more token, as long as anybody holds them.
+    """
+
+    before: "_Reading | None"
+    last: int
+    count: int
+    boost: float
+    phrases: PhraseState | None
+    longer: "WeakValueDictionary[int, _Reading]" = field(default_factory=WeakValueDictionary)
+    prediction: Prediction | None = None
+
+
+@dataclass(slots=True)
+class _Trail:
+    """The emissions of a hypothesis, last first."""
+
+    emission: Emission
+    before: "_Trail | None"
+
+
+@dataclass(slots=True)
+class _Hypothesis:
+    """A reading, and how far it has come.
+
+    Attributes:
+        frame: The frame at which it looks next.
+        repeats: Steps since it moved on.
+        score: Logarithm of its likelihood, weighted, without the boost.
+    """
+
+    reading: _Reading
+    trail: _Trail | None
+    frame: int
+    repeats: int
+    score: float
+
+
+class SearchDecoder:
+    """See the module; computes in float32, on the thread that calls it."""
+
+    def __init__(self, model: Transducer, network: HostNetwork | None = None) -> None:
+        """Copy the decoder's and joint network's weights out of `model`, unless `network` has them already."""
+        self._network = network or HostNetwork(model)
+        self._blank = self._network.blank
+        self._durations = durations_of(model)
+        self._most_repeats = most_repeats_of(model)
+        self._start = start_of(model)
+        self._token_share = 1 - _DURATION_REWARD if isinstance(model, ParakeetTDT) else 1.0
+
+    def search(
+        self, encoded: mx.array, begin: int, end: int, *, beam_size: int, booster: Booster | None = None
+    ) -> Generator[None, None, tuple[Emission, ...]]:
+        """Read frames ``[begin, end)`` as if nothing lay before them; after each step it yields.
+
+        Args:
+            encoded: Encoder output of one item, shape ``(frames, width)``.
+            begin: First frame to read.
+            end: Frame before which to stop.
+            beam_size: Hypotheses that are kept at each step, at least 1.
+            booster: What to favour.
+
+        Returns:
+            The best hypothesis's emissions in order; their probabilities are those of the tokens alone.
+        """
+        if end <= begin:
+            return ()
+        frames = self._network.project(encoded[None, begin:end])[0]
+        root = _Reading(None, self._blank, 0, 0.0, booster.start if booster else None)
+        active = [_Hypothesis(root, None, 0, 0, 0.0)]
+        finished: list[_Hypothesis] = []
+        while active and len(finished) < round(beam_size * _PATIENCE):
+            yield
+            candidates = self._step(frames, active, beam_size, booster)
+            finished += [candidate for candidate in candidates if candidate.frame >= len(frames)]
+            active = [candidate for candidate in candidates if candidate.frame < len(frames)]
+            active.sort(key=lambda hypothesis: hypothesis.score + hypothesis.reading.boost, reverse=True)
+            del active[beam_size:]
+        return _emissions(self._best(finished + active, booster), begin)
+
+    def _step(
+        self, frames: Floats, active: Sequence[_Hypothesis], beam_size: int, booster: Booster | None
+    ) -> list[_Hypothesis]:
+        """All that the hypotheses may become by one token and duration; what has become the same is one."""
+        predictions = self._predictions([hypothesis.reading for hypothesis in active])
+        logits = self._network.join(
+            frames[[hypothesis.frame for hypothesis in active]],
+            np.stack([prediction.output for prediction in predictions]),
+        )
+        chances = _log_softmax(logits[:, : self._blank + 1])
+        worths = chances * np.float32(self._token_share)
+        if booster is not None:
+            for worth, hypothesis in zip(worths, active, strict=True):
+                if hypothesis.reading.phrases is not None:
+                    worth[: self._blank] += booster.table(hypothesis.reading.phrases)
+        tokens = _greatest(worths, beam_size)
+        moves = self._moves(logits[:, self._blank + 1 :], beam_size)
+        candidates: dict[tuple[int, _Reading], _Hypothesis] = {}
+        for hypothesis, its_tokens, its_chances, its_moves in zip(
+            active, tokens.tolist(), np.take_along_axis(chances, tokens, axis=-1).tolist(), moves, strict=True
+        ):
+            for token, chance in zip(its_tokens, its_chances, strict=True):
+                reading = hypothesis.reading if token == self._blank else self._longer(hypothesis, token, booster)
+                for frames_on, worth in its_moves or [(int(token == self._blank), 0.0)]:
+                    repeats = 0 if frames_on else hypothesis.repeats + 1
+                    frame = hypothesis.frame + frames_on
+                    if repeats >= self._most_repeats:
+                        frame, repeats = hypothesis.frame + 1, 0
+                    trail = hypothesis.trail
+                    if token != self._blank:
+                        lasts = frames_on if self._durations else 1
+                        trail = _Trail(Emission(token, hypothesis.frame, lasts, math.exp(chance)), trail)
+                    score = hypothesis.score + chance * self._token_share + worth
+                    new = _Hypothesis(reading, trail, frame, repeats, score)
+                    key = frame, reading
+                    candidates[key] = _merged(candidates[key], new) if key in candidates else new
+        return list(candidates.values())
+
+    def _moves(self, logits: Floats, beam_size: int) -> list[list[tuple[int, float]]]:
+        """For each hypothesis the likeliest durations and what they add to a score; none for a plain transducer."""
+        if not self._durations:
+            return [[] for _ in logits]
+        chances = _log_softmax(logits)
+        choices = _greatest(chances, beam_size)
+        worths = np.take_along_axis(chances, choices, axis=-1).tolist()
+        return [
+            [(self._durations[choice], worth * _DURATION_REWARD) for choice, worth in zip(row, its_worths, strict=True)]
+            for row, its_worths in zip(choices.tolist(), worths, strict=True)
+        ]
+
+    def _predictions(self, readings: Sequence[_Reading]) -> list[Prediction]:
+        """What the prediction network says after each; those of which it has not been asked are asked at once."""
+        new = [reading for reading in dict.fromkeys(readings) if reading.prediction is None]
+        if new:
+            states = [
+                reading.before.prediction if reading.before and reading.before.prediction else self._start
+                for reading in new
+            ]
+            batch = self._network.predict(
+                np.array([reading.last for reading in new], dtype=np.intp),
+                np.stack([state.hidden for state in states], axis=1),
+                np.stack([state.cell for state in states], axis=1),
+            )
+            for row, reading in enumerate(new):
+                reading.prediction = Prediction(batch.output[row], batch.hidden[:, row], batch.cell[:, row])
+        return [reading.prediction for reading in readings if reading.prediction is not None]
+
+    def _longer(self, hypothesis: _Hypothesis, token: int, booster: Booster | None) -> _Reading:
+        before = hypothesis.reading
+        reading = before.longer.get(token)
+        if reading is None:
+            phrases, boost = before.phrases, before.boost
+            if booster is not None and phrases is not None:
+                phrases, more = booster.advance(phrases, token)
+                boost += more
+            reading = before.longer[token] = _Reading(before, token, before.count + 1, boost, phrases)
+        return reading
+
+    def _best(self, hypotheses: Sequence[_Hypothesis], booster: Booster | None) -> _Hypothesis:
+        def boost(reading: _Reading) -> float:
+            if booster is None or reading.phrases is None:
+                return reading.boost
+            return reading.boost + booster.settle(reading.phrases)
+
+        longest = max(max(hypothesis.reading.count, 1) for hypothesis in hypotheses)
+
+        def worth(hypothesis: _Hypothesis) -> float:
+            length = max(hypothesis.reading.count, 1)
+            score: float = hypothesis.score / length**_LENGTH_PENALTY
+            # For a plain transducer upstream shares a boost among the tokens of its own reading.
+            shared = longest if self._durations else length
+            more: float = boost(hypothesis.reading) / shared**_LENGTH_PENALTY
+            return score + more
+
+        return max(hypotheses, key=worth)
+
+
+def _emissions(hypothesis: _Hypothesis, begin: int) -> tuple[Emission, ...]:
+    emissions: list[Emission] = []
+    trail = hypothesis.trail
+    while trail is not None:
+        one = trail.emission
+        emissions.append(Emission(one.token, one.frame + begin, one.frames, one.probability))
+        trail = trail.before
+    return tuple(reversed(emissions))
+
+
+def _merged(one: _Hypothesis, other: _Hypothesis) -> _Hypothesis:
+    """The likelier one, as likely as both together."""
+    likelier, least = (other, one.score) if other.score > one.score else (one, other.score)
+    likelier.score += math.log1p(math.exp(least - likelier.score))
+    return likelier
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def _greatest(numbers: Floats, count: int) -> NDArray[np.intp]:
+    """Where the `count` greatest numbers of each row are, in no certain order."""
+    count = min(count, numbers.shape[-1])
+    return np.argpartition(numbers, -count, axis=-1)[:, -count:]
