@@ -8,13 +8,12 @@ Source: the search that parakeet.py of parakeet-mlx 0.7 (Apache-2.0) makes for i
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
-from parakeet_mlx import ParakeetTDT
 
 from ..arrays import Floats
 from .boosting import Booster, PhraseState
@@ -77,7 +76,12 @@ class _Hypothesis:
 
 
 class SearchDecoder:
-    """See the module; computes in float32, on the thread that calls it."""
+    """See the module; computes in float32, on the thread that calls it.
+
+    Attributes:
+        token_share: The weight of a token's logarithm in a score: what boosts compete with.
+        longest_move: Frames that a token may take; 0 for a plain transducer.
+    """
 
     def __init__(self, model: Transducer, network: HostNetwork | None = None) -> None:
         """Copy the decoder's and joint network's weights out of `model`, unless `network` has them already."""
@@ -86,10 +90,18 @@ class SearchDecoder:
         self._durations = durations_of(model)
         self._most_repeats = most_repeats_of(model)
         self._start = start_of(model)
-        self._token_share = 1 - _DURATION_REWARD if isinstance(model, ParakeetTDT) else 1.0
+        self.token_share = 1 - _DURATION_REWARD if self._durations else 1.0
+        self.longest_move = max(self._durations, default=0)
 
     def search(
-        self, encoded: mx.array, begin: int, end: int, *, beam_size: int, booster: Booster | None = None
+        self,
+        encoded: mx.array,
+        begin: int,
+        end: int,
+        *,
+        beam_size: int,
+        booster: Booster | None = None,
+        linger: int = 0,
     ) -> Generator[None, None, tuple[Emission, ...]]:
         """Read frames ``[begin, end)`` as if nothing lay before them; after each step it yields.
 
@@ -99,6 +111,9 @@ class SearchDecoder:
             end: Frame before which to stop.
             beam_size: Hypotheses that are kept at each step, at least 1.
             booster: What to favour.
+            linger: How often the last frame is looked at again. With none the search is upstream's, and loses the
+                last words where speech ends with the frames: hypotheses that move over the end in one long step
+                arrive before those that have yet to speak, and the first to arrive are all that is waited for.
 
         Returns:
             The best hypothesis's emissions in order; their probabilities are those of the tokens alone.
@@ -106,6 +121,7 @@ class SearchDecoder:
         if end <= begin:
             return ()
         frames = self._network.project(encoded[None, begin:end])[0]
+        frames = np.concatenate([frames, np.repeat(frames[-1:], linger, axis=0)])
         root = _Reading(None, self._blank, 0, 0.0, booster.start if booster else None)
         active = [_Hypothesis(root, None, 0, 0, 0.0)]
         finished: list[_Hypothesis] = []
@@ -116,7 +132,7 @@ class SearchDecoder:
             active = [candidate for candidate in candidates if candidate.frame < len(frames)]
             active.sort(key=lambda hypothesis: hypothesis.score + hypothesis.reading.boost, reverse=True)
             del active[beam_size:]
-        return _emissions(self._best(finished + active, booster), begin)
+        return _emissions(self._best(finished + active, booster), begin, end)
 
     def _step(
         self, frames: Floats, active: Sequence[_Hypothesis], beam_size: int, booster: Booster | None
@@ -128,7 +144,7 @@ class SearchDecoder:
             np.stack([prediction.output for prediction in predictions]),
         )
         chances = _log_softmax(logits[:, : self._blank + 1])
-        worths = chances * np.float32(self._token_share)
+        worths = chances * np.float32(self.token_share)
         if booster is not None:
             for worth, hypothesis in zip(worths, active, strict=True):
                 if hypothesis.reading.phrases is not None:
@@ -150,7 +166,7 @@ class SearchDecoder:
                     if token != self._blank:
                         lasts = frames_on if self._durations else 1
                         trail = _Trail(Emission(token, hypothesis.frame, lasts, math.exp(chance)), trail)
-                    score = hypothesis.score + chance * self._token_share + worth
+                    score = hypothesis.score + chance * self.token_share + worth
                     new = _Hypothesis(reading, trail, frame, repeats, score)
                     key = frame, reading
                     candidates[key] = _merged(candidates[key], new) if key in candidates else new
@@ -215,12 +231,17 @@ class SearchDecoder:
         return max(hypotheses, key=worth)
 
 
-def _emissions(hypothesis: _Hypothesis, begin: int) -> tuple[Emission, ...]:
+def _emissions(hypothesis: _Hypothesis, begin: int, end: int) -> tuple[Emission, ...]:
     emissions: list[Emission] = []
     trail = hypothesis.trail
     while trail is not None:
         one = trail.emission
-        emissions.append(Emission(one.token, one.frame + begin, one.frames, one.probability))
+        frame = one.frame + begin
+        if frame < end:
+            emissions.append(replace(one, frame=frame))
+        else:
+            # Said when the last frame was looked at again.
+            emissions.append(replace(one, frame=end - 1, frames=0))
         trail = trail.before
     return tuple(reversed(emissions))
 
