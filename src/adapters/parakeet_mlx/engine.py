@@ -226,9 +226,7 @@ class Engine:
             frames = layer(frames)
         return _Encoded(frames.x, [self._encoder.count(length) for length in lengths])
 
-    def _read_transducer(
-        self, windows: Sequence[Window], encoded: _Encoded
-    ) -> Generator[None, None, list[Reading]]:
+    def _read_transducer(self, windows: Sequence[Window], encoded: _Encoded) -> Generator[None, None, list[Reading]]:
         """The likeliest tokens where nothing else is asked for; then one search after the other."""
         plain = [row for row, window in enumerate(windows) if not window.searched]
         if len(plain) == len(windows):

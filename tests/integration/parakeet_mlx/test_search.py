@@ -146,7 +146,9 @@ def test_is_as_sure_of_a_token_as_the_greedy_decoder(model: ParakeetTDT, encoded
     same = [(one, other) for one in greedy.emissions for other in searched if one.frame == other.frame]
     agreed = [(one, other) for one, other in same if one.token == other.token]
     assert len(agreed) > 10
-    np.testing.assert_allclose(*zip(*[(one.probability, other.probability) for one, other in agreed], strict=True), atol=0.2)
+    np.testing.assert_allclose(
+        *zip(*[(one.probability, other.probability) for one, other in agreed], strict=True), atol=0.2
+    )
 
 
 def test_a_table_says_of_each_token_what_upstream_says(model: ParakeetTDT) -> None:
