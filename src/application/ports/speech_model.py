@@ -9,7 +9,6 @@ from ...domain.errors import InvalidRequestError
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 
-
 WIDEST_BEAM = 16
 MOST_PHRASES = 500
 LONGEST_PHRASE = 100

@@ -213,7 +213,7 @@ async def test_a_model_that_can_searches_as_it_is_asked_to(
     fields: dict[str, str | list[str]], decoding: Decoding
 ) -> None:
     model = SearchingModel()
-    answer = await post(await started(model=model), pcm(0.4), **fields)
+    answer = await post(await started(model=model), pcm(0.4), "/transcribe", **fields)
     assert answer.status_code == 200
     assert model.asked == [decoding]
 
@@ -230,7 +230,7 @@ async def test_a_model_that_can_searches_as_it_is_asked_to(
 )
 async def test_a_search_has_its_limits(fields: dict[str, str | list[str]], param: str | None) -> None:
     model = SearchingModel()
-    answer = await post(await started(model=model), pcm(0.4), **fields)
+    answer = await post(await started(model=model), pcm(0.4), "/transcribe", **fields)
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
     assert param is None or answer.json()["error"]["param"] == param
     assert model.asked == []

@@ -30,8 +30,9 @@ class Spelling:
     def __init__(self, pieces: Sequence[str]) -> None:
         """Take the pieces in the order of the vocabulary, spaces written as spaces."""
         self.pieces = tuple(pieces)
-        self.order = np.array(sorted(range(len(pieces)), key=pieces.__getitem__), dtype=np.intp)
-        self.root = _Node([pieces[token] for token in self.order], begin=0, end=len(pieces), depth=0)
+        order = sorted(range(len(self.pieces)), key=self.pieces.__getitem__)
+        self.order = np.array(order, dtype=np.intp)
+        self.root = _Node([self.pieces[token] for token in order], begin=0, end=len(order), depth=0)
 
 
 class _Node:
