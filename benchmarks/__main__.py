@@ -2,7 +2,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from . import accuracy, engine, isolation, long_file, mixed_load, noise
+from . import accuracy, engine, isolation, long_file, mixed_load, noise, search
 
 parser = argparse.ArgumentParser(
     prog="python -m benchmarks", description="Measure the service with the embedded model."
@@ -23,6 +23,7 @@ measurements: dict[str, Callable[[argparse.Namespace], None]] = {
     "mixed": lambda given: mixed_load.run(given.speech, given.uploads, given.streams),
     "isolation": lambda given: isolation.run(given.speech),
     "noise": lambda given: noise.run(given.speech),
+    "search": lambda given: search.run(given.speech, given.model),
 }
 parser.add_argument("what", choices=(*measurements, "all"), nargs="?", default="all")
 arguments = parser.parse_args()

@@ -8,7 +8,7 @@ Source: the search that parakeet.py of parakeet-mlx 0.7 (Apache-2.0) makes for i
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 import mlx.core as mx
@@ -38,7 +38,9 @@ class _Reading:
         count: How many tokens.
         boost: What favoured phrases have added.
         phrases: Where the booster stands.
-        longer: Readings with one more token, as long as anybody holds them.
+        longer: Readings with one more token, as long as anybody holds them; made when there is one, for most readings
+            are dropped at once.
+        prediction: What the network says after it, once it has been asked.
     """
 
     before: "_Reading | None"
@@ -46,7 +48,7 @@ class _Reading:
     count: int
     boost: float
     phrases: PhraseState | None
-    longer: "WeakValueDictionary[int, _Reading]" = field(default_factory=WeakValueDictionary)
+    longer: "WeakValueDictionary[int, _Reading] | None" = None
     prediction: Prediction | None = None
 
 
@@ -130,14 +132,16 @@ class SearchDecoder:
             candidates = self._step(frames, active, beam_size, booster)
             finished += [candidate for candidate in candidates if candidate.frame >= len(frames)]
             active = [candidate for candidate in candidates if candidate.frame < len(frames)]
-            active.sort(key=lambda hypothesis: hypothesis.score + hypothesis.reading.boost, reverse=True)
-            del active[beam_size:]
         return _emissions(self._best(finished + active, booster), begin, end)
 
     def _step(
         self, frames: Floats, active: Sequence[_Hypothesis], beam_size: int, booster: Booster | None
     ) -> list[_Hypothesis]:
-        """All that the hypotheses may become by one token and duration; what has become the same is one."""
+        """What the hypotheses may become by one token and duration: the ones that are finished, then the best others.
+
+        What has become the same is one. There are up to beam size ** 2 * durations to choose from, so they are kept as
+        plain numbers until then: Python's garbage collector would stop everybody to look through so many objects.
+        """
         predictions = self._predictions([hypothesis.reading for hypothesis in active])
         logits = self._network.join(
             frames[[hypothesis.frame for hypothesis in active]],
@@ -151,26 +155,55 @@ class SearchDecoder:
                     worth[: self._blank] += booster.table(hypothesis.reading.phrases)
         tokens = _greatest(worths, beam_size)
         moves = self._moves(logits[:, self._blank + 1 :], beam_size)
-        candidates: dict[tuple[int, _Reading], _Hypothesis] = {}
-        for hypothesis, its_tokens, its_chances, its_moves in zip(
-            active, tokens.tolist(), np.take_along_axis(chances, tokens, axis=-1).tolist(), moves, strict=True
-        ):
+        chosen = tokens.tolist(), np.take_along_axis(chances, tokens, axis=-1).tolist()
+        slots: dict[int, int] = {}
+        readings: list[_Reading] = []
+        reached: list[int] = []
+        scores: list[float] = []
+        origins: list[int] = []
+        origin = -1
+        for hypothesis, its_tokens, its_chances, its_moves in zip(active, *chosen, moves, strict=True):
             for token, chance in zip(its_tokens, its_chances, strict=True):
                 reading = hypothesis.reading if token == self._blank else self._longer(hypothesis, token, booster)
-                for frames_on, worth in its_moves or [(int(token == self._blank), 0.0)]:
-                    repeats = 0 if frames_on else hypothesis.repeats + 1
+                for frames_on, worth in its_moves or self._plain_move(token):
+                    origin += 1
                     frame = hypothesis.frame + frames_on
-                    if repeats >= self._most_repeats:
-                        frame, repeats = hypothesis.frame + 1, 0
-                    trail = hypothesis.trail
-                    if token != self._blank:
-                        lasts = frames_on if self._durations else 1
-                        trail = _Trail(Emission(token, hypothesis.frame, lasts, math.exp(chance)), trail)
+                    if frames_on == 0 and hypothesis.repeats + 1 >= self._most_repeats:
+                        frame += 1
                     score = hypothesis.score + chance * self.token_share + worth
-                    new = _Hypothesis(reading, trail, frame, repeats, score)
-                    key = frame, reading
-                    candidates[key] = _merged(candidates[key], new) if key in candidates else new
-        return list(candidates.values())
+                    # `readings` keeps each from being dropped, and its number from being used again.
+                    slot = slots.setdefault(id(reading) << 32 | frame, len(scores))
+                    if slot == len(scores):
+                        readings.append(reading)
+                        reached.append(frame)
+                        scores.append(score)
+                        origins.append(origin)
+                        continue
+                    likelier, other = scores[slot], score
+                    if score > likelier:
+                        likelier, other, origins[slot] = score, likelier, origin
+                    scores[slot] = likelier + math.log1p(math.exp(other - likelier))
+        done = [slot for slot, frame in enumerate(reached) if frame >= len(frames)]
+        others = [slot for slot, frame in enumerate(reached) if frame < len(frames)]
+        others.sort(key=lambda slot: scores[slot] + readings[slot].boost, reverse=True)
+        kept: list[_Hypothesis] = []
+        for slot in done + others[:beam_size]:
+            which, move = divmod(origins[slot], len(moves[0]) or 1)
+            row, nth = divmod(which, tokens.shape[1])
+            hypothesis, token, chance = active[row], chosen[0][row][nth], chosen[1][row][nth]
+            frames_on, _ = (moves[row] or self._plain_move(token))[move]
+            trail = hypothesis.trail
+            if token != self._blank:
+                lasts = frames_on if self._durations else 1
+                trail = _Trail(Emission(token, hypothesis.frame, lasts, math.exp(chance)), trail)
+            # Whoever moved on, and be it because there were too many tokens in one place, begins to count anew.
+            repeats = 0 if reached[slot] > hypothesis.frame else hypothesis.repeats + 1
+            kept.append(_Hypothesis(readings[slot], trail, reached[slot], repeats, scores[slot]))
+        return kept
+
+    def _plain_move(self, token: int) -> list[tuple[int, float]]:
+        """Where there are no durations, the blank moves on by one frame and a token by none."""
+        return [(int(token == self._blank), 0.0)]
 
     def _moves(self, logits: Floats, beam_size: int) -> list[list[tuple[int, float]]]:
         """For each hypothesis the likeliest durations and what they add to a score; none for a plain transducer."""
@@ -203,6 +236,8 @@ class SearchDecoder:
 
     def _longer(self, hypothesis: _Hypothesis, token: int, booster: Booster | None) -> _Reading:
         before = hypothesis.reading
+        if before.longer is None:
+            before.longer = WeakValueDictionary()
         reading = before.longer.get(token)
         if reading is None:
             phrases, boost = before.phrases, before.boost
@@ -244,13 +279,6 @@ def _emissions(hypothesis: _Hypothesis, begin: int, end: int) -> tuple[Emission,
             emissions.append(replace(one, frame=end - 1, frames=0))
         trail = trail.before
     return tuple(reversed(emissions))
-
-
-def _merged(one: _Hypothesis, other: _Hypothesis) -> _Hypothesis:
-    """The likelier one, as likely as both together."""
-    likelier, least = (other, one.score) if other.score > one.score else (one, other.score)
-    likelier.score += math.log1p(math.exp(least - likelier.score))
-    return likelier
 
 
 def _log_softmax(logits: Floats) -> Floats:
