@@ -43,10 +43,11 @@ _BITS = {"int8": 8, "int4": 4}
 _GROUP = 64
 """Weights that share a scale."""
 _BEAM_OF_PHRASES = 4
-"""Readings that are kept where phrases are favoured and no number is given: more find no more names."""
+"""Readings that are kept where phrases are favoured and no number is given: fewer write names that nobody said, more
+find hardly any others."""
 _WEIGHT_OF_CHARACTER = 5 / 3
 """What each character of a phrase is worth, beside the logarithm of a token's probability. With less, names are not
-found; with half as much again, some are heard that nobody said."""
+found; with a fifth more, one in fifty is heard that nobody said."""
 _NO_STATE = "CTC models are not read live: only transducers carry their state from step to step."
 
 
