@@ -50,10 +50,7 @@ def test_flags_of_each_kind_are_understood() -> None:
     ("arguments", "complaint"),
     [
         (("--port", "99999"), "PORT: Input should be less than or equal to 65535, not '99999'"),
-        (
-            ("--model-precision", "int3"),
-            "MODEL_PRECISION: Input should be 'bf16', 'fp32', 'int8' or 'int4', not 'int3'",
-        ),
+        (("--model-precision", "int3"), "MODEL_PRECISION: Input should be 'bf16', 'fp32', 'int8' or 'int4', not 'int3'"),
         (("--chunk-overlap", "59"), "CHUNK_OVERLAP may be at most half of CHUNK_DURATION"),
         (
             ("--port", "x", "--batch-size", "0"),
