@@ -8,6 +8,7 @@ from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
 from parakeet_mlx.alignment import AlignedResult, AlignedToken
 from parakeet_mlx.audio import PreprocessArgs
+from parakeet_mlx.boost import Machine
 from parakeet_mlx.conformer import Conformer, ConformerArgs
 
 class LSTMLayer(Module):
@@ -30,6 +31,12 @@ class JointNetwork(Module):
     enc: Linear
     joint_net: tuple[Callable[[mx.array], mx.array], Callable[[mx.array], mx.array], Linear]
 
+class Beam:
+    def __init__(self, beam_size: int = ..., *, booster: Machine[Any, int] = ...) -> None: ...
+
+class DecodingConfig:
+    def __init__(self, decoding: Beam = ...) -> None: ...
+
 class BaseParakeet(Module):
     vocabulary: list[str]
     preprocessor_config: PreprocessArgs
@@ -49,6 +56,9 @@ class ParakeetTDT(BaseParakeet):
     def decode(
         self, features: mx.array, lengths: mx.array | None = None
     ) -> tuple[list[list[AlignedToken]], list[object]]: ...
+    def decode_beam(
+        self, features: mx.array, *, config: DecodingConfig = ...
+    ) -> tuple[list[list[AlignedToken]], list[object]]: ...
 
 class ParakeetTDTCTC(ParakeetTDT): ...
 
@@ -58,6 +68,9 @@ class ParakeetRNNT(BaseParakeet):
     joint: JointNetwork
     def decode(
         self, features: mx.array, lengths: mx.array | None = None
+    ) -> tuple[list[list[AlignedToken]], list[object]]: ...
+    def decode_beam(
+        self, features: mx.array, *, config: DecodingConfig = ...
     ) -> tuple[list[list[AlignedToken]], list[object]]: ...
 
 class ParakeetCTC(BaseParakeet):

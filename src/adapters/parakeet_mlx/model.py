@@ -11,7 +11,13 @@ import structlog
 from ...application.ports.meter import Meter, Unmetered
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from ...domain.audio import Samples, is_silence
-from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, TooManyStreamsError
+from ...domain.errors import (
+    InferenceError,
+    InvalidRequestError,
+    ModelLoadError,
+    ModelNotReadyError,
+    TooManyStreamsError,
+)
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from . import blas
@@ -106,12 +112,16 @@ class ParakeetMlxModel:
     ) -> tuple[Token, ...]:
         """See the port."""
         engine, scheduler = self._ready()
+        searched = decoding != GREEDY
+        if searched and not engine.description.searches:
+            raise InvalidRequestError(f"{self._model_id} cannot search: it favours no phrases and keeps no beam.")
         # Models imagine words in silence.
         if is_silence(samples, engine.description.sample_rate_hz):
             return ()
         from .engine import Window  # noqa: PLC0415 - imports MLX, see blas
 
-        urgency = Urgency.SHORT if after_s < _SHORT_S else Urgency.LONG
+        # A search takes a multiple of the time, and gives way.
+        urgency = Urgency.SHORT if after_s < _SHORT_S and not searched else Urgency.LONG
         return (await _read(scheduler, Window(samples, decoding=decoding), urgency)).finalized
 
     @asynccontextmanager

@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...domain.audio import Samples
+from ...domain.errors import InvalidRequestError
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
+
+WIDEST_BEAM = 16
+MOST_PHRASES = 500
+LONGEST_PHRASE = 100
+"""In characters."""
+MOST_PHRASE_CHARACTERS = 10_000
+"""Of all phrases together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +55,28 @@ class Decoding:
     Anything else costs a multiple of the time, and only a model that `searches` takes it.
 
     Attributes:
-        beam_size: How many readings are kept at each step; 1 keeps the best.
-        phrases: Words and phrases that are favoured where the audio allows them, such as names.
+        beam_size: How many readings are kept at each step, up to 16; 1 keeps the best, or, where there are phrases,
+            leaves the number to the model.
+        phrases: Words and phrases that are favoured where the audio allows them, such as names; the case of the
+            first letters of words does not matter. Up to 500, of 100 characters each, 10 000 in all.
+
+    Raises:
+        InvalidRequestError: It is more than that.
     """
 
     beam_size: int = 1
     phrases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the limits: a search holds its device for as long as it is asked to."""
+        if not 1 <= self.beam_size <= WIDEST_BEAM:
+            raise InvalidRequestError(f"A beam has from 1 to {WIDEST_BEAM} readings, not {self.beam_size}.")
+        if len(self.phrases) > MOST_PHRASES:
+            raise InvalidRequestError(f"There may be at most {MOST_PHRASES} phrases.")
+        if any(len(phrase) > LONGEST_PHRASE for phrase in self.phrases):
+            raise InvalidRequestError(f"A phrase may have at most {LONGEST_PHRASE} characters.")
+        if sum(map(len, self.phrases)) > MOST_PHRASE_CHARACTERS:
+            raise InvalidRequestError(f"All phrases together may have at most {MOST_PHRASE_CHARACTERS} characters.")
 
 
 GREEDY = Decoding()
@@ -132,6 +156,7 @@ class SpeechModel(Protocol):
             decoding: How to choose among tokens.
 
         Raises:
+            InvalidRequestError: `decoding` asks for a search, and the model does not search.
             ModelNotReadyError: It is still being loaded.
             OverloadedError: Its queue is full.
             InferenceError: It failed; the next window may succeed.

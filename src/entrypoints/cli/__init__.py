@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
+from ...application.ports.speech_model import Decoding
+from ...domain.errors import InvalidRequestError
 from .bench import SAMPLE, bench
 from .demo import demo
 from .doctor import doctor
@@ -57,11 +59,14 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
     parser = add_command(
         "transcribe",
         help="transcribe recordings",
-        usage="%(prog)s FILE... [--format FORMAT] [--output-dir DIR] [SETTINGS]",
+        usage="%(prog)s FILE... [--format FORMAT] [--output-dir DIR] [--keywords LIST] [SETTINGS]",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a recording in any format; - is standard input")
     parser.add_argument("--format", choices=FORMATS, default="text", help="what to write (default: text)")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write a file per recording there")
+    parser.add_argument(
+        "--keywords", default="", metavar="LIST", help="words and phrases to favour, such as names, with commas between"
+    )
     service_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
@@ -73,7 +78,13 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
             if len({output_name(name, parsed.format) for name in files}) < len(files):
                 parser.error("with --output-dir the recordings' names must differ")
             directory.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(transcribe(service_of(parsed), files, style=parsed.format, output_dir=directory))
+        try:
+            decoding = Decoding(phrases=tuple(filter(None, map(str.strip, parsed.keywords.split(",")))))
+        except InvalidRequestError as error:
+            parser.error(f"--keywords: {error.message}")
+        return asyncio.run(
+            transcribe(service_of(parsed), files, style=parsed.format, output_dir=directory, decoding=decoding)
+        )
 
     parser.set_defaults(run=run)
 

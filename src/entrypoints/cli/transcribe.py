@@ -11,6 +11,7 @@ from types import MappingProxyType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from ...application.ports.speech_model import GREEDY, Decoding
 from ...application.transcribe_file import Progress as Reading
 from ...application.transcribe_file import TranscribeFile
 from ...domain.captions import to_srt, to_vtt
@@ -48,14 +49,16 @@ FORMATS: MappingProxyType[str, Callable[[str, Transcript], str]] = MappingProxyT
 """How a recording's name and transcript may be written; a JSON object takes one line."""
 
 
-async def transcribe(service: Service, files: Sequence[str], *, style: str, output_dir: Path | None) -> ExitCode:
+async def transcribe(
+    service: Service, files: Sequence[str], *, style: str, output_dir: Path | None, decoding: Decoding = GREEDY
+) -> ExitCode:
     """Transcribe one recording after the other; one that cannot be read does not keep the others from being done."""
     codes = {ExitCode.DONE}
     try:
         async with service.open_transcriber() as transcribe_file:
             for name in files:
                 try:
-                    transcript = await _transcribe_one(transcribe_file, name)
+                    transcript = await _transcribe_one(transcribe_file, name, decoding)
                 except OSError as error:
                     codes.add(_complain(f"{name}: {error.strerror or error}", ExitCode.UNREADABLE))
                 except CallerError as error:
@@ -80,7 +83,7 @@ def output_name(recording: str, style: str) -> str:
     return f"{stem}.{'txt' if style == 'text' else style}"
 
 
-async def _transcribe_one(transcribe_file: TranscribeFile, name: str) -> Transcript:
+async def _transcribe_one(transcribe_file: TranscribeFile, name: str, decoding: Decoding) -> Transcript:
     with _progress_bar() as bar:
         task = bar.add_task(name, total=_size_bytes(name), heard="")
 
@@ -89,7 +92,7 @@ async def _transcribe_one(transcribe_file: TranscribeFile, name: str) -> Transcr
             bar.update(task, heard=f"{minutes}:{seconds:02} heard")
 
         async with aclosing(_blocks(name, bar, task)) as source:
-            return await transcribe_file(source, on_progress=show)
+            return await transcribe_file(source, decoding=decoding, on_progress=show)
 
 
 def _size_bytes(name: str) -> int | None:

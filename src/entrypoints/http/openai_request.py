@@ -17,9 +17,8 @@ from pydantic import BaseModel, Field, ValidationError
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription
 from ...domain.errors import InvalidRequestError
 from ...domain.speech import SpeechDetection
+from .keywords import decoding_of, listed
 from .languages import code_of
-
-_MOST_KEYWORDS = 500
 
 
 class ResponseFormat(StrEnum):
@@ -156,8 +155,8 @@ class TranscriptionForm:
         included = _choices("include", (*self.include, *self.plain_include), {"logprobs"})
         if included and self.response_format is not ResponseFormat.JSON:
             raise InvalidRequestError("include=logprobs needs response_format=json.", param="include")
-        languages = _listed((*self.languages, *self.plain_languages))
-        keywords = _keywords((*self.keywords, *self.plain_keywords))
+        languages = listed((*self.languages, *self.plain_languages))
+        favoured = decoding_of((*self.keywords, *self.plain_keywords))
         vad = self._chunking()
         return Ask(
             response_format=self.response_format,
@@ -166,14 +165,14 @@ class TranscriptionForm:
             segments="segment" in granularities or not granularities,
             logprobs="logprobs" in included,
             stream=self.stream,
-            decoding=Decoding(phrases=keywords) if keywords and model.searches else GREEDY,
+            decoding=favoured if model.searches else GREEDY,
             detection=vad.detection() if vad and detects else None,
             ignored=_given(
                 # Nothing can make a model of several languages write a certain one.
                 language=self.language and len(model.languages) > 1,
                 languages=languages and len(model.languages) > 1,
                 prompt=self.prompt,
-                keywords=keywords and not model.searches,
+                keywords=favoured.phrases and not model.searches,
                 temperature=self.temperature,
                 chunking_strategy=vad and not detects,
                 known_speaker_names=self.speaker_names,
@@ -237,25 +236,12 @@ class TranslationForm:
         )
 
 
-def _listed(given: Iterable[str]) -> tuple[str, ...]:
-    """Each part of the comma lists once, in order."""
-    parts = (part.strip() for listed in given for part in listed.split(","))
-    return tuple(dict.fromkeys(part for part in parts if part))
-
-
 def _choices(param: str, given: Iterable[str], known: set[str]) -> set[str]:
-    asked = _listed(given)
+    asked = listed(given)
     for name in asked:
         if name not in known:
             raise InvalidRequestError(f"{param} has {', '.join(sorted(known))}; not {name!r}.", param=param)
     return set(asked)
-
-
-def _keywords(given: Iterable[str]) -> tuple[str, ...]:
-    keywords = _listed(given)
-    if len(keywords) > _MOST_KEYWORDS:
-        raise InvalidRequestError(f"There may be at most {_MOST_KEYWORDS} keywords.", param="keywords")
-    return keywords
 
 
 def _language(language: str, languages: tuple[str, ...], model: ModelDescription) -> str | None:

@@ -8,6 +8,7 @@ import pytest
 from parakeet_service.adapters.parakeet_mlx import blas
 from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
 from parakeet_service.adapters.parakeet_mlx.engine import Engine, Reading, Window
+from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import InferenceError
 
@@ -98,7 +99,7 @@ def test_a_window_that_is_not_finite_fails_alone(engine: Engine, windows: Sequen
 
 def test_buckets_are_few_and_tight(engine: Engine) -> None:
     lengths = range(160, 60 * RATE_HZ, 160)
-    padded = [engine.bucket(Window(np.empty(length, np.float32))) for length in lengths]
+    padded = [engine.bucket(Window(np.empty(length, np.float32)))[0] for length in lengths]
     frames = [1 + length // 160 for length in lengths]
     assert all(count <= bucket <= max(1.25 * count, count + 31) for count, bucket in zip(frames, padded, strict=True))
     assert len(set(padded)) < 40
@@ -106,3 +107,51 @@ def test_buckets_are_few_and_tight(engine: Engine) -> None:
 
 def test_gives_way_often(engine: Engine, speech: Samples) -> None:
     assert sum(1 for _ in engine.read([Window(speech)])) > 10
+
+
+SEARCHES = [Decoding(beam_size=3), Decoding(phrases=("the printer Gutenberg", "men of work")), Decoding(8, ("city",))]
+
+
+def test_searches_beside_windows_that_are_read_as_they_are_alone(engine: Engine, windows: Sequence[Window]) -> None:
+    searched = [replace(window, decoding=SEARCHES[i % 3]) for i, window in enumerate(windows[:12])]
+    plainly = windows[12:24]
+    mixed = [window for pair in zip(searched, plainly, strict=True) for window in pair]
+    together = read(engine, mixed)
+    assert [plain(reading) for reading in together[1::2]] == [plain(read(engine, [one])[0]) for one in plainly]
+    assert [plain(reading) for reading in together[::2]] == [plain(read(engine, [one])[0]) for one in searched]
+    assert sum(len(reading.finalized) for reading in together[::2]) > 80
+
+
+def test_a_search_ends_within_its_window_and_in_order(engine: Engine, windows: Sequence[Window]) -> None:
+    for i, window in enumerate(windows[:20]):
+        (reading,) = read(engine, [replace(window, decoding=SEARCHES[i % 3])])
+        starts = [token.start_s for token in reading.finalized]
+        assert starts == sorted(starts)
+        assert all(start < reading.decoded * engine.frame_s for start in starts)
+
+
+def test_a_search_of_a_part_is_one_of_these_frames(engine: Engine, speech: Samples) -> None:
+    window = Window(speech[: 5 * RATE_HZ], decoding=Decoding(beam_size=2), first_frame=50)
+    (reading,) = read(engine, [replace(window, begin=10, settle=40)])
+    assert (reading.settled, reading.decoded, reading.draft, reading.state) == (40, 40, (), None)
+    assert reading.finalized
+    assert all(60 <= round(token.start_s / engine.frame_s) < 90 for token in reading.finalized)
+
+
+def test_a_search_gives_way_at_every_step(engine: Engine, speech: Samples) -> None:
+    window = Window(speech[: 5 * RATE_HZ])
+    plainly = sum(1 for _ in engine.read([window]))
+    assert sum(1 for _ in engine.read([replace(window, decoding=Decoding(beam_size=4))])) > plainly + 20
+
+
+def test_searches_are_read_alone(engine: Engine, windows: Sequence[Window]) -> None:
+    searched = replace(windows[0], decoding=Decoding(beam_size=4))
+    assert engine.bucket(searched) != engine.bucket(windows[0])
+    assert engine.room(searched) == 1
+
+
+def test_a_search_has_no_draft_and_no_state(engine: Engine, speech: Samples) -> None:
+    with pytest.raises(ValueError, match="no draft"):
+        Window(speech, end=3, decoding=Decoding(beam_size=2))
+    with pytest.raises(ValueError, match="no state"):
+        Window(speech, state=engine.start, decoding=Decoding(beam_size=2))

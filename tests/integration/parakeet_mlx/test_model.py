@@ -2,16 +2,20 @@ import asyncio
 import json
 import shutil
 from pathlib import Path
+from typing import cast
 
+import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
+from parakeet_mlx.utils import from_config
 from structlog.testing import capture_logs
 
 from parakeet_service.adapters.parakeet_mlx.checkpoint import Precision, locate
 from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
-from parakeet_service.application.ports.speech_model import SpeechModel, StreamContext
+from parakeet_service.application.ports.speech_model import Decoding, SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.errors import InferenceError, ModelLoadError, OverloadedError
+from parakeet_service.domain.errors import InferenceError, InvalidRequestError, ModelLoadError, OverloadedError
 from parakeet_service.domain.transcript import Token
 from tests.contracts.speech_model import SpeechModelContract
 
@@ -56,6 +60,23 @@ def copy_of_embedded(directory: Path, **changes: object) -> Path:
     """A checkpoint directory like the embedded one, but for the `changes` to its configuration."""
     (directory / "config.json").write_text(json.dumps({**EMBEDDED.config, **changes}), encoding="utf-8")
     shutil.copyfile(EMBEDDED.weights, directory / "model.safetensors")
+    return directory
+
+
+def ctc_checkpoint(directory: Path) -> Path:
+    """A small CTC model with random weights."""
+    vocabulary = EMBEDDED.config["joint"]["vocabulary"]
+    config = {
+        **EMBEDDED.config,
+        "target": "nemo.collections.asr.models.ctc_bpe_models.EncDecCTCModelBPE",
+        "encoder": {**EMBEDDED.config["encoder"], "n_layers": 1},
+        "decoder": {"feat_in": 256, "num_classes": len(vocabulary), "vocabulary": vocabulary},
+    }
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    weights = cast("list[tuple[str, mx.array]]", tree_flatten(from_config(config).parameters()))
+    mx.save_safetensors(  # pyright: ignore[reportUnknownMemberType] - its stub has no types
+        str(directory / "model.safetensors"), dict(weights)
+    )
     return directory
 
 
@@ -198,4 +219,65 @@ async def test_an_open_stream_changes_nothing_for_other_requests(speech: Samples
         await stream.push(speech[:48000])
         assert await model.transcribe(speech) == before
     assert await model.transcribe(speech) == before
+    await model.aclose()
+
+
+SPOKEN = ("century", "books", "printed", "city", "street", "Morning", "opinion", "Committee", "completed")
+NOT_SPOKEN = tuple(
+    "Parker,Winchester,Oscar,Massachusetts,Alabama,Frederick,Kensington,Thompson,Marlborough,Constantine,Alexander,"
+    "Philadelphia,Montgomery,Wellington,Cambridge,Harrison,Elizabeth,Margaret,Theodore,Lawrence,Somerset,Sheffield,"
+    "Leicester,Norwich,Jefferson,Lincoln,Cleveland,Nebraska,Dakota,Colorado,Minneapolis,Kubernetes,PostgreSQL,Redis,"
+    "Terraform,Gutenberg,Cupertino,Shenzhen,Mumbai,Nairobi,Reykjavik,Helsinki,Copenhagen,Dvorak,Tchaikovsky,"
+    "Rachmaninoff,Schubert,Mendelssohn,Printemps,Cityscape".split(",")
+)
+
+
+async def test_hears_phrases_that_are_said_and_none_that_are_not(speech: Samples) -> None:
+    model = model_of()
+    await model.start()
+    assert model.describe().searches
+    assert len(NOT_SPOKEN) == 50
+
+    async def words(samples: Samples, *phrases: str) -> list[str]:
+        heard = text(await model.transcribe(samples, decoding=Decoding(phrases=phrases))).lower()
+        return heard.replace(",", "").replace(".", "").split()
+
+    found = {"greedy": 0, "favoured": 0, "among others": 0}
+    for seed in range(3):
+        noisy = speech + np.random.default_rng(seed).normal(0, 0.08, len(speech)).astype(np.float32)
+        heard = {
+            "greedy": await words(noisy),
+            "favoured": await words(noisy, *SPOKEN),
+            "among others": await words(noisy, *SPOKEN, *NOT_SPOKEN),
+        }
+        for how, said in heard.items():
+            found[how] += sum(word.lower() in said for word in SPOKEN)
+        assert not {word.lower() for word in NOT_SPOKEN} & set(heard["among others"])
+    plain, distracted = await words(speech), await words(speech, *NOT_SPOKEN)
+    await model.aclose()
+    # Eight of 27 words are lost in the noise.
+    assert found["favoured"] >= found["greedy"] + 4
+    assert found["among others"] >= found["greedy"] + 4
+    assert plain == distracted
+
+
+async def test_a_live_stream_is_read_while_a_search_goes_on(speech: Samples) -> None:
+    model = model_of()
+    await model.start()
+    search = asyncio.create_task(model.transcribe(speech, decoding=Decoding(beam_size=16)))
+    await asyncio.sleep(0.1)
+    async with model.open_stream(StreamContext(left_s=2.0, chunk_s=1.0, right_s=0.5)) as stream:
+        await stream.push(speech[: 2 * 16000])
+        assert not search.done()
+    assert len(await search) > 60
+    await model.aclose()
+
+
+async def test_a_model_of_another_kind_refuses_to_search(tmp_path: Path, speech: Samples) -> None:
+    model = model_of(str(ctc_checkpoint(tmp_path)))
+    await model.start()
+    assert not model.describe().searches
+    with pytest.raises(InvalidRequestError):
+        await model.transcribe(speech, decoding=Decoding(beam_size=2))
+    await model.transcribe(speech[:16000])
     await model.aclose()

@@ -6,8 +6,9 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
+from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.domain.errors import InferenceError, OverloadedError
-from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel
+from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel, SearchingModel
 from tests.unit.entrypoints.world import World, a_settings, pcm, send_raw, started
 
 BOUNDARY = "xyz"
@@ -19,7 +20,7 @@ def form_body(data: bytes) -> bytes:
     return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-async def post(world: World, data: bytes, path: str = "/transcribe", **fields: str) -> httpx2.Response:
+async def post(world: World, data: bytes, path: str = "/transcribe", **fields: str | list[str]) -> httpx2.Response:
     async with world.client() as client:
         return await client.post(path, files={"file": ("a.wav", data)}, data=fields)
 
@@ -196,3 +197,47 @@ async def test_takes_recordings_up_to_the_longest() -> None:
     world = await started(longest_s=10, settings=a_settings(max_upload_bytes=1 << 20))
     assert (await post(world, pcm(10))).status_code == 200
     assert (await post(world, pcm(10.1))).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("fields", "decoding"),
+    [
+        ({}, Decoding()),
+        ({"keywords": "Parakeet , New York,, Parakeet"}, Decoding(phrases=("Parakeet", "New York"))),
+        ({"keywords": ["Parakeet", "MLX"]}, Decoding(phrases=("Parakeet", "MLX"))),
+        ({"beam_size": "16"}, Decoding(beam_size=16)),
+        ({"keywords": "MLX", "beam_size": "3"}, Decoding(beam_size=3, phrases=("MLX",))),
+    ],
+)
+async def test_a_model_that_can_searches_as_it_is_asked_to(
+    fields: dict[str, str | list[str]], decoding: Decoding
+) -> None:
+    model = SearchingModel()
+    answer = await post(await started(model=model), pcm(0.4), "/transcribe", **fields)
+    assert answer.status_code == 200
+    assert model.asked == [decoding]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"beam_size": "17"}, None),
+        ({"beam_size": "0"}, None),
+        ({"keywords": ",".join(map(str, range(501)))}, "keywords"),
+        ({"keywords": 101 * "a"}, "keywords"),
+        ({"keywords": ",".join(f"{i:0100}" for i in range(101))}, "keywords"),
+    ],
+)
+async def test_a_search_has_its_limits(fields: dict[str, str | list[str]], param: str | None) -> None:
+    model = SearchingModel()
+    answer = await post(await started(model=model), pcm(0.4), "/transcribe", **fields)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
+    assert param is None or answer.json()["error"]["param"] == param
+    assert model.asked == []
+
+
+@pytest.mark.parametrize(("field", "value"), [("keywords", "Parakeet"), ("beam_size", "2")])
+async def test_a_model_that_cannot_search_is_not_asked_to(field: str, value: str) -> None:
+    answer = await post(await started(), pcm(0.4), **{field: value})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
+    assert answer.json()["error"]["param"] == field

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.entrypoints.cli import main
 from parakeet_service.entrypoints.cli.service import Service
+from tests.fakes import SearchingModel
 
 from .conftest import MakeService
 
@@ -29,6 +31,7 @@ def configure(_: ArgumentParser) -> Callable[[Namespace], Service]:
         ("transcribe", "a.wav", "b.wav", "--format", "srt"),
         ("bench", "--rounds", "0"),
         ("bench", "--rounds", "many"),
+        ("transcribe", "a.wav", "--keywords", "x" * 101),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,3 +88,17 @@ def test_a_directory_that_cannot_be_made_is_our_fault_in_one_line(
 
     assert code == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_keywords_are_a_list_with_commas(
+    make_service: MakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = SearchingModel()
+    recording = tmp_path / "speech.raw"
+    recording.write_bytes(b"\x00\x20" * 32000)
+    arguments = ("transcribe", str(recording), "--keywords", "Kowalski, New York,,")
+
+    assert main(arguments, configure=lambda _: lambda _: make_service(model=model)) == 0
+
+    assert model.asked == [Decoding(phrases=("Kowalski", "New York"))]
+    assert capsys.readouterr().out

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.application.transcribe_file import TranscribeFile
 from parakeet_service.domain.errors import InferenceError, ModelLoadError
 from parakeet_service.entrypoints.cli.service import ExitCode
 from parakeet_service.entrypoints.cli.transcribe import transcribe
-from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel
+from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, SearchingModel
 
 from .conftest import MakeService
 
@@ -121,3 +122,12 @@ async def test_a_model_that_cannot_be_loaded_ends_it_with_one_line(
 
     assert code == ExitCode.FAULT
     assert capsys.readouterr().err == "MODEL_ID: it is nowhere.\n"
+
+
+async def test_keywords_reach_the_model(make_service: MakeService, speech: str) -> None:
+    model = SearchingModel()
+    decoding = Decoding(phrases=("Kowalski", "New York"))
+
+    await transcribe(make_service(model=model), [speech], style="text", output_dir=None, decoding=decoding)
+
+    assert model.asked == [decoding]
