@@ -33,7 +33,8 @@ class Urgency(IntEnum):
 
 
 _HEAD_START_S = {Urgency.LIVE: 20.0, Urgency.SHORT: 10.0, Urgency.LONG: 0.0}
-"""How much earlier a window counts as having come. Who waits long enough goes first: nobody starves."""
+"""How much earlier a window counts as having come, and later by its own length: a short one does not wait for many
+long ones. Who waits long enough goes first: nobody starves."""
 
 
 class Reader(Protocol[Item_contra, Result_co]):
@@ -60,13 +61,14 @@ class Reader(Protocol[Item_contra, Result_co]):
 class _Job(Generic[Item, Result]):
     item: Item
     urgency: Urgency
+    seconds: float
     number: int
     arrived: float
     future: "Future[Result]"
 
     @property
     def due(self) -> tuple[float, int]:
-        return self.arrived - _HEAD_START_S[self.urgency], self.number
+        return self.arrived - _HEAD_START_S[self.urgency] + self.seconds, self.number
 
 
 class Scheduler(Generic[Item, Result]):
@@ -136,10 +138,10 @@ class Scheduler(Generic[Item, Result]):
             Exception: What the reader gave instead of a result.
         """
         future: Future[Result] = Future()
-        job = _Job(item, urgency, next(self._numbers), time.monotonic(), future)
         with self._changed:
-            if self._stopping:
+            if self._stopping or self._reader is None:
                 raise ShuttingDownError("The service is going away.")
+            job = _Job(item, urgency, self._reader.seconds(item), next(self._numbers), time.monotonic(), future)
             waiting = sum(other.urgency is not Urgency.LIVE for other in self._jobs)
             if urgency is not Urgency.LIVE and waiting >= self._most_waiting:
                 self._meter.window_refused()

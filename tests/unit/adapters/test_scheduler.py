@@ -141,6 +141,16 @@ async def test_takes_live_windows_before_short_recordings_and_those_before_long_
     assert reader.batches == [["held"], ["live"], ["live 2"], ["short"], ["long"]]
 
 
+async def test_takes_a_little_window_before_big_ones_that_came_a_little_earlier() -> None:
+    reader = Reader()
+    async with scheduling(reader, batch=1) as scheduler:
+        holding = await held(scheduler, reader)
+        lengths = {"a": 16, "b": 16, "c": 3, "d": 16}
+        tasks = await queued(scheduler, [(Item(name, length), Urgency.SHORT) for name, length in lengths.items()])
+        await holding.go(*tasks)
+    assert reader.batches[1:] == [["c"], ["a"], ["b"], ["d"]]
+
+
 @pytest.mark.parametrize("urgency", [Urgency.SHORT, Urgency.LONG])
 async def test_who_waits_long_enough_goes_first(monkeypatch: pytest.MonkeyPatch, urgency: Urgency) -> None:
     now = 100.0
