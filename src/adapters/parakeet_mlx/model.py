@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-_SHORT_S = 60.0
+_SHORT_S = 20.0
 """Windows that lie further back than this in a recording wait until those of shorter ones are read."""
 
 
