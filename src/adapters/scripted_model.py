@@ -6,6 +6,7 @@ For those who build a way in (a route, a protocol, a page) and want answers at o
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
+import numpy as np
 import structlog
 
 from ..application.ports.speech_model import GREEDY, Decoding, ModelDescription, SpeechStream, StreamContext
@@ -93,7 +94,7 @@ class ScriptedModel:
             raise TooManyStreamsError("Every live stream is taken.", retry_after_s=5.0)
         self._open_streams += 1
         try:
-            yield _ScriptedStream(_Ear(self._script, self._slot_s), context)
+            yield _ScriptedStream(self._script, self._slot_s, context)
         finally:
             self._open_streams -= 1
 
@@ -143,15 +144,24 @@ class _Ear:
 
 
 class _ScriptedStream:
-    def __init__(self, ear: _Ear, context: StreamContext) -> None:
-        self._ear = ear
+    def __init__(self, script: Sequence[str], slot_s: float, context: StreamContext) -> None:
+        self._script = script
+        self._slot_s = slot_s
         self._chunk = max(int(context.chunk_s * _RATE_HZ), 1)
         self._right_s = context.right_s
-        self._received = 0
-        self._decoded = 0
+        self._begin(0.0)
+
+    def _begin(self, start_s: float) -> None:
+        """Go on with the word whose slot begins at `start_s` or next, as if all before it had been silent."""
+        self._ear = _Ear(self._script, self._slot_s)
+        for _ in self._ear.hear(np.zeros(round(start_s * _RATE_HZ), np.float32)):
+            pass
+        self._received = self._decoded = round(start_s * _RATE_HZ)
         self._draft: list[Token] = []
 
-    async def push(self, samples: Samples) -> Hypothesis | None:
+    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+        if start_s is not None:
+            self._begin(start_s)
         self._received += len(samples)
         self._draft.extend(self._ear.hear(samples))
         if self._received - self._decoded < self._chunk:

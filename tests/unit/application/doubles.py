@@ -190,14 +190,24 @@ class Stream:
         self._decoded = 0
         self._final = 0
         self.pushes: list[int] = []
+        self.starts: list[float] = []
         self.flushes = 0
 
     @property
     def received(self) -> Samples:
+        """What it was given since the last beginning; before that, silence."""
         return self._samples
 
-    async def push(self, samples: Samples) -> Hypothesis | None:
+    def _begin(self, start: int) -> None:
+        self.starts.append(start / RATE_HZ)
+        self._samples = np.full(start, -1, np.float32)
+        self._decoded = start
+        self._final = 0
+
+    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         self.pushes.append(len(samples))
+        if start_s is not None:
+            self._begin(round(start_s * RATE_HZ))
         self._samples = np.concatenate([self._samples, samples])
         if len(self._samples) < self._decoded + self._chunk:
             return None

@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parakeet_service.application.live_session import LiveSession
 from parakeet_service.application.ports.speech_model import StreamContext
-from parakeet_service.application.stream_session import LiveSession, StreamOptions, StreamSession
+from parakeet_service.application.stream_session import StreamOptions, StreamSession
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, Samples
+from parakeet_service.domain.endpointing import Endpointing
 from parakeet_service.domain.errors import (
     InferenceError,
     InvalidRequestError,
     ModelNotReadyError,
     OverloadedError,
 )
-from parakeet_service.domain.live import Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
+from parakeet_service.domain.live import EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
 from tests.unit.application.doubles import (
     RATE_HZ,
     Model,
@@ -33,16 +35,19 @@ from tests.unit.application.doubles import (
 )
 
 _CONTEXT = StreamContext(left_s=10, chunk_s=1, right_s=1)
-_OPTIONS = StreamOptions(Encoding.PCM_F32LE, 8000, None, _CONTEXT, endpoint_s=0.8)
+_OPTIONS = StreamOptions(Encoding.PCM_F32LE, 8000, None, _CONTEXT, Endpointing(silence_s=0.8))
 _TALK = np.concatenate([NO_SAMPLES, speech(*range(7)), silence(2.2), speech(*range(7, 10), pause_s=0.2), silence(0.3)])
 """Seven words, a pause that ends the utterance, and three words to the end."""
 
 
 def _session(
-    stream: Stream, *, resampler: Resampler | None = None, longest_backlog_s: float = 30, max_window_s: float = 60
+    stream: Stream, *, resampler: Resampler | None = None, longest_backlog_s: float = 30, max_window_s: float = 12
 ) -> StreamSession:
     return StreamSession(
-        Model(stream=stream, max_window_s=max_window_s), resampler or Resampler(), _CONTEXT, longest_backlog_s
+        Model(stream=stream, max_window_s=max_window_s),
+        resampler or Resampler(),
+        _CONTEXT,
+        longest_backlog_s=longest_backlog_s,
     )
 
 
@@ -114,8 +119,8 @@ class TestEvents:
         assert " ".join(_finals(events)) == text_of(range(10))
 
     async def test_end_with_an_empty_final_where_nothing_was_said(self) -> None:
-        assert await _run(_session(Stream()), []) == [Final((), 0)]
-        assert await _run(_session(Stream()), _frames(silence(5))) == [Final((), 0)]
+        assert await _run(_session(Stream()), []) == [Final((), 0, EndCause.ASKED)]
+        assert await _run(_session(Stream()), _frames(silence(5))) == [Final((), 0, EndCause.ASKED)]
 
     async def test_tell_how_far_the_text_is_behind(self) -> None:
         async with _session(Stream()).open(_OPTIONS) as live:
@@ -356,9 +361,6 @@ class TestOptions:
             (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.nan)), "right_context_s"),
             (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.inf)), "right_context_s"),
             (replace(_OPTIONS, context=StreamContext(30, 1, 29.1)), "left_context_s"),
-            (replace(_OPTIONS, endpoint_s=0.09), "endpoint_silence_ms"),
-            (replace(_OPTIONS, endpoint_s=60.1), "endpoint_silence_ms"),
-            (replace(_OPTIONS, endpoint_s=math.nan), "endpoint_silence_ms"),
         ],
     )
     async def test_that_cannot_be_met_are_named(self, options: StreamOptions, param: str) -> None:
@@ -380,8 +382,8 @@ class TestOptions:
             replace(_OPTIONS, language="DE-at"),
             replace(_OPTIONS, context=StreamContext(0, 0.16, 0)),
             replace(_OPTIONS, context=StreamContext(10, 30, 20)),
-            replace(_OPTIONS, endpoint_s=0.1),
-            replace(_OPTIONS, endpoint_s=60),
+            replace(_OPTIONS, endpointing=Endpointing(silence_s=0.1)),
+            replace(_OPTIONS, endpointing=Endpointing(silence_s=60)),
         ],
     )
     async def test_at_their_limits_are_met(self, options: StreamOptions) -> None:
@@ -403,7 +405,7 @@ class TestOptions:
     async def test_by_default_are_16_khz_pcm(self) -> None:
         session = _session(Stream())
 
-        assert session.defaults == StreamOptions(Encoding.PCM_S16LE, 16_000, None, _CONTEXT, endpoint_s=0.8)
+        assert session.defaults == StreamOptions(Encoding.PCM_S16LE, 16_000, None, _CONTEXT, Endpointing())
         await _open(session, session.defaults)
 
     async def test_the_defaults_can_be_held_against_the_model(self) -> None:
@@ -422,7 +424,9 @@ class TestOptions:
         talk = np.concatenate([speech(1, pause_s=1.5), speech(2, pause_s=1.0)])
 
         async def utterances(endpoint_s: float) -> Sequence[str]:
-            events = await _run(_session(Stream()), _frames(talk), replace(_OPTIONS, endpoint_s=endpoint_s))
+            events = await _run(
+                _session(Stream()), _frames(talk), replace(_OPTIONS, endpointing=Endpointing(silence_s=endpoint_s))
+            )
             return _finals(events)
 
         assert await utterances(1.2) == ["w1", "w2"]
