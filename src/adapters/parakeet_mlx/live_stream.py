@@ -5,7 +5,8 @@ import numpy as np
 from ...application.ports.speech_model import StreamContext
 from ...domain.audio import NO_SAMPLES, Samples, is_silence
 from ...domain.hypothesis import Hypothesis
-from .engine import Engine, Reading, Window
+from .engine import Engine
+from .window import Reading, Window
 
 
 class LiveWindows:
