@@ -6,7 +6,6 @@ For those who build a way in (a route, a protocol, a page) and want answers at o
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
-import numpy as np
 import structlog
 
 from ..application.ports.speech_model import GREEDY, Decoding, ModelDescription, SpeechStream, StreamContext
@@ -152,11 +151,9 @@ class _ScriptedStream:
         self._begin(0.0)
 
     def _begin(self, start_s: float) -> None:
-        """Go on with the word whose slot begins at `start_s` or next, as if all before it had been silent."""
+        self._start_s = start_s
         self._ear = _Ear(self._script, self._slot_s)
-        for _ in self._ear.hear(np.zeros(round(start_s * _RATE_HZ), np.float32)):
-            pass
-        self._received = self._decoded = round(start_s * _RATE_HZ)
+        self._received = self._decoded = 0
         self._draft: list[Token] = []
 
     async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
@@ -177,10 +174,10 @@ class _ScriptedStream:
         stable = [token for token in self._draft if token.end_s <= stable_until_s]
         self._draft = self._draft[len(stable) :]
         return Hypothesis(
-            finalized=tuple(stable),
-            draft=tuple(self._draft),
-            finalized_until_s=self._draft[0].start_s if self._draft else self._unheard_s(),
-            decoded_until_s=self._decoded / _RATE_HZ,
+            finalized=tuple(token.shifted(self._start_s) for token in stable),
+            draft=tuple(token.shifted(self._start_s) for token in self._draft),
+            finalized_until_s=self._start_s + (self._draft[0].start_s if self._draft else self._unheard_s()),
+            decoded_until_s=self._start_s + self._decoded / _RATE_HZ,
         )
 
     def _unheard_s(self) -> float:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 
+import numpy as np
+
 from ..domain.audio import NO_SAMPLES, PcmReader, Samples
 from ..domain.endpointing import Endpointing
 from ..domain.errors import OverloadedError
@@ -45,12 +47,15 @@ class LiveSession:
         self._tracker = UtteranceTracker(endpointing)
         self._rate_hz = sample_rate_hz
         self._step = max(int(longest_step_s * sample_rate_hz), 1)
+        self._hop = max(int(_HOP_S * sample_rate_hz), 1)
         self._inbox = Inbox(
-            hop=max(int(_HOP_S * sample_rate_hz), 1),
+            hop=self._hop,
             longest=self._step,
             most=max(int(longest_backlog_s * sample_rate_hz), 1),
         )
-        self._anew = False  # the next samples do not follow those that the stream has had
+        self._unread: list[Samples] = []  # for the model
+        self._start_s: float | None = None  # of these, if they do not follow those that the model has had
+        self._anew = False  # the next ones do not, whatever the ears say
         self._considered = False  # in this pause, whether a sentence is over
         self._complete = False  # and so it is
 
@@ -93,23 +98,32 @@ class LiveSession:
                 return
 
     async def _hear(self, samples: Samples) -> AsyncGenerator[list[LiveEvent]]:
-        for passage in self._ears.push(samples):
-            if passage.opens:
-                yield self._tracker.begin(passage.start / self._rate_hz)
-            for piece, start_s in self._pieces(passage):
-                yield await self._push(piece, start_s=start_s)
-            # The model will have forgotten it when the utterance goes on; one that is over is read to its end below.
-            if passage.closes and not (self._tracker.speaking and self._is_silent(self._silence_s)):
-                yield await self._flush()
-        yield await self._consider()
-        if self._tracker.speaking and (self._complete or self._is_silent(self._silence_s)):
-            # Told before the last words are read: whoever waits for a turn need not wait for the text.
-            yield self._tracker.stop((self._ears.received - self._ears.quiet) / self._rate_hz)
-            # What is spoken next is another span.
-            self._ears.finish()
+        # However much came at once, pauses in it are found; the model reads all of it that no pause parts at once.
+        for piece in self._hops(samples):
+            for passage in self._ears.push(piece):
+                if passage.opens:
+                    yield self._tracker.begin(passage.start / self._rate_hz)
+                self._keep(passage)
+                # The model will have forgotten it when the utterance goes on; of one that is over it is read below.
+                if passage.closes and not (self._tracker.speaking and self._is_silent(self._silence_s)):
+                    yield await self._flush()
+            yield await self._consider()
+            if self._tracker.speaking and (self._complete or self._is_silent(self._silence_s)):
+                # Told before the last words are read: whoever waits for a turn need not wait for the text.
+                yield self._tracker.stop((self._ears.received - self._ears.quiet) / self._rate_hz)
+                # What is spoken next is another span.
+                self._ears.finish()
+                yield await self._finish(EndCause.SILENCE)
+        yield await self._read()
+        if self._tracker.paused(doubt_s=self._ears.doubt_s):
             yield await self._finish(EndCause.SILENCE)
-        elif self._tracker.paused(doubt_s=self._ears.doubt_s):
-            yield await self._finish(EndCause.SILENCE)
+
+    def _hops(self, samples: Samples) -> Iterator[Samples]:
+        """Pieces that end where they would have ended, had the samples come one by one."""
+        while len(samples):
+            length = self._hop - self._ears.received % self._hop
+            yield samples[:length]
+            samples = samples[length:]
 
     async def _consider(self) -> list[LiveEvent]:
         """Once in a pause that would end a sentence, see whether there is one."""
@@ -125,29 +139,34 @@ class LiveSession:
         if mark is Mark.CLEAR:
             self._ears.finish()
             self._tracker.clear()
+            self._unread.clear()
             self._anew = True
             yield [Cleared()]
             return
-        for passage in self._ears.finish() if mark is Mark.CLOSE else ():
-            for piece, start_s in self._pieces(passage):
-                yield await self._push(piece, start_s=start_s)
+        if mark is Mark.CLOSE:
+            for passage in self._ears.finish():
+                self._keep(passage)
         yield await self._finish(EndCause.ASKED)
 
-    def _pieces(self, passage: Passage) -> Iterator[tuple[Samples, float | None]]:
-        """As much at once as the model may be given, and where it lies if it does not follow what was given before."""
-        anew, self._anew = passage.opens or self._anew, False
-        for at in range(0, len(passage.samples), self._step):
-            start_s = passage.start / self._rate_hz if anew and at == 0 else None
-            yield passage.samples[at : at + self._step], start_s
+    def _keep(self, passage: Passage) -> None:
+        if passage.opens or self._anew:
+            self._start_s, self._anew = passage.start / self._rate_hz, False
+        self._unread.append(passage.samples)
 
     def _is_silent(self, for_s: float | None) -> bool:
         return for_s is not None and self._ears.quiet >= for_s * self._rate_hz
 
-    async def _push(self, samples: Samples, *, start_s: float | None) -> list[LiveEvent]:
-        # A full queue costs the listener a step, not the session: the samples are with the stream.
-        with suppress(OverloadedError):
-            return self._news(await self._stream.push(samples, start_s=start_s))
-        return []
+    async def _read(self) -> list[LiveEvent]:
+        """Give the model what was kept for it, as much at once as it may be given."""
+        samples = np.concatenate([NO_SAMPLES, *self._unread])
+        self._unread.clear()
+        events: list[LiveEvent] = []
+        for at in range(0, len(samples), self._step):
+            start_s, self._start_s = self._start_s, None
+            # A full queue costs the listener a step, not the session: the samples are with the stream.
+            with suppress(OverloadedError):
+                events += self._news(await self._stream.push(samples[at : at + self._step], start_s=start_s))
+        return events
 
     async def _finish(self, cause: EndCause) -> list[LiveEvent]:
         """Read all that was said, and end the utterance with it."""
@@ -158,9 +177,10 @@ class LiveSession:
         if self._anew:
             # What the stream still holds is forgotten.
             return []
+        events = await self._read()
         while True:
             try:
-                return self._news(await self._stream.flush())
+                return events + self._news(await self._stream.flush())
             except OverloadedError as busy:
                 await asyncio.sleep(busy.retry_after_s)
 

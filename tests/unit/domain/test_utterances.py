@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from parakeet_service.domain.endpointing import Endpointing
 from parakeet_service.domain.hypothesis import Hypothesis
-from parakeet_service.domain.live import EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
+from parakeet_service.domain.live import Cleared, EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
 from parakeet_service.domain.transcript import Token
 from parakeet_service.domain.utterances import UtteranceTracker
 from tests.unit.domain.spoken import texts, times, token, words
@@ -148,6 +148,8 @@ class TestForAnyStream:
                     assert speaking
                 case Final():
                     assert not speaking
+                case Cleared():
+                    pytest.fail("nobody asked for it")
         assert not speaking
 
     @given(_streams())
