@@ -2,7 +2,20 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from . import accuracy, engine, fairness, isolation, length, long_file, memory, mixed_load, noise, overhead, search
+from . import (
+    accuracy,
+    engine,
+    fairness,
+    isolation,
+    length,
+    long_file,
+    memory,
+    methods,
+    mixed_load,
+    noise,
+    overhead,
+    search,
+)
 from .report import Chart, check_can_draw, draw
 
 parser = argparse.ArgumentParser(
@@ -36,6 +49,7 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     "mixed": lambda given: mixed_load.run(given.speech, given.uploads, given.streams),
     "isolation": lambda given: isolation.run(given.speech),
     "noise": lambda given: noise.run(given.speech),
+    "methods": lambda given: methods.run(given.speech, given.model),
     "search": lambda given: search.run(given.speech, given.model),
 }
 drawn = ("engine", "overhead", "fairness", "memory", "length")
