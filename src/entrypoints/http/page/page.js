@@ -24,7 +24,9 @@ const transcript = new Transcript(
 const player = new Player(
   { bar: $("player"), audio: $("sound"), play: $("play"), seek: $("seek"), now: $("now"), length: $("length") },
   transcript,
-  () => note("This browser cannot play the recording. Its words can be read and saved all the same."),
+  () => {
+    $("unplayable").hidden = false;
+  },
 );
 
 /** What the page is about: a recording by its file, or what was spoken by its sound. */
@@ -189,6 +191,7 @@ function mayReplace() {
 function clear() {
   transcript.clear();
   player.unload();
+  $("unplayable").hidden = true;
   file = sound = null;
   read = 0;
   complete = unsaved = false;
@@ -200,7 +203,7 @@ function readRecording(chosen) {
   if (microphone || live || upload || !ready || !mayReplace()) return;
   clear();
   if (settings && chosen.size > settings.max_upload_bytes) {
-    const limit = (settings.max_upload_bytes / 2 ** 20).toFixed(0);
+    const limit = Math.round((settings.max_upload_bytes / 2 ** 20) * 100) / 100;
     note(`${chosen.name} is too large: this service takes up to ${limit} MiB.`);
     show();
     return;

@@ -19,7 +19,7 @@ export class Player {
     this.#transcript = transcript;
     this.#onUnplayable = onUnplayable;
     const { audio, play, seek } = elements;
-    play.onclick = () => (audio.paused ? audio.play() : audio.pause());
+    play.onclick = () => (audio.paused ? this.#start() : audio.pause());
     seek.oninput = () => {
       audio.currentTime = Number(seek.value);
     };
@@ -64,12 +64,21 @@ export class Player {
     if (!this.isLoaded) return;
     const { audio } = this.#elements;
     audio.currentTime = seconds;
-    if (play) audio.play();
+    if (play) this.#start();
   }
 
   /** See how long it is, once more. */
   measure() {
     if (this.isLoaded) this.#showLength();
+  }
+
+  async #start() {
+    try {
+      await this.#elements.audio.play();
+    } catch (error) {
+      // It was paused, or something else was loaded, before it began.
+      if (error.name !== "AbortError") throw error;
+    }
   }
 
   #showLength() {

@@ -50,7 +50,7 @@ export class Sound {
       const block = this.#tail[at];
       begin -= block.length;
       const wanted = block.subarray(Math.max(from - begin, 0), Math.max(to - begin, 0));
-      samples.set(wanted, Math.max(begin - from, 0));
+      if (wanted.length) samples.set(wanted, Math.max(begin - from, 0));
     }
     return samples.buffer;
   }

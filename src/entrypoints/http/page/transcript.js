@@ -170,6 +170,8 @@ export class Transcript {
       const from = this.#marked < 0 ? this.#paragraphs[paragraph] - steps.ArrowRight : this.#marked;
       const to = Math.min(Math.max(from + steps[event.key], 0), this.words.length - 1);
       this.#focus(lastAtOrBefore(this.#paragraphs.length, (i) => this.#paragraphs[i], to));
+      // At once, and not when the player gets there: a key that is held down goes on from here.
+      this.mark(to);
       onSeek(this.words[to].start, false);
     } else return;
     event.preventDefault();
