@@ -103,8 +103,9 @@ function show() {
   $("transcript").hidden = !file && !sound;
   $("name").textContent = file ? file.name : "What you said";
   const hasWords = !transcript.isEmpty;
-  $("saves").hidden = busy || !hasWords;
-  document.querySelector("[data-save=wav]").hidden = !sound;
+  $("saves").hidden = busy || !(hasWords || sound);
+  for (const button of document.querySelectorAll("[data-save]"))
+    button.hidden = button.dataset.save === "wav" ? !sound : !hasWords;
   $("anew").hidden = busy;
   $("help").hidden = busy || !hasWords;
   $("nothing").hidden = busy || hasWords || !complete;
