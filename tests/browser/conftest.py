@@ -44,10 +44,14 @@ def chromium() -> str:
     pytest.skip(reason)
 
 
-# Per package: while Playwright runs, no test elsewhere could have an event loop.
+@pytest.fixture(scope="package", autouse=True)
+def _chromium() -> None:  # pyright: ignore[reportUnusedFunction]
+    chromium()
+
+
+# Per package, which leaves before other tests come: while Playwright runs, no test elsewhere could have an event loop.
 @pytest.fixture(scope="package")
 def playwright() -> Generator[Playwright]:
-    chromium()
     with sync_playwright() as running:
         yield running
 
