@@ -124,11 +124,12 @@ def test_what_a_broken_connection_lost_is_read_after_it(service: str, open_page:
         line.mend()
         expect(page.locator("#service")).to_have_text("Ready")
         button(page, "Reconnect").click()
-        expect(page.locator("#paragraphs")).to_contain_text("first books")
+        # The microphone begins anew with the recording: had the first words been lost, they would stand there once.
+        until(page, "document.getElementById('transcript').textContent.split('early part').length > 2")
         button(page, "Stop").click()
-        expect(page.locator("#saves")).to_be_visible()
-        # All of the beginning, which nobody had to say twice.
-        assert likeness(" ".join(plain(text(page))[:12]), finals[:12]) > 0.8
+        expect(button(page, "Play")).to_be_visible()
+        said = plain(text(page))
+        assert likeness(" ".join(said[:10]), finals[:10]) > 0.8
 
 
 def test_without_a_free_place_it_says_when_to_come_back(tmp_path: Path, open_page: Open) -> None:
