@@ -172,8 +172,10 @@ class ParakeetMlxStream:
         self._windows = windows
         self._scheduler = scheduler
 
-    async def push(self, samples: Samples) -> Hypothesis | None:
+    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """See the port."""
+        if start_s is not None:
+            self._windows.begin(start_s)
         return await self._decode(self._windows.step()) if self._windows.push(samples) else None
 
     async def flush(self) -> Hypothesis:

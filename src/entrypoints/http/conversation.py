@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Protocol
 
+from ...application.live_session import LiveSession
 from ...application.ports.speech_model import ModelDescription, SpeechModel
-from ...application.stream_session import LiveSession, StreamSession
+from ...application.stream_session import StreamSession
 from ...domain.errors import CallerError, ProtocolError, ServiceError
 from ...domain.live import Final
 from .drain import Drain
 from .live_schemas import (
+    ClearCommand,
     CloseCommand,
     ConfigCommand,
     FinalizeCommand,
@@ -138,6 +140,8 @@ class Conversation:
                 raise ProtocolError("config must be the first message.")
             case FinalizeCommand():
                 await session.finalize()
+            case ClearCommand():
+                await session.clear()
             case CloseCommand():
                 await self._close(session)
             case KeepaliveCommand():
