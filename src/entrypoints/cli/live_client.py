@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 Message: TypeAlias = dict[str, Any]
@@ -23,10 +23,31 @@ class LiveError(Exception):
     """The conversation could not begin, or ended before its time; the message says why."""
 
 
+class Socket(Protocol):
+    """What a conversation needs of a WebSocket, as `websockets` has it."""
+
+    @property
+    def close_code(self) -> int | None:
+        """Why it was closed; 1006 where nobody said so."""
+        ...
+
+    async def send(self, message: bytes | str, /) -> None:
+        """Send a message; waits while many of them are unread.
+
+        Raises:
+            ConnectionClosed: It is closed.
+        """
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes | str]:
+        """The messages that come, until it is closed; raises `ConnectionClosed` if that is not as it should be."""
+        ...
+
+
 class LiveClient:
     """One conversation."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Socket) -> None:
         """Begin on an open WebSocket; `connected` is the way here."""
         self._socket = socket
 

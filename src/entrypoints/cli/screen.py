@@ -10,14 +10,15 @@ from .live_client import Message
 class Screen:
     """On a terminal one paragraph that is rewritten, its draft dimmed, until it stays; elsewhere lines."""
 
-    def __init__(self, *, lines_for_partials: bool = False) -> None:
+    def __init__(self, *, console: Console | None = None, lines_for_partials: bool = False) -> None:
         """Prepare; on a terminal, enter it to see more than finals.
 
         Args:
+            console: Where to, by default standard output.
             lines_for_partials: Where there is no terminal, print a line for each partial, too, its draft in brackets.
         """
         self._lines_for_partials = lines_for_partials
-        self._console = Console(highlight=False)
+        self._console = console or Console(highlight=False)
         self._live = Live(console=self._console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> "Screen":
