@@ -16,6 +16,7 @@ from . import (
     noise,
     overhead,
     search,
+    sessions,
 )
 from .report import Chart, check_can_draw, draw
 
@@ -61,6 +62,9 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
         given.speech, given.model, given.sessions, given.seconds, given.context, find_limit=given.find_limit
     ),
     "contexts": lambda given: live.run_contexts(given.speech, given.model, given.seconds, given.context),
+    "sessions": lambda given: sessions.run(
+        given.speech, given.model, given.sessions, given.seconds, (given.context or live.CONTEXTS)[0]
+    ),
     "search": lambda given: search.run(given.speech, given.model),
 }
 drawn = ("engine", "overhead", "fairness", "memory", "length", "live", "contexts")

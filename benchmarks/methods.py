@@ -122,7 +122,7 @@ async def _feed(live: LiveSession, audio: NDArray[np.float32]) -> None:
     for at in range(0, len(audio), hop):
         await live.send(audio[at : at + hop].tobytes())
         while live.heard_s < at / RATE_HZ:  # noqa: ASYNC110 - a measurement may poll
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
     await live.close()
 
 
