@@ -245,7 +245,8 @@ def run(
     lines: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as scratch, _service(model, scratch) as service:
         table = Table("sessions, context", *_HEAD)
-        for context in contexts or [None]:
+        tries: Sequence[Context | None] = contexts or (None,)
+        for context in tries:
             name = str(context or "as set")
             loads = [asyncio.run(_load(service, speeches, count, context, compare=True)) for count in sessions]
             for load in loads:
