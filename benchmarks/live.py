@@ -178,7 +178,7 @@ class Load:
     final_s: Sequence[float]
     cpu: float
     late_s: float
-    apart: float = math.nan
+    apart: float | None = None
 
     def check(self) -> None:
         """Fail if it was we who were slow."""
@@ -188,7 +188,7 @@ class Load:
     def cells(self) -> list[str]:
         """For a row under `_HEAD`."""
         times = [f"{at(values):.2f} s" for values in self._times() for at in (_median, _p95)]
-        return [*times, f"{self.apart:.1f} %", f"{self.cpu:.3f}"]
+        return [*times, "-" if self.apart is None else f"{self.apart:.1f} %", f"{self.cpu:.3f}"]
 
     def _times(self) -> tuple[Sequence[float], ...]:
         return self.seen_s, self.stable_s, self.lag_s, self.final_s
@@ -316,7 +316,7 @@ async def _load(service: Service, speeches: _Speeches, count: int, context: Cont
         final_s=_all(follower.final_s for follower in followers),
         cpu=spent_s / (count * speeches.seconds),
         late_s=max(pace.late_s for pace in paces),
-        apart=_apart(offline, texts) if compare else math.nan,
+        apart=_apart(offline, texts) if compare else None,
     )
 
 
