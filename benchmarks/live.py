@@ -229,7 +229,8 @@ def run(
 ) -> Chart:
     """Print what sessions at once, each speaking as people do, wait for; and how many there may be.
 
-    ``seen`` is the time from a word's end to the first message that shows it, ``stable`` to the one from which on it
+    ``seen`` is the time from a word's end to the first message that shows it as the final has it (so a word that drafts
+    misread is seen late, however idle the machine), ``stable`` to the one from which on it
     never changes, ``final`` that from the end of the speech to the utterance's final, of which 0.8 s are the silence
     that ends it. ``lag`` is audio that waits to be read. Medians, and 95th percentiles behind them.
 
