@@ -57,7 +57,8 @@ class Service:
         """Upload a recording to ``/transcribe``."""
         answer = await client.post(f"{self.url}/transcribe", files={"file": ("recording", content)}, data=fields)
         answer.raise_for_status()
-        return answer.json()
+        body: dict[str, Any] = answer.json()
+        return body
 
     async def metric(self, client: httpx2.AsyncClient, name: str) -> float:
         """The value of a metric without labels."""

@@ -178,7 +178,7 @@ class Load:
     final_s: Sequence[float]
     cpu: float
     late_s: float
-    apart: float = math.nan
+    apart: float | None = None
 
     def check(self) -> None:
         """Fail if it was we who were slow."""
@@ -188,7 +188,7 @@ class Load:
     def cells(self) -> list[str]:
         """For a row under `_HEAD`."""
         times = [f"{at(values):.2f} s" for values in self._times() for at in (_median, _p95)]
-        return [*times, f"{self.apart:.1f} %", f"{self.cpu:.3f}"]
+        return [*times, "-" if self.apart is None else f"{self.apart:.1f} %", f"{self.cpu:.3f}"]
 
     def _times(self) -> tuple[Sequence[float], ...]:
         return self.seen_s, self.stable_s, self.lag_s, self.final_s
@@ -229,7 +229,8 @@ def run(
 ) -> Chart:
     """Print what sessions at once, each speaking as people do, wait for; and how many there may be.
 
-    ``seen`` is the time from a word's end to the first message that shows it, ``stable`` to the one from which on it
+    ``seen`` is the time from a word's end to the first message that shows it as the final has it (so a word that drafts
+    misread is seen late, however idle the machine), ``stable`` to the one from which on it
     never changes, ``final`` that from the end of the speech to the utterance's final, of which 0.8 s are the silence
     that ends it. ``lag`` is audio that waits to be read. Medians, and 95th percentiles behind them.
 
@@ -245,7 +246,8 @@ def run(
     lines: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as scratch, _service(model, scratch) as service:
         table = Table("sessions, context", *_HEAD)
-        for context in contexts or [None]:
+        tries: Sequence[Context | None] = contexts or (None,)
+        for context in tries:
             name = str(context or "as set")
             loads = [asyncio.run(_load(service, speeches, count, context, compare=True)) for count in sessions]
             for load in loads:
@@ -315,7 +317,7 @@ async def _load(service: Service, speeches: _Speeches, count: int, context: Cont
         final_s=_all(follower.final_s for follower in followers),
         cpu=spent_s / (count * speeches.seconds),
         late_s=max(pace.late_s for pace in paces),
-        apart=_apart(offline, texts) if compare else math.nan,
+        apart=_apart(offline, texts) if compare else None,
     )
 
 
