@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from parakeet_service.domain.errors import RateLimitError
-from parakeet_service.entrypoints.http.rate_limits import RateLimits
+from parakeet_service.entrypoints.http.rate_limits import Allowance, RateLimits
 from parakeet_service.settings import Settings
 from tests.unit.entrypoints.world import World, a_settings, pcm, started
 
@@ -49,7 +49,8 @@ async def test_audio_counts_once_it_was_read() -> None:
     await limits.charge("a", 9)
     await limits.admit("a")
     # One recording may go beyond: how long it is shows only when it has been read.
-    await limits.charge("a", 3600)
+    with pytest.raises(RateLimitError, match="10 seconds of audio in 1 day"):
+        await limits.charge("a", 3600)
     with pytest.raises(RateLimitError, match="10 seconds of audio in 1 day"):
         await limits.admit("a")
     await limits.admit("b")
@@ -118,7 +119,7 @@ async def test_opening_a_live_session_counts_and_its_audio_too() -> None:
     world = await started(settings=a_settings(audio_rate_limit="1/day"))
     async with world.live() as client:
         await client.ready()
-        await client.say(pcm(1.5))
+        await client.say(pcm(0.9))
         await client.say({"type": "close"})
         await client.hear_until_close()
     async with world.live() as client:
@@ -127,6 +128,45 @@ async def test_opening_a_live_session_counts_and_its_audio_too() -> None:
     assert b"retry-after" in dict(refusal["headers"])
     async with world.live(denial=False) as client:
         assert (await client.next())["code"] == 1013
+
+
+async def test_a_live_session_pays_while_it_runs() -> None:
+    limits = RateLimits(requests="", audio_s="10/day")
+    allowance = Allowance(limits, "a")
+    for _ in range(25):
+        await allowance.spend(0.4)
+    with pytest.raises(RateLimitError, match="10 seconds of audio in 1 day"):
+        await allowance.spend(0.4)
+    # Another one of the same caller.
+    with pytest.raises(RateLimitError):
+        await Allowance(limits, "a").spend(0.1)
+    await Allowance(limits, "b").spend(10)
+
+
+async def test_a_live_session_that_goes_beyond_its_limit_hears_its_last_words_and_when_to_come_back() -> None:
+    world = await started(settings=a_settings(audio_rate_limit="2/day"))
+    async with world.live() as client:
+        await client.ready()
+        for _ in range(5):
+            await client.say(pcm(0.5))
+        heard, code = await client.hear_until_close()
+    assert code == 1013
+    assert heard[-2]["type"] == "final"
+    assert heard[-2]["text"] == "This text comes from a"
+    assert heard[-1]["code"] == "rate_limit_exceeded"
+    assert heard[-1]["retry_after_ms"] > (DAY_S - 60) * 1000
+
+
+async def test_what_a_live_session_has_paid_for_is_not_charged_again() -> None:
+    world = await started(settings=a_settings(audio_rate_limit="3/day"))
+    for _ in range(2):
+        async with world.live() as client:
+            await client.ready()
+            await client.say(pcm(1))
+            await client.say({"type": "close"})
+            assert (await client.hear_until_close())[1] == 1000
+    async with world.live() as client:
+        await client.ready()
 
 
 @pytest.mark.parametrize("name", ["rate_limit", "audio_rate_limit"])

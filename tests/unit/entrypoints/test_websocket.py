@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 
 from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.ports.speech_model import SpeechStream, StreamContext
+from parakeet_service.entrypoints.http.line import is_allowed_origin
 from parakeet_service.entrypoints.http.live_schemas import FRAME_BYTES
-from parakeet_service.entrypoints.http.websocket import is_allowed_origin
 from tests.fakes import FailingStream
 from tests.unit.entrypoints.world import LiveClient, Message, World, a_settings, pcm, started
 
