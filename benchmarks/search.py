@@ -29,8 +29,9 @@ def run(directory: Path | None, model: str) -> None:
     from parakeet_mlx.utils import from_config  # noqa: PLC0415
 
     from parakeet_service.adapters.parakeet_mlx.checkpoint import locate  # noqa: PLC0415
-    from parakeet_service.adapters.parakeet_mlx.engine import Engine, Window  # noqa: PLC0415
+    from parakeet_service.adapters.parakeet_mlx.engine import Engine  # noqa: PLC0415
     from parakeet_service.adapters.parakeet_mlx.features import LogMel  # noqa: PLC0415
+    from parakeet_service.adapters.parakeet_mlx.window import Window  # noqa: PLC0415
     from parakeet_service.application.ports.speech_model import GREEDY, Decoding  # noqa: PLC0415
 
     clip = joined(recordings(directory), at_least_s=CLIP_S).samples[: CLIP_S * RATE_HZ]

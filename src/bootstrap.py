@@ -105,6 +105,7 @@ class Container(containers.DeclarativeContainer):
             chunk_s=settings.provided.stream_chunk,
             right_s=settings.provided.stream_right_context,
         ),
+        detector=detector,
     )
 
 

@@ -1,5 +1,7 @@
 """What is counted, in Prometheus's form; see its registry for the names, and their help for the meanings."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
@@ -25,63 +27,50 @@ class PrometheusMeter:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        self._requests = Histogram(
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self._requests = histogram(
             "parakeet_http_request_duration_seconds",
             "From the request's head to the end of the answer, uploading included.",
             ("method", "route", "status"),
             buckets=_REQUEST_S,
-            registry=registry,
         )
-        self._sessions = Histogram(
+        self._sessions = histogram(
             "parakeet_websocket_session_duration_seconds",
             "Length of live sessions, by close code, or by HTTP status of those that were refused.",
             ("route", "code"),
             buckets=_SESSION_S,
-            registry=registry,
         )
-        self._audio = Counter(
-            "parakeet_audio_seconds", "Audio that was taken.", ("source",), unit="seconds", registry=registry
-        )
-        self._factor = Histogram(
+        self._audio = counter("parakeet_audio_seconds", "Audio that was taken.", ("source",), unit="seconds")
+        self._factor = histogram(
             "parakeet_real_time_factor",
             "Time that a recording took, from when all of it was here, for each second of its audio.",
             buckets=_FACTOR,
-            registry=registry,
         )
-        self._uploads = Gauge(
-            "parakeet_uploads", "Uploads that have a place now, by what they wait for.", ("state",), registry=registry
-        )
-        self._streams = Gauge("parakeet_live_streams", "Live streams that are open now.", registry=registry)
-        self._queue = Gauge("parakeet_queue_depth", "Windows that wait for the model now.", registry=registry)
-        self._refused = Counter(
-            "parakeet_windows_refused", "Windows turned away because the queue was full.", registry=registry
-        )
-        self._waits = Histogram(
+        self._uploads = gauge("parakeet_uploads", "Uploads that have a place now, by what they wait for.", ("state",))
+        self._streams = gauge("parakeet_live_streams", "Live streams that are open now.")
+        self._queue = gauge("parakeet_queue_depth", "Windows that wait for the model now.")
+        self._refused = counter("parakeet_windows_refused", "Windows turned away because the queue was full.")
+        self._waits = histogram(
             "parakeet_queue_wait_seconds",
             "Time that a window waited for the model.",
             ("source",),
             buckets=_WAIT_S,
-            registry=registry,
         )
-        self._batches = Histogram(
-            "parakeet_batch_windows", "Windows that the model read at once.", buckets=_BATCH, registry=registry
-        )
-        self._reading = Histogram(
+        self._batches = histogram("parakeet_batch_windows", "Windows that the model read at once.", buckets=_BATCH)
+        self._reading = histogram(
             "parakeet_batch_duration_seconds",
             "Time that the model took for one batch.",
             buckets=_READ_S,
-            registry=registry,
         )
-        self._read = Counter(
+        self._read = counter(
             "parakeet_model_audio_seconds",
             "Audio that the model read; overlaps and the context of live windows count again.",
-            registry=registry,
         )
-        self._model = Gauge(
+        self._model = gauge(
             "parakeet_model_info",
             "1 for the loaded model.",
             ("id", "architecture", "precision", "compute", "device", "blas"),
-            registry=registry,
         )
         # So that what has not happened yet is seen as zero.
         for source in ("file", "live"):

@@ -93,7 +93,7 @@ class ScriptedModel:
             raise TooManyStreamsError("Every live stream is taken.", retry_after_s=5.0)
         self._open_streams += 1
         try:
-            yield _ScriptedStream(_Ear(self._script, self._slot_s), context)
+            yield _ScriptedStream(self._script, self._slot_s, context)
         finally:
             self._open_streams -= 1
 
@@ -143,15 +143,22 @@ class _Ear:
 
 
 class _ScriptedStream:
-    def __init__(self, ear: _Ear, context: StreamContext) -> None:
-        self._ear = ear
+    def __init__(self, script: Sequence[str], slot_s: float, context: StreamContext) -> None:
+        self._script = script
+        self._slot_s = slot_s
         self._chunk = max(int(context.chunk_s * _RATE_HZ), 1)
         self._right_s = context.right_s
-        self._received = 0
-        self._decoded = 0
+        self._begin(0.0)
+
+    def _begin(self, start_s: float) -> None:
+        self._start_s = start_s
+        self._ear = _Ear(self._script, self._slot_s)
+        self._received = self._decoded = 0
         self._draft: list[Token] = []
 
-    async def push(self, samples: Samples) -> Hypothesis | None:
+    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+        if start_s is not None:
+            self._begin(start_s)
         self._received += len(samples)
         self._draft.extend(self._ear.hear(samples))
         if self._received - self._decoded < self._chunk:
@@ -167,10 +174,10 @@ class _ScriptedStream:
         stable = [token for token in self._draft if token.end_s <= stable_until_s]
         self._draft = self._draft[len(stable) :]
         return Hypothesis(
-            finalized=tuple(stable),
-            draft=tuple(self._draft),
-            finalized_until_s=self._draft[0].start_s if self._draft else self._unheard_s(),
-            decoded_until_s=self._decoded / _RATE_HZ,
+            finalized=tuple(token.shifted(self._start_s) for token in stable),
+            draft=tuple(token.shifted(self._start_s) for token in self._draft),
+            finalized_until_s=self._start_s + (self._draft[0].start_s if self._draft else self._unheard_s()),
+            decoded_until_s=self._start_s + self._decoded / _RATE_HZ,
         )
 
     def _unheard_s(self) -> float:

@@ -13,6 +13,7 @@ from ..domain.audio import NO_SAMPLES, Samples
 from ..domain.chunking import SpeechCutter, Window, WindowCutter
 from ..domain.errors import AudioTooLongError, InvalidRequestError, OverloadedError, ProcessingTimeoutError
 from ..domain.merging import join_at_seam, settled
+from ..domain.passages import SpeechGate
 from ..domain.speech import LONGEST_PAUSE_S, Probabilities, SpeechCurve, SpeechDetection, SpeechSpans
 from ..domain.transcript import Token, Transcript, Word, words_of
 from .ports.audio_decoder import AudioDecoder
@@ -149,10 +150,10 @@ class TranscribeFile:
         if not chunked:
             detection = replace(detection, silence_s=LONGEST_PAUSE_S)
         frame_s = voice.frame / rate_hz
+        # In noise no place is quiet: the detector knows pauses in which a long span can be cut.
+        spans = SpeechSpans(detection, frame_s=frame_s, long_s=window_s / 2 if chunked else math.inf)
         cutter = SpeechCutter(
-            # In noise no place is quiet: the detector knows pauses in which a long span can be cut.
-            SpeechSpans(detection, frame_s=frame_s, long_s=window_s / 2 if chunked else math.inf),
-            frame=voice.frame,
+            SpeechGate(spans, frame=voice.frame),
             sample_rate_hz=rate_hz,
             longest_s=window_s,
             overlap_s=self.limits.overlap_s,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .audio import NO_SAMPLES, Samples
-from .speech import SpeechSpans
+from .audio import Samples
+from .passages import Passage, SpeechGate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,68 +104,45 @@ class WindowCutter:
 class SpeechCutter:
     """Cuts the spans of speech of a recording into windows, each by itself; what lies between them is in none.
 
-    Keeps at most one and a half windows, and the pause and the padding of which it is not known yet whether speech
-    follows them.
+    Keeps at most one and a half windows, beside what the gate keeps.
     """
 
-    def __init__(
-        self, spans: SpeechSpans, *, frame: int, sample_rate_hz: int, longest_s: float, overlap_s: float
-    ) -> None:
-        """Cut what `spans` finds in frames of so many samples; the rest is as in `WindowCutter`."""
-        self._spans = spans
-        self._frame = frame
+    def __init__(self, gate: SpeechGate, *, sample_rate_hz: int, longest_s: float, overlap_s: float) -> None:
+        """Cut what `gate` lets through; the rest is as in `WindowCutter`."""
+        self._gate = gate
         self._rate_hz = sample_rate_hz
         self._longest_s = longest_s
         self._overlap_s = overlap_s
         self._cutter: WindowCutter | None = None
-        self._kept: Samples = NO_SAMPLES
-        self._start = 0  # of what is kept, in samples from the recording's first
 
     @property
     def received_s(self) -> float:
         """Seconds taken so far."""
-        return (self._start + len(self._kept)) / self._rate_hz
-
-    @property
-    def kept(self) -> int:
-        """Samples of which it is not known yet whether they belong to speech."""
-        return len(self._kept)
+        return self._gate.received / self._rate_hz
 
     def push(self, samples: Samples, probabilities: Iterable[float]) -> list[Window]:
         """Take a block, and the probabilities of the frames that it completes; give the windows that are complete."""
-        self._kept = np.concatenate([self._kept, samples])
-        windows = [
-            window
-            for stretch in self._spans.push(probabilities)
-            for window in self._cut(stretch.begin * self._frame, stretch.end * self._frame, closes=stretch.closes)
-        ]
-        self._forget(self._spans.settled * self._frame)
-        return windows
+        return self._cut(self._gate.push(samples, probabilities))
 
     def finish(self) -> list[Window]:
         """Give what is left of the last span."""
+        return self._cut(self._gate.finish())
+
+    def _cut(self, passages: Iterable[Passage]) -> list[Window]:
         windows: list[Window] = []
-        received = self._start + len(self._kept)
-        for stretch in self._spans.finish():
-            # The samples behind the last whole frame belong to it.
-            end = received if self._spans.frames == stretch.end else stretch.end * self._frame
-            windows += self._cut(stretch.begin * self._frame, end, closes=True)
+        for passage in passages:
+            if self._cutter is None:
+                self._cutter = WindowCutter(
+                    sample_rate_hz=self._rate_hz,
+                    longest_s=self._longest_s,
+                    overlap_s=self._overlap_s,
+                    start=passage.start,
+                )
+            windows += self._cutter.push(passage.samples)
+            if passage.closes:
+                windows += self._cutter.finish()
+                self._cutter = None
         return windows
-
-    def _cut(self, begin: int, end: int, *, closes: bool) -> list[Window]:
-        if self._cutter is None:
-            self._cutter = WindowCutter(
-                sample_rate_hz=self._rate_hz, longest_s=self._longest_s, overlap_s=self._overlap_s, start=begin
-            )
-        windows = self._cutter.push(self._kept[begin - self._start : end - self._start])
-        if closes:
-            windows += self._cutter.finish()
-            self._cutter = None
-        return windows
-
-    def _forget(self, before: int) -> None:
-        self._kept = self._kept[before - self._start :].copy()
-        self._start = before
 
 
 def quietest_place(samples: Samples, sample_rate_hz: int, *, pause_s: float = 0.2) -> int | None:

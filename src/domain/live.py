@@ -1,6 +1,7 @@
 """What a live session tells its listener; times are seconds from the session's first sample."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 from .transcript import Word, join_words
@@ -8,14 +9,14 @@ from .transcript import Word, join_words
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """An utterance begins at `at_s`."""
+    """An utterance begins at `at_s`; of each one the listener hears that it stopped, and its `Final`."""
 
     at_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """The utterance's last word ended at `at_s`."""
+    """The speaker fell silent at `at_s`; what was said follows as soon as it has been read."""
 
     at_s: float
 
@@ -50,17 +51,32 @@ class Partial:
         return join_words(self.draft)
 
 
+class EndCause(Enum):
+    """What ended an utterance."""
+
+    SILENCE = "silence"
+    LENGTH = "length"
+    """It was as long as one may be, and the speaker goes on."""
+    ASKED = "asked"
+
+
 @dataclass(frozen=True, slots=True)
 class Final:
     """A finished utterance, the `utterance`-th of the session, counted from 0."""
 
     words: tuple[Word, ...]
     utterance: int
+    cause: EndCause
 
     @property
     def text(self) -> str:
-        """The words as they read; empty if a flush was asked for and nothing had been said."""
+        """The words as they read; empty where speech was heard and no word was read, or nothing had been said."""
         return join_words(self.words)
 
 
-LiveEvent: TypeAlias = SpeechStarted | SpeechStopped | Partial | Final
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What was said since the last `Final` is forgotten, as was asked for; nothing more is heard of it."""
+
+
+LiveEvent: TypeAlias = SpeechStarted | SpeechStopped | Partial | Final | Cleared

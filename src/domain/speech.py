@@ -78,13 +78,18 @@ class SpeechSpans:
         self._run = 0  # frames of speech, while they are too few to open a span
         self._open = False
         self._begin = 0  # of the open span
-        self._last = 0  # end of the last frame of speech in the open span
+        self._last = 0  # end of the last frame of speech in the open span, or in the last one
         self._given = 0
 
     @property
     def settled(self) -> int:
         """No stretch to come begins before this frame."""
         return self._given if self._open else max(self._given, self.frames - self._run - self._prefix)
+
+    @property
+    def quiet(self) -> int:
+        """Frames since speech was last heard."""
+        return self.frames - self._last
 
     def push(self, probabilities: Iterable[float]) -> list[Stretch]:
         """Take the probabilities of the next frames and give the stretches of speech that are certain now."""
@@ -104,7 +109,7 @@ class SpeechSpans:
         return stretches
 
     def finish(self) -> list[Stretch]:
-        """Give what is left of the last span when no more frames will come."""
+        """End the open span here and give what is left of it; frames may follow, and belong to another."""
         return [self._close()] if self._open else []
 
     @property

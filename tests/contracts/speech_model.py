@@ -153,6 +153,27 @@ class SpeechModelContract(ABC):
                 last = await stream.flush()
                 assert abs(last.decoded_until_s - count * len(piece) / rate_hz) < FRAME_S
 
+    async def test_samples_that_do_not_follow_begin_anew_where_they_lie(self) -> None:
+        async with self.started() as model:
+            rate_hz = model.describe().sample_rate_hz
+            samples = self.speech(rate_hz)
+            async with model.open_stream(CONTEXT) as stream:
+                await stream.push(samples[: len(samples) // 2])
+                # Ten seconds before it nothing was given, and what came before that was not flushed.
+                first = await stream.push(samples[:rate_hz], start_s=20.0)
+                later = await _push_all(stream, samples[rate_hz:], rate_hz)
+                again = [step for step in [first, *later, await stream.flush()] if step is not None]
+            async with model.open_stream(CONTEXT) as other:
+                alone = [*await _push_all(other, samples, rate_hz), await other.flush()]
+        assert _text(_finalized(again)) == _text(_finalized(alone))
+        for one in again:
+            assert one.finalized_until_s >= 20.0 - FRAME_S
+            assert 20.0 - FRAME_S <= one.decoded_until_s <= 20.0 + len(samples) / rate_hz + FRAME_S
+        tokens = _finalized(again)
+        assert tokens
+        assert all(token.start_s >= 20.0 - FRAME_S for token in tokens)
+        _assert_sound(tokens, until_s=20.0 + len(samples) / rate_hz)
+
     async def test_an_empty_stream_can_be_flushed(self) -> None:
         async with self.started() as model, model.open_stream(CONTEXT) as stream:
             hypothesis = await stream.flush()
@@ -204,6 +225,10 @@ class SpeechModelContract(ABC):
             await asyncio.wait((user,))
             async with model.open_stream(CONTEXT) as stream:
                 assert (await stream.flush()).draft == ()
+
+
+def _finalized(steps: Sequence[Hypothesis]) -> list[Token]:
+    return [token for step in steps for token in step.finalized]
 
 
 async def _push_all(stream: SpeechStream, samples: Samples, piece: int) -> list[Hypothesis]:

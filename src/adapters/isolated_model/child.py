@@ -99,7 +99,8 @@ class _Host:
                 )
                 return rows_of(tokens)
             case "push":
-                return object_of(await self._streams[message["stream"]].push(samples_of(payload)))
+                stream = self._streams[message["stream"]]
+                return object_of(await stream.push(samples_of(payload), start_s=message["start_s"]))
             case "flush":
                 return object_of(await self._streams[message["stream"]].flush())
             case unknown:

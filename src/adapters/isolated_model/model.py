@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 
 import structlog
 from dacite import Config, from_dict
@@ -151,7 +152,7 @@ class IsolatedModel:
         except ProcessEndedError as error:
             raise self._not_ready() from error
         try:
-            yield IsolatedStream(lambda do, samples: self._step(process, number, do, samples))
+            yield IsolatedStream(partial(self._step, process, number))
         finally:
             process.calls.cancel(number)
 
@@ -162,9 +163,11 @@ class IsolatedModel:
         self._answers += 1
         return tokens_of(rows)
 
-    async def _step(self, process: ModelProcess, number: int, do: str, samples: Samples) -> Hypothesis | None:
+    async def _step(
+        self, process: ModelProcess, number: int, do: str, samples: Samples, start_s: float | None
+    ) -> Hypothesis | None:
         try:
-            news = await process.calls.call(do, samples, stream=number)
+            news = await process.calls.call(do, samples, stream=number, start_s=start_s)
         except ProcessEndedError as error:
             if self._closed:
                 raise _closed() from error
@@ -278,17 +281,17 @@ class IsolatedModel:
 class IsolatedStream:
     """The port SpeechStream: one stream of the child's model."""
 
-    def __init__(self, step: Callable[[str, Samples], Awaitable[Hypothesis | None]]) -> None:
+    def __init__(self, step: Callable[[str, Samples, float | None], Awaitable[Hypothesis | None]]) -> None:
         """Begin with silence; `step` asks the child."""
         self._step = step
 
-    async def push(self, samples: Samples) -> Hypothesis | None:
+    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """See the port."""
-        return await self._step("push", samples)
+        return await self._step("push", samples, start_s)
 
     async def flush(self) -> Hypothesis:
         """See the port."""
-        hypothesis = await self._step("flush", NO_SAMPLES)
+        hypothesis = await self._step("flush", NO_SAMPLES, None)
         if hypothesis is None:
             raise InferenceError("The model's process gave no answer.")
         return hypothesis

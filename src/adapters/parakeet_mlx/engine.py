@@ -6,20 +6,14 @@ Importing this module imports MLX, which binds its BLAS then and there: see `bla
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard, cast
 
 import mlx.core as mx
 import numpy as np
 from dacite import DaciteError
-from mlx.nn.layers.base import Module  # pyright: ignore[reportMissingTypeStubs]
-from mlx.nn.layers.linear import Linear  # pyright: ignore[reportMissingTypeStubs]
-from mlx.nn.layers.quantized import quantize  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from parakeet_mlx import ParakeetCTC, ParakeetRNNT, ParakeetTDT
-from parakeet_mlx.parakeet import BaseParakeet
 from parakeet_mlx.utils import from_config
 
-from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription
-from ...domain.audio import NO_SAMPLES, Samples
+from ...domain.audio import NO_SAMPLES
 from ...domain.errors import InferenceError, ModelLoadError
 from ...domain.transcript import Token
 from .arrays import integers
@@ -32,16 +26,16 @@ from .decoders.lockstep import LockstepDecoder
 from .decoders.network import HostNetwork
 from .decoders.search import SearchDecoder
 from .decoders.transducer import DecoderState, Emission, Stretch, Transducer, TransducerDecoder, start_of
+from .description import describe
 from .encoder import Encoder
 from .features import LogMel
+from .precision import round_weights
+from .window import Reading, Window
 
 _CONTROL = re.compile(r"<.*>")
 _CPU_FRAMES = 1600
 """Frames of features (10 ms) that fill a CPU."""
 _MANY = 1 << 16
-_BITS = {"int8": 8, "int4": 4}
-_GROUP = 64
-"""Weights that share a scale."""
 _BEAM_OF_PHRASES = 4
 """Readings that are kept where phrases are favoured and no number is given: fewer write names that nobody said, more
 find hardly any others."""
@@ -49,61 +43,6 @@ _WEIGHT_OF_CHARACTER = 5 / 3
 """What each character of a phrase is worth, beside the logarithm of a token's probability. With less, names are not
 found; with a fifth more, one in fifty is heard that nobody said."""
 _NO_STATE = "CTC models are not read live: only transducers carry their state from step to step."
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Audio to be encoded in one piece, and which of its encoder frames to decode.
-
-    Attributes:
-        samples: At the model's rate.
-        begin: First frame to decode.
-        settle: Frames up to here are decoded for good, by default all of them.
-        end: Frames from `settle` up to here are decoded as a draft; by default there are none.
-        state: Where decoding stands at `begin`; by default at the beginning.
-        first_frame: What the window's first frame is in its stream, for the tokens' times.
-        decoding: How to choose among tokens. A search knows no drafts, and begins at the beginning.
-
-    Raises:
-        ValueError: A search is to leave a draft, or to go on from a state.
-    """
-
-    samples: Samples
-    begin: int = 0
-    settle: int | None = None
-    end: int = 0
-    state: DecoderState | None = None
-    first_frame: int = 0
-    decoding: Decoding = GREEDY
-
-    def __post_init__(self) -> None:
-        """Refuse what a search cannot do."""
-        if self.searched and (self.end or self.state is not None):
-            raise ValueError("a search has no draft, and no state to go on from")
-
-    @property
-    def searched(self) -> bool:
-        """Whether more than the likeliest token is looked at."""
-        return self.decoding != GREEDY
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What was read in a window.
-
-    Attributes:
-        finalized: Tokens decoded for good.
-        draft: Tokens behind them.
-        settled: Frame of the window up to which tokens are final.
-        decoded: Frame up to which it was decoded at all.
-        state: Where decoding stands at `settled`; ``None`` if the model has none, or searched.
-    """
-
-    finalized: tuple[Token, ...]
-    draft: tuple[Token, ...]
-    settled: int
-    decoded: int
-    state: DecoderState | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +74,7 @@ class Engine:
             raise ModelLoadError(
                 f"MODEL_ID: {checkpoint.model_id} is no Parakeet model that we can run: {error}"
             ) from error
-        self._dtype = _apply(self._model, precision, on_gpu=self._on_gpu)
+        self._dtype = round_weights(self._model, precision, on_gpu=self._on_gpu)
         # Lazy weights would be read at the first request, maybe by another thread.
         mx.eval(self._model.parameters())  # pyright: ignore[reportUnknownMemberType] - its stub has no types
         mx.set_cache_limit(cache_limit_bytes)
@@ -149,7 +88,7 @@ class Engine:
             self._decoder = _decoder(self._model, network, on_gpu=self._on_gpu)
             self._search = SearchDecoder(self._model, network)
             self._boosters = Boosters(self._pieces)
-        self.description = _describe(self._model, checkpoint, precision, self._dtype, blas, on_gpu=self._on_gpu)
+        self.description = describe(self._model, checkpoint, precision, self._dtype, blas, on_gpu=self._on_gpu)
 
     @property
     def start(self) -> DecoderState:
@@ -196,7 +135,6 @@ class Engine:
             For each window what was read, or why it could not be.
 
         Raises:
-            ValueError: A sample is not finite.
             RuntimeError: The device failed.
         """
         encoded = yield from self._encode(windows)
@@ -236,19 +174,13 @@ class Engine:
         return _Encoded(frames[: len(samples)], counts[: len(samples)])
 
     def _read_transducer(self, windows: Sequence[Window], encoded: _Encoded) -> Generator[None, None, list[Reading]]:
-        """The likeliest tokens where nothing else is asked for; then one search after the other."""
-        plain = [row for row, window in enumerate(windows) if not window.searched]
-        if len(plain) == len(windows):
+        """Windows of one bucket are all searched, one after the other, or none of them is."""
+        if not windows[0].searched:
             return (yield from self._decode(windows, encoded))
-        readings: dict[int, Reading] = {}
-        if plain:
-            part = _Encoded(encoded.frames[mx.array(plain)], [encoded.counts[row] for row in plain])
-            decoded = yield from self._decode([windows[row] for row in plain], part)
-            readings.update(zip(plain, decoded, strict=True))
+        readings: list[Reading] = []
         for row, window in enumerate(windows):
-            if window.searched:
-                readings[row] = yield from self._read_by_search(window, encoded.frames[row], encoded.counts[row])
-        return [readings[row] for row in range(len(windows))]
+            readings.append((yield from self._read_by_search(window, encoded.frames[row], encoded.counts[row])))
+        return readings
 
     def _read_by_search(self, window: Window, frames: mx.array, count: int) -> Generator[None, None, Reading]:
         settle = count if window.settle is None else min(window.settle, count)
@@ -333,71 +265,3 @@ def _decoder(model: Transducer, network: HostNetwork, *, on_gpu: bool) -> Transd
 def _finite(encoded: _Encoded) -> Sequence[bool]:
     """Whether every number of an item is finite; padding counts, too, for it could not be otherwise."""
     return [bool(good) for good in integers(mx.all(mx.isfinite(encoded.frames), axis=(1, 2)))]
-
-
-def _apply(model: BaseParakeet, precision: Precision, *, on_gpu: bool) -> mx.Dtype:
-    """Round the weights to `precision` and give the format in which the model computes.
-
-    CPUs compute in float32 all the same: MLX multiplies other matrices there without a BLAS, several times slower.
-    """
-    if precision != "fp32":
-        model.set_dtype(mx.bfloat16)
-    dtype = mx.bfloat16 if on_gpu and precision != "fp32" else mx.float32
-    model.set_dtype(dtype)
-    if precision in _BITS:
-        _quantize(model, _BITS[precision], keep=on_gpu)
-    return dtype
-
-
-def _quantize(model: BaseParakeet, bits: int, *, keep: bool) -> None:
-    """Round the linear layers of the encoder, nine tenths of a model, to `bits` in groups of 64.
-
-    Args:
-        model: Changed in place.
-        bits: 8 or 4.
-        keep: Keep the weights so; else they are rounded, and stored and multiplied as before.
-    """
-    if keep:
-        quantize(model.encoder, _GROUP, bits, class_predicate=lambda _, module: _is_rounded(module))
-        return
-    for module in cast("list[Module]", model.encoder.modules()):  # type: ignore[no-untyped-call]
-        if _is_rounded(module):
-            rounded = mx.quantize(module.weight, _GROUP, bits)
-            module.weight = mx.dequantize(*rounded, group_size=_GROUP, bits=bits)
-
-
-def _is_rounded(module: Module) -> TypeGuard[Linear]:
-    return isinstance(module, Linear) and module.weight.shape[-1] % _GROUP == 0
-
-
-def _describe(
-    model: BaseParakeet,
-    checkpoint: Checkpoint,
-    precision: Precision,
-    dtype: mx.Dtype,
-    blas: Blas | None,
-    *,
-    on_gpu: bool,
-) -> ModelDescription:
-    own = checkpoint.config.get("parakeet_service", {})
-    position_limit_s = model.encoder_config.pos_emb_max_len * model.time_ratio
-    backend = "Metal" if mx.metal.is_available() else "CUDA"
-    return ModelDescription(
-        id=checkpoint.model_id,
-        architecture=type(model).__name__.removeprefix("Parakeet").lower(),
-        languages=tuple(own.get("languages", _languages(model.vocabulary))),
-        precision=precision,
-        compute="bfloat16" if dtype == mx.bfloat16 else "float32",
-        device=f"gpu ({backend})" if on_gpu else "cpu",
-        blas=blas.name if blas is not None and not on_gpu else None,
-        sample_rate_hz=model.preprocessor_config.sample_rate,
-        max_window_s=float(own.get("max_window_s", position_limit_s)),
-        searches=isinstance(model, ParakeetTDT | ParakeetRNNT),
-        note=own.get("note"),
-    )
-
-
-def _languages(vocabulary: Sequence[str]) -> tuple[str, ...]:
-    """Multilingual checkpoints name their languages by control tokens such as ``<|de|>``; the others are English."""
-    named = {match[1] for piece in vocabulary if (match := re.fullmatch(r"<\|([a-z]{2})\|>", piece))}
-    return tuple(sorted(named)) or ("en",)

@@ -5,7 +5,8 @@ import numpy as np
 from ...application.ports.speech_model import StreamContext
 from ...domain.audio import NO_SAMPLES, Samples, is_silence
 from ...domain.hypothesis import Hypothesis
-from .engine import Engine, Reading, Window
+from .engine import Engine
+from .window import Reading, Window
 
 
 class LiveWindows:
@@ -26,12 +27,19 @@ class LiveWindows:
         self._chunk = max(round(context.chunk_s * self._rate_hz), 1)  # samples
         self._left = round(context.left_s / engine.frame_s)  # frames
         self._right = round(context.right_s / engine.frame_s)  # frames
+        self._longest = int(engine.description.max_window_s / engine.frame_s)  # frames
+        self._start = engine.start
+        self.begin(0.0)
+
+    def begin(self, start_s: float) -> None:
+        """Forget everything; the next sample lies at `start_s`, and times and frames count from there."""
+        self._start_s = start_s
         self._audio = NO_SAMPLES
         self._arrived: list[Samples] = []  # what comes after it
         self._first = 0  # frame at which `_audio` begins
         self._settled = 0  # frames decoded for good
         self._unseen = 0  # samples that came after the last step
-        self._state = engine.start
+        self._state = self._start
 
     def push(self, samples: Samples) -> bool:
         """Take samples; tells whether a chunk is complete."""
@@ -68,20 +76,25 @@ class LiveWindows:
         # Only models that have a state are read live.
         self._state = reading.state or self._state
         return Hypothesis(
-            finalized=reading.finalized,
-            draft=reading.draft,
-            finalized_until_s=self._settled * self._frame_s,
-            decoded_until_s=(self._first + reading.decoded) * self._frame_s,
+            finalized=tuple(token.shifted(self._start_s) for token in reading.finalized),
+            draft=tuple(token.shifted(self._start_s) for token in reading.draft),
+            finalized_until_s=self._at(self._settled),
+            decoded_until_s=self._at(self._first + reading.decoded),
         )
 
     def nothing(self) -> Hypothesis:
         """What is known where there was nothing to hear."""
-        return Hypothesis((), (), self._settled * self._frame_s, self._received * self._frame_s)
+        return Hypothesis((), (), self._at(self._settled), self._at(self._received))
+
+    def _at(self, frame: int) -> float:
+        return self._start_s + frame * self._frame_s
 
     def _window(self, received: int, *, settle: int, end: int) -> Window | None:
         self._audio = np.concatenate([self._audio, *self._arrived])
         self._arrived.clear()
-        begin = max(min(self._settled, received) - self._left, 0)
+        # Who is behind reads more at once, and sees less of what lies before it.
+        left = min(self._left, max(self._longest - (received - self._settled), 0))
+        begin = max(min(self._settled, received) - left, self._first)
         self._audio = self._audio[(begin - self._first) * self._frame :]
         self._first = begin
         self._unseen = 0

@@ -25,8 +25,9 @@ from .checkpoint import Precision, locate
 from .scheduler import Scheduler, Urgency
 
 if TYPE_CHECKING:
-    from .engine import Engine, Reading, Window
+    from .engine import Engine
     from .live_stream import LiveWindows
+    from .window import Reading, Window
 
 _log = structlog.get_logger()
 
@@ -118,7 +119,7 @@ class ParakeetMlxModel:
         # Models imagine words in silence.
         if is_silence(samples, engine.description.sample_rate_hz):
             return ()
-        from .engine import Window  # noqa: PLC0415 - imports MLX, see blas
+        from .window import Window  # noqa: PLC0415 - imports MLX, see blas
 
         # A search takes a multiple of the time, and gives way.
         urgency = Urgency.SHORT if after_s < _SHORT_S and not searched else Urgency.LONG
@@ -171,8 +172,10 @@ class ParakeetMlxStream:
         self._windows = windows
         self._scheduler = scheduler
 
-    async def push(self, samples: Samples) -> Hypothesis | None:
+    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """See the port."""
+        if start_s is not None:
+            self._windows.begin(start_s)
         return await self._decode(self._windows.step()) if self._windows.push(samples) else None
 
     async def flush(self) -> Hypothesis:

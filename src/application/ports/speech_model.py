@@ -100,8 +100,14 @@ class StreamContext:
 class SpeechStream(Protocol):
     """One live stream. Not for concurrent use."""
 
-    async def push(self, samples: Samples) -> Hypothesis | None:
-        """Take samples of any number, and decode once a chunk is complete; ``None`` if none is.
+    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+        """Take samples, and decode once a chunk is complete; ``None`` if none is.
+
+        Args:
+            samples: Any number of them, as long as they fit into the model's window together with a chunk and the
+                right context.
+            start_s: Where the first of them lies, if they do not follow those before them: these are forgotten, with
+                whatever of them was not flushed, and times go on from here. By default the stream begins at 0.
 
         Raises:
             OverloadedError: The model's queue is full; the samples were taken.
@@ -110,7 +116,7 @@ class SpeechStream(Protocol):
         ...
 
     async def flush(self) -> Hypothesis:
-        """Decode all that was pushed, as if silence followed; afterwards there is no draft. Pushing may go on.
+        """Decode all that was pushed, as if nothing followed; afterwards there is no draft. Pushing may go on.
 
         Raises:
             OverloadedError: The model's queue is full; nothing was decoded.

@@ -13,6 +13,7 @@ from ...domain.live import Final
 from .drain import Drain
 from .line import JsonObject, bytes_per_s
 from .live_schemas import (
+    ClearCommand,
     CloseCommand,
     ConfigCommand,
     FinalizeCommand,
@@ -155,6 +156,8 @@ class Conversation:
                 raise ProtocolError("config must be the first message.")
             case FinalizeCommand():
                 await session.finalize()
+            case ClearCommand():
+                await session.clear()
             case CloseCommand():
                 await self._close(session)
             case KeepaliveCommand():

@@ -10,10 +10,10 @@ from ...application.ports.speech_model import ModelDescription
 from ...application.stream_session import StreamOptions
 from ...domain.audio import Encoding
 from ...domain.errors import InvalidRequestError, ProtocolError, RetryLaterError, ServiceError
-from ...domain.live import Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
+from ...domain.live import Cleared, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
 from ...domain.transcript import Word
-
-JsonObject: TypeAlias = dict[str, object]
+from .languages import code_of
+from .line import JsonObject
 
 FRAME_BYTES = 1 << 20
 """Largest message that a client may send."""
@@ -34,7 +34,7 @@ class ConfigCommand(_Command):
     left_context_s: float | None = None
     chunk_s: float | None = None
     right_context_s: float | None = None
-    endpoint_silence_ms: int | None = None
+    endpoint_silence_ms: int | None = Field(default=None, ge=100, le=60_000)
 
     def options(self, defaults: StreamOptions) -> StreamOptions:
         """What was asked for; the rest as by default."""
@@ -42,14 +42,16 @@ class ConfigCommand(_Command):
         return StreamOptions(
             encoding=defaults.encoding if self.encoding is None else self.encoding,
             sample_rate_hz=defaults.sample_rate_hz if self.sample_rate is None else self.sample_rate,
-            language=self.language,
+            language=code_of(self.language) if self.language else None,
             context=replace(
                 context,
                 left_s=context.left_s if self.left_context_s is None else self.left_context_s,
                 chunk_s=context.chunk_s if self.chunk_s is None else self.chunk_s,
                 right_s=context.right_s if self.right_context_s is None else self.right_context_s,
             ),
-            endpoint_s=defaults.endpoint_s if self.endpoint_silence_ms is None else self.endpoint_silence_ms / 1000,
+            endpointing=defaults.endpointing
+            if self.endpoint_silence_ms is None
+            else replace(defaults.endpointing, silence_s=self.endpoint_silence_ms / 1000),
         )
 
 
@@ -57,6 +59,12 @@ class FinalizeCommand(_Command):
     """Say what you have, and go on."""
 
     type: Literal["finalize"]
+
+
+class ClearCommand(_Command):
+    """Forget what I said since your last final."""
+
+    type: Literal["clear"]
 
 
 class KeepaliveCommand(_Command):
@@ -71,7 +79,7 @@ class CloseCommand(_Command):
     type: Literal["close"]
 
 
-Command: TypeAlias = ConfigCommand | FinalizeCommand | KeepaliveCommand | CloseCommand
+Command: TypeAlias = ConfigCommand | FinalizeCommand | ClearCommand | KeepaliveCommand | CloseCommand
 _COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
 
 
@@ -110,6 +118,8 @@ def event_message(event: LiveEvent, *, words: bool) -> JsonObject:
         case Final():
             message = {"type": "final", "text": event.text, **_span(event.words)}
             return message | {"words": _words(event.words), "utterance": event.utterance}
+        case Cleared():
+            return {"type": "cleared"}
 
 
 def limits_message(model: ModelDescription) -> JsonObject:

@@ -1,15 +1,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from parakeet_mlx import ParakeetRNNT, ParakeetTDT
-from parakeet_mlx.utils import from_config
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
 from parakeet_service.adapters.parakeet_mlx.decoders.cuda import CudaDecoder
 from parakeet_service.adapters.parakeet_mlx.decoders.host import HostDecoder
 from parakeet_service.adapters.parakeet_mlx.decoders.lockstep import LockstepDecoder
@@ -23,17 +21,9 @@ from parakeet_service.adapters.parakeet_mlx.decoders.transducer import (
 from parakeet_service.adapters.parakeet_mlx.features import LogMel
 from parakeet_service.domain.audio import Samples
 
-RATE_HZ = 16000
+from .transducers import clip_of, random_transducer
+
 Plain: TypeAlias = list[tuple[int, int, int]]
-
-
-@pytest.fixture(scope="module")
-def model() -> ParakeetTDT:
-    checkpoint = locate("embedded", offline=True)
-    model = cast("ParakeetTDT", from_config(checkpoint.config))
-    model.load_weights(str(checkpoint.weights))
-    model.set_dtype(mx.float32)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +52,7 @@ def _encoded(model: ParakeetTDT, speech: Samples) -> Iterator[mx.array]:
     log_mel = LogMel(model.preprocessor_config)
     random = np.random.default_rng(1)
     for _ in range(30):
-        length = int(random.integers(RATE_HZ // 2, 6 * RATE_HZ))
-        start = int(random.integers(0, len(speech) - length))
-        frames, _ = model.encoder(log_mel([speech[start : start + length]]))
+        frames, _ = model.encoder(log_mel([clip_of(random, speech, shortest_s=0.5, longest_s=6)]))
         yield frames
 
 
@@ -160,37 +148,13 @@ def test_of_the_devices_agree_on_states_and_probabilities(
         assert (ours.state.skip, ours.state.last) == (other.state.skip, other.state.last)
 
 
-def _random_transducer(*, durations: list[int] | None, layers: int, activation: str) -> Transducer:
-    """A small model that emits tokens, blanks and durations in a lively mixture."""
-    checkpoint = locate("embedded", offline=True)
-    config = dict(checkpoint.config)
-    config["encoder"] = {**config["encoder"], "n_layers": 1}
-    config["decoder"] = {**config["decoder"], "prednet": {"pred_hidden": 64, "pred_rnn_layers": layers}}
-    jointnet = {**config["joint"]["jointnet"], "pred_hidden": 64, "joint_hidden": 72, "activation": activation}
-    config["joint"] = {**config["joint"], "jointnet": jointnet}
-    if durations is None:
-        config["model_defaults"] = {}
-        config["decoding"] = {"greedy": {"max_symbols": 4}}
-        config["joint"] = {**config["joint"], "num_extra_outputs": 0}
-    model = cast("Transducer", from_config(config))
-    random = np.random.default_rng(5)
-    out = model.joint.joint_net[-1]
-    out.weight = mx.array(random.normal(0, 1, out.weight.shape).astype(np.float32))
-    bias = np.zeros(out.weight.shape[0], np.float32)
-    bias[len(model.vocabulary)] = {"relu": 15, "tanh": 12, "sigmoid": 7}[activation]
-    out.bias = mx.array(bias)
-    return model
-
-
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["tdt", "rnnt"])
 def test_covers_the_family(
-    make: Callable[[Transducer], TransducerDecoder], kind: str, layers: int, activation: str
+    make: Callable[[Transducer], TransducerDecoder], kind: Literal["tdt", "rnnt"], layers: int, activation: str
 ) -> None:
-    model = _random_transducer(
-        durations=[0, 1, 2, 3, 4] if kind == "tdt" else None, layers=layers, activation=activation
-    )
+    model = random_transducer(kind, layers=layers, activation=activation)
     assert isinstance(model, ParakeetTDT if kind == "tdt" else ParakeetRNNT)
     frames = mx.array(np.random.default_rng(6).normal(0, 3, (4, 60, 256)).astype(np.float32))
     batch = make(model).decode(frames, [Stretch(0, 60, start_of(model))] * 4)

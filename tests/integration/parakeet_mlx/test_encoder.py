@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from parakeet_mlx.parakeet import BaseParakeet
-from parakeet_mlx.utils import from_config
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
 from parakeet_service.adapters.parakeet_mlx.encoder import Encoder, rational_sigmoid
 from parakeet_service.adapters.parakeet_mlx.features import LogMel
 from parakeet_service.domain.audio import Samples
 
-RATE_HZ = 16000
+from .transducers import clip_of
+
 BOTH = [False, True]
 """What is for GPUs runs on a CPU, too, only slower."""
 
@@ -26,25 +25,11 @@ def _uncompiled() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def model() -> BaseParakeet:
-    checkpoint = locate("embedded", offline=True)
-    model = from_config(checkpoint.config)
-    model.load_weights(str(checkpoint.weights))
-    model.set_dtype(mx.float32)
-    return model
-
-
-@pytest.fixture(scope="module")
 def features(model: BaseParakeet, speech: Samples) -> list[mx.array]:
     """Features of stretches of speech from 0.1 to 5 seconds, of lengths that divide by nothing."""
     log_mel = LogMel(model.preprocessor_config)
     random = np.random.default_rng(4)
-    stretches: list[mx.array] = []
-    for _ in range(24):
-        length = int(random.integers(RATE_HZ // 10, 5 * RATE_HZ))
-        start = int(random.integers(0, len(speech) - length))
-        stretches.append(log_mel([speech[start : start + length]])[0])
-    return stretches
+    return [log_mel([clip_of(random, speech, shortest_s=0.1, longest_s=5)])[0] for _ in range(24)]
 
 
 def numbers(array: mx.array) -> NDArray[np.float32]:

@@ -1,19 +1,18 @@
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar, cast
 
 import numpy as np
 import pytest
 
 from parakeet_service.adapters.parakeet_mlx import blas
 from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
-from parakeet_service.adapters.parakeet_mlx.engine import Engine, Reading, Window
+from parakeet_service.adapters.parakeet_mlx.engine import Engine
+from parakeet_service.adapters.parakeet_mlx.window import Reading, Window
 from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import InferenceError
 
-RATE_HZ = 16000
-T = TypeVar("T")
+from .transducers import RATE_HZ, clip_of, end_of
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +24,7 @@ def engine() -> Engine:
 def windows(speech: Samples) -> list[Window]:
     """Stretches of speech from a fifth of a second to four seconds, of lengths that divide by nothing."""
     random = np.random.default_rng(7)
-    stretches: list[Window] = []
-    for _ in range(60):
-        length = int(random.integers(RATE_HZ // 5, 4 * RATE_HZ))
-        start = int(random.integers(0, len(speech) - length))
-        stretches.append(Window(speech[start : start + length]))
-    return stretches
-
-
-def end_of(steps: Generator[None, None, T]) -> T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast("T", end.value)
+    return [Window(clip_of(random, speech, shortest_s=0.2, longest_s=4)) for _ in range(60)]
 
 
 def read(engine: Engine, windows: Sequence[Window]) -> list[Reading]:
@@ -112,14 +98,11 @@ def test_gives_way_often(engine: Engine, speech: Samples) -> None:
 SEARCHES = [Decoding(beam_size=3), Decoding(phrases=("the printer Gutenberg", "men of work")), Decoding(8, ("city",))]
 
 
-def test_searches_beside_windows_that_are_read_as_they_are_alone(engine: Engine, windows: Sequence[Window]) -> None:
+def test_searches_read_together_as_they_do_alone(engine: Engine, windows: Sequence[Window]) -> None:
     searched = [replace(window, decoding=SEARCHES[i % 3]) for i, window in enumerate(windows[:12])]
-    plainly = windows[12:24]
-    mixed = [window for pair in zip(searched, plainly, strict=True) for window in pair]
-    together = read(engine, mixed)
-    assert [plain(reading) for reading in together[1::2]] == [plain(read(engine, [one])[0]) for one in plainly]
-    assert [plain(reading) for reading in together[::2]] == [plain(read(engine, [one])[0]) for one in searched]
-    assert sum(len(reading.finalized) for reading in together[::2]) > 80
+    together = read(engine, searched)
+    assert [plain(reading) for reading in together] == [plain(read(engine, [one])[0]) for one in searched]
+    assert sum(len(reading.finalized) for reading in together) > 80
 
 
 def test_a_search_ends_within_its_window_and_in_order(engine: Engine, windows: Sequence[Window]) -> None:

@@ -1,14 +1,12 @@
-from collections.abc import Generator, Sequence
-from typing import TypeAlias, TypeVar, cast
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from parakeet_mlx import ParakeetRNNT, ParakeetTDT, boost
 from parakeet_mlx.parakeet import Beam, DecodingConfig
-from parakeet_mlx.utils import from_config
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
 from parakeet_service.adapters.parakeet_mlx.decoders.boosting import Booster, Boosters, PhraseState, Spelling, forms_of
 from parakeet_service.adapters.parakeet_mlx.decoders.host import HostDecoder
 from parakeet_service.adapters.parakeet_mlx.decoders.search import SearchDecoder
@@ -16,19 +14,10 @@ from parakeet_service.adapters.parakeet_mlx.decoders.transducer import Emission,
 from parakeet_service.adapters.parakeet_mlx.features import LogMel
 from parakeet_service.domain.audio import Samples
 
-RATE_HZ = 16000
+from .transducers import RATE_HZ, clip_of, end_of, random_transducer
+
 PHRASES = {"in the city": 2.0, "the comity": 3.0, "Street": 2.0, "early party": 4.0, "men": 1.0, "century": -2.0}
 Plain: TypeAlias = list[tuple[int, int, int]]
-T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def model() -> ParakeetTDT:
-    checkpoint = locate("embedded", offline=True)
-    model = cast("ParakeetTDT", from_config(checkpoint.config))
-    model.load_weights(str(checkpoint.weights))
-    model.set_dtype(mx.float32)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +27,14 @@ def encoded(model: ParakeetTDT, speech: Samples) -> list[mx.array]:
     random = np.random.default_rng(3)
     stretches: list[mx.array] = []
     for index in range(24):
-        length = int(random.integers(RATE_HZ // 2, 4 * RATE_HZ))
-        start = int(random.integers(0, len(speech) - length))
-        noise = random.normal(0, 0.05 * (index % 2), length).astype(np.float32)
-        stretches.append(model.encoder(log_mel([speech[start : start + length] + noise]))[0])
+        clip = clip_of(random, speech, shortest_s=0.5, longest_s=4)
+        noise = random.normal(0, 0.05 * (index % 2), len(clip)).astype(np.float32)
+        stretches.append(model.encoder(log_mel([clip + noise]))[0])
     return stretches
 
 
 def pieces_of(model: Transducer) -> list[str]:
     return [piece.replace("▁", " ") for piece in model.vocabulary]
-
-
-def end_of(steps: Generator[None, None, T]) -> T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast("T", end.value)
 
 
 def search(
@@ -90,32 +70,13 @@ def test_gives_the_tokens_and_times_of_parakeet_mlx(
     assert heard > 150
 
 
-def _random_transducer(*, kind: str, layers: int, activation: str) -> Transducer:
-    """A small model that emits tokens, blanks and durations in a lively mixture."""
-    config = dict(locate("embedded", offline=True).config)
-    config["encoder"] = {**config["encoder"], "n_layers": 1}
-    config["decoder"] = {**config["decoder"], "prednet": {"pred_hidden": 64, "pred_rnn_layers": layers}}
-    jointnet = {**config["joint"]["jointnet"], "pred_hidden": 64, "joint_hidden": 72, "activation": activation}
-    config["joint"] = {**config["joint"], "jointnet": jointnet}
-    if kind == "rnnt":
-        config["model_defaults"] = {}
-        config["decoding"] = {"greedy": {"max_symbols": 4}}
-        config["joint"] = {**config["joint"], "num_extra_outputs": 0}
-    model = cast("Transducer", from_config(config))
-    random = np.random.default_rng(5)
-    out = model.joint.joint_net[-1]
-    out.weight = mx.array(random.normal(0, 1, out.weight.shape).astype(np.float32))
-    bias = np.zeros(out.weight.shape[0], np.float32)
-    bias[len(model.vocabulary)] = {"relu": 15, "tanh": 12, "sigmoid": 7}[activation]
-    out.bias = mx.array(bias)
-    return model
-
-
 @pytest.mark.parametrize("weights", [None, PHRASES], ids=["plain", "boosted"])
 @pytest.mark.parametrize(("layers", "activation"), [(1, "relu"), (2, "tanh"), (3, "sigmoid")])
 @pytest.mark.parametrize("kind", ["tdt", "rnnt"])
-def test_covers_the_family(kind: str, layers: int, activation: str, weights: dict[str, float] | None) -> None:
-    model = _random_transducer(kind=kind, layers=layers, activation=activation)
+def test_covers_the_family(
+    kind: Literal["tdt", "rnnt"], layers: int, activation: str, weights: dict[str, float] | None
+) -> None:
+    model = random_transducer(kind, layers=layers, activation=activation)
     assert isinstance(model, ParakeetTDT if kind == "tdt" else ParakeetRNNT)
     frames = mx.array(np.random.default_rng(6).normal(0, 3, (4, 30, 256)).astype(np.float32))
     heard = 0

@@ -5,6 +5,7 @@ import gc
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -171,7 +172,8 @@ class Model:
 class Stream:
     """Decodes whenever a chunk is complete; a word is final once `right_s` of audio has followed it.
 
-    Each of `push_errors` and `flush_errors` is raised once, by the decoding of that number.
+    Each of `push_errors` and `flush_errors` is raised once, by the decoding of that number. With `full_stops` every
+    word that is final ends a sentence.
     """
 
     def __init__(
@@ -181,7 +183,9 @@ class Stream:
         right_s: float = 1.0,
         push_errors: dict[int, Exception] | None = None,
         flush_errors: dict[int, Exception] | None = None,
+        full_stops: bool = False,
     ) -> None:
+        self._full_stops = full_stops
         self._chunk = round(chunk_s * RATE_HZ)
         self._right_s = right_s
         self._push_errors = push_errors or {}
@@ -190,14 +194,24 @@ class Stream:
         self._decoded = 0
         self._final = 0
         self.pushes: list[int] = []
+        self.starts: list[float] = []
         self.flushes = 0
 
     @property
     def received(self) -> Samples:
+        """What it was given since the last beginning; before that, silence."""
         return self._samples
 
-    async def push(self, samples: Samples) -> Hypothesis | None:
+    def _begin(self, start: int) -> None:
+        self.starts.append(start / RATE_HZ)
+        self._samples = np.full(start, -1, np.float32)
+        self._decoded = start
+        self._final = 0
+
+    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         self.pushes.append(len(samples))
+        if start_s is not None:
+            self._begin(round(start_s * RATE_HZ))
         self._samples = np.concatenate([self._samples, samples])
         if len(self._samples) < self._decoded + self._chunk:
             return None
@@ -219,6 +233,8 @@ class Stream:
         tokens = heard(self._samples[: self._decoded])
         known = max(self._final, sum(token.end_s <= final_until_s for token in tokens))
         finalized, self._final = tokens[self._final : known], known
+        if self._full_stops:
+            finalized = tuple(replace(one, text=one.text + ".") if one.id else one for one in finalized)
         return Hypothesis(finalized, tokens[known:], max(final_until_s, 0.0), self._decoded / RATE_HZ)
 
 

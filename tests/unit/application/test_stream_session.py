@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parakeet_service.application.live_session import LiveSession
 from parakeet_service.application.ports.speech_model import StreamContext
-from parakeet_service.application.stream_session import LiveSession, StreamOptions, StreamSession
+from parakeet_service.application.stream_session import StreamOptions, StreamSession
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, Samples
+from parakeet_service.domain.endpointing import Endpointing
 from parakeet_service.domain.errors import (
     InferenceError,
     InvalidRequestError,
     ModelNotReadyError,
     OverloadedError,
 )
-from parakeet_service.domain.live import Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
+from parakeet_service.domain.live import Cleared, EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
+from tests.fakes import LoudnessDetector
 from tests.unit.application.doubles import (
     RATE_HZ,
     Model,
@@ -33,16 +36,19 @@ from tests.unit.application.doubles import (
 )
 
 _CONTEXT = StreamContext(left_s=10, chunk_s=1, right_s=1)
-_OPTIONS = StreamOptions(Encoding.PCM_F32LE, 8000, None, _CONTEXT, endpoint_s=0.8)
+_OPTIONS = StreamOptions(Encoding.PCM_F32LE, 8000, None, _CONTEXT, Endpointing(silence_s=0.8))
 _TALK = np.concatenate([NO_SAMPLES, speech(*range(7)), silence(2.2), speech(*range(7, 10), pause_s=0.2), silence(0.3)])
 """Seven words, a pause that ends the utterance, and three words to the end."""
 
 
 def _session(
-    stream: Stream, *, resampler: Resampler | None = None, longest_backlog_s: float = 30, max_window_s: float = 60
+    stream: Stream, *, resampler: Resampler | None = None, longest_backlog_s: float = 30, max_window_s: float = 12
 ) -> StreamSession:
     return StreamSession(
-        Model(stream=stream, max_window_s=max_window_s), resampler or Resampler(), _CONTEXT, longest_backlog_s
+        Model(stream=stream, max_window_s=max_window_s),
+        resampler or Resampler(),
+        _CONTEXT,
+        longest_backlog_s=longest_backlog_s,
     )
 
 
@@ -114,8 +120,8 @@ class TestEvents:
         assert " ".join(_finals(events)) == text_of(range(10))
 
     async def test_end_with_an_empty_final_where_nothing_was_said(self) -> None:
-        assert await _run(_session(Stream()), []) == [Final((), 0)]
-        assert await _run(_session(Stream()), _frames(silence(5))) == [Final((), 0)]
+        assert await _run(_session(Stream()), []) == [Final((), 0, EndCause.ASKED)]
+        assert await _run(_session(Stream()), _frames(silence(5))) == [Final((), 0, EndCause.ASKED)]
 
     async def test_tell_how_far_the_text_is_behind(self) -> None:
         async with _session(Stream()).open(_OPTIONS) as live:
@@ -253,6 +259,165 @@ class TestBacklog:
 
         assert stream.pushes == [50, 50]
 
+    async def test_who_is_behind_reads_as_much_as_fits_into_a_window(self) -> None:
+        stream = Stream()
+        async with _session(stream, max_window_s=14.5).open(_OPTIONS) as live:
+            await live.send(speech(*range(10)).tobytes())
+            await live.close()
+            assert _finals(await _listen(live)) == [text_of(range(10))]
+
+        # A window of 14.5 s has room for 10 s before, 1 s behind, and a chunk that may be left of the last step.
+        assert stream.pushes == [250, 250]
+
+    async def test_little_is_not_looked_at(self) -> None:
+        stream = Stream()
+        async with no_loose_ends(), _session(stream).open(_OPTIONS) as live:
+            listening = asyncio.create_task(_listen(live))
+            for at in range(0, 25, 5):
+                await live.send(speech(1)[at : at + 5].tobytes())
+                await turns()
+            assert stream.pushes == [10, 10]
+            await live.close()
+            await listening
+
+        assert stream.pushes == [10, 10, 5]
+
+
+class TestDetector:
+    """The detector hears whatever is loud; its frames are 50 ms long, and a span keeps 0.1 s before it."""
+
+    _PAUSE = silence(3)
+
+    def _session(self, stream: Stream) -> StreamSession:
+        return StreamSession(Model(stream=stream, max_window_s=12), Resampler(), _CONTEXT, LoudnessDetector())
+
+    async def _run(self, stream: Stream, samples: Samples, endpointing: Endpointing) -> list[LiveEvent]:
+        return await _run(
+            self._session(stream),
+            [piece.tobytes() for piece in np.split(samples, range(10, len(samples), 10))],
+            replace(_OPTIONS, endpointing=endpointing),
+        )
+
+    async def test_silence_is_not_read(self) -> None:
+        stream = Stream()
+        talk = np.concatenate([self._PAUSE, speech(1, 2), self._PAUSE, speech(3), self._PAUSE])
+        events = await self._run(stream, talk, Endpointing())
+
+        assert _finals(events) == ["w1 w2", "w3", ""]
+        # Each span, with 0.1 s before it and 0.2 s behind it.
+        assert stream.starts == pytest.approx([2.9, 6.9])
+        assert sum(stream.pushes) == pytest.approx(130 + 80, abs=10)
+
+    @given(st.lists(st.integers(0, 700), max_size=20), st.sampled_from([Endpointing(), Endpointing(3.0, 0.5)]))
+    async def test_utterances_do_not_depend_on_frames(self, lengths: list[int], endpointing: Endpointing) -> None:
+        talk = np.concatenate([_TALK, self._PAUSE, speech(11), silence(0.6), speech(12)])
+        options = replace(_OPTIONS, endpointing=endpointing)
+        whole = await _run(self._session(Stream()), _frames(talk), options)
+        split = await _run(self._session(Stream()), _frames(talk, *lengths), options)
+
+        assert _untimed(split) == _untimed(whole)
+
+    async def test_speech_is_told_of_before_it_is_read(self) -> None:
+        events = await self._run(Stream(), np.concatenate([self._PAUSE, speech(1), self._PAUSE]), Endpointing())
+
+        assert [type(event) for event in events] == [SpeechStarted, SpeechStopped, Final, Final]
+        started, stopped, final, last = events
+        assert isinstance(started, SpeechStarted)
+        assert isinstance(stopped, SpeechStopped)
+        assert started.at_s == pytest.approx(2.9)
+        assert stopped.at_s == pytest.approx(3.5)
+        assert isinstance(final, Final)
+        assert final.cause is EndCause.SILENCE
+        assert last == Final((), 1, EndCause.ASKED)
+
+    async def test_a_sound_that_is_no_word_has_an_empty_final(self) -> None:
+        cough = np.full(20, 0.3, np.float32)
+        events = await self._run(Stream(), np.concatenate([cough, self._PAUSE]), Endpointing())
+
+        assert [type(event) for event in events] == [SpeechStarted, SpeechStopped, Final, Final]
+        assert _finals(events) == ["", ""]
+
+    async def test_an_utterance_may_outlast_a_span(self) -> None:
+        stream = Stream()
+        talk = np.concatenate([speech(1, 2), self._PAUSE, speech(3, 4), self._PAUSE])
+        events = await self._run(stream, talk, Endpointing(silence_s=None))
+
+        assert stream.starts == pytest.approx([0, 3.9])
+        assert _finals(events) == ["w1 w2 w3 w4"]
+        # The model forgets what came before the pause: that is read to its end first.
+        assert any(isinstance(event, Partial) and event.text == "w1 w2" for event in events)
+
+    async def test_speech_to_the_last_sample_is_read(self) -> None:
+        events = await self._run(Stream(), np.concatenate([self._PAUSE, speech(1, 2)])[:-3], Endpointing())
+
+        assert _finals(events) == ["w1 w2"]
+
+    async def test_the_decoder_may_end_an_utterance_in_noise(self) -> None:
+        noise = np.full(5 * RATE_HZ, 0.3, np.float32)
+        events = await self._run(Stream(), np.concatenate([speech(1, 2), noise, speech(3)]), Endpointing())
+
+        assert _finals(events) == ["w1 w2", "w3"]
+        assert [event.at_s for event in events if isinstance(event, SpeechStopped)] == pytest.approx([1.0, 6.5])
+
+    @pytest.mark.parametrize(("ends", "finals"), [(True, ["w1.", "w2."]), (False, ["w1 w2"])])
+    async def test_a_sentence_ends_sooner(self, ends: bool, finals: list[str]) -> None:  # noqa: FBT001
+        talk = np.concatenate([speech(1), silence(1), speech(2), silence(0.3)])
+        events = await self._run(Stream(full_stops=ends), talk, Endpointing(silence_s=2, complete_s=0.5))
+
+        assert _finals(events) == finals
+
+    async def test_whether_it_is_one_is_asked_once_in_a_pause(self) -> None:
+        stream = Stream()
+        talk = np.concatenate([speech(1), silence(1.5), speech(2), silence(1.5), speech(3)])
+        await self._run(stream, talk, Endpointing(silence_s=3, complete_s=0.5))
+
+        assert stream.flushes == 3
+
+
+class TestClear:
+    async def test_forgets_what_was_said(self) -> None:
+        async with no_loose_ends(), _session(Stream()).open(_OPTIONS) as live:
+            await live.send(speech(1, 2, 3).tobytes())
+            await live.clear()
+            await live.send(speech(4, 5, 6).tobytes())
+            await live.close()
+            events = await _listen(live)
+
+        at = events.index(Cleared())
+        assert any(isinstance(event, Partial) for event in events[:at])
+        assert [type(event) for event in events[at:]] == [
+            Cleared,
+            SpeechStarted,
+            Partial,
+            Partial,
+            SpeechStopped,
+            Final,
+        ]
+        assert _finals(events) == ["w4 w5 w6"]
+        assert isinstance(events[-1], Final)
+        assert events[-1].words[0].start_s == pytest.approx(1.5)
+
+    async def test_nothing_of_it_comes_back(self) -> None:
+        async with _session(Stream()).open(_OPTIONS) as live:
+            await live.send(speech(1, 2, 3).tobytes())
+            await live.clear()
+            await live.finalize()
+            await live.close()
+            events = await _listen(live)
+
+        at = events.index(Cleared())
+        assert events[at:] == [Cleared(), Final((), 0, EndCause.ASKED), Final((), 1, EndCause.ASKED)]
+
+    async def test_what_was_heard_still_counts(self) -> None:
+        async with _session(Stream()).open(_OPTIONS) as live:
+            await live.send(speech(1, 2, 3).tobytes())
+            await live.clear()
+            await live.close()
+            assert live.heard_s == 0
+            await _listen(live)
+
+            assert live.heard_s == pytest.approx(1.5)
+
 
 class TestOverload:
     async def test_costs_a_step_and_no_words(self) -> None:
@@ -356,9 +521,6 @@ class TestOptions:
             (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.nan)), "right_context_s"),
             (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.inf)), "right_context_s"),
             (replace(_OPTIONS, context=StreamContext(30, 1, 29.1)), "left_context_s"),
-            (replace(_OPTIONS, endpoint_s=0.09), "endpoint_silence_ms"),
-            (replace(_OPTIONS, endpoint_s=60.1), "endpoint_silence_ms"),
-            (replace(_OPTIONS, endpoint_s=math.nan), "endpoint_silence_ms"),
         ],
     )
     async def test_that_cannot_be_met_are_named(self, options: StreamOptions, param: str) -> None:
@@ -379,9 +541,9 @@ class TestOptions:
             replace(_OPTIONS, language="en"),
             replace(_OPTIONS, language="DE-at"),
             replace(_OPTIONS, context=StreamContext(0, 0.16, 0)),
-            replace(_OPTIONS, context=StreamContext(10, 30, 20)),
-            replace(_OPTIONS, endpoint_s=0.1),
-            replace(_OPTIONS, endpoint_s=60),
+            replace(_OPTIONS, context=StreamContext(10, 1, 1)),
+            replace(_OPTIONS, endpointing=Endpointing(silence_s=0.1)),
+            replace(_OPTIONS, endpointing=Endpointing(silence_s=60)),
         ],
     )
     async def test_at_their_limits_are_met(self, options: StreamOptions) -> None:
@@ -403,7 +565,7 @@ class TestOptions:
     async def test_by_default_are_16_khz_pcm(self) -> None:
         session = _session(Stream())
 
-        assert session.defaults == StreamOptions(Encoding.PCM_S16LE, 16_000, None, _CONTEXT, endpoint_s=0.8)
+        assert session.defaults == StreamOptions(Encoding.PCM_S16LE, 16_000, None, _CONTEXT, Endpointing())
         await _open(session, session.defaults)
 
     async def test_the_defaults_can_be_held_against_the_model(self) -> None:
@@ -414,7 +576,8 @@ class TestOptions:
 
     async def test_the_step_follows_the_chunk(self) -> None:
         stream = Stream(chunk_s=0.16)
-        await _run(_session(stream), _frames(speech(1)), replace(_OPTIONS, context=StreamContext(1, 0.16, 0)))
+        context = StreamContext(11.84, 0.16, 0)
+        await _run(_session(stream), _frames(speech(1)), replace(_OPTIONS, context=context))
 
         assert stream.pushes == [16, 16, 16, 2]
 
@@ -422,7 +585,9 @@ class TestOptions:
         talk = np.concatenate([speech(1, pause_s=1.5), speech(2, pause_s=1.0)])
 
         async def utterances(endpoint_s: float) -> Sequence[str]:
-            events = await _run(_session(Stream()), _frames(talk), replace(_OPTIONS, endpoint_s=endpoint_s))
+            events = await _run(
+                _session(Stream()), _frames(talk), replace(_OPTIONS, endpointing=Endpointing(silence_s=endpoint_s))
+            )
             return _finals(events)
 
         assert await utterances(1.2) == ["w1", "w2"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.chunking import SpeechCutter, Window, WindowCutter, quietest_place
+from parakeet_service.domain.passages import SpeechGate
 from parakeet_service.domain.speech import SpeechDetection, SpeechSpans
 
 _RATE_HZ = 1000
@@ -263,11 +264,13 @@ class TestSpeech:
     _SILENCE_S = 0.6
     _PREFIX_S = 0.2
 
-    def _cutter(self, *, longest: int = 1000) -> SpeechCutter:
+    def _gate(self) -> SpeechGate:
         detection = SpeechDetection(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S)
+        return SpeechGate(SpeechSpans(detection, frame_s=self._FRAME / _RATE_HZ), frame=self._FRAME)
+
+    def _cutter(self, *, longest: int = 1000) -> SpeechCutter:
         return SpeechCutter(
-            SpeechSpans(detection, frame_s=self._FRAME / _RATE_HZ),
-            frame=self._FRAME,
+            self._gate(),
             sample_rate_hz=_RATE_HZ,
             longest_s=longest / _RATE_HZ,
             overlap_s=0.2,
@@ -354,13 +357,13 @@ class TestSpeech:
         assert self._cut(_noise(0), []) == []
 
     def test_keeps_no_more_of_silence_than_the_padding(self) -> None:
-        cutter = self._cutter()
+        gate = self._gate()
         tracemalloc.start()
         try:
-            cutter.push(_noise(1_000_000), [0.0] * 20_000)
+            gate.push(_noise(1_000_000), [0.0] * 20_000)
             left_bytes, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
 
-        assert cutter.kept == round(self._PREFIX_S * _RATE_HZ)
+        assert gate.kept == round(self._PREFIX_S * _RATE_HZ)
         assert left_bytes < 1_000_000

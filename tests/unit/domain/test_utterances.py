@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parakeet_service.domain.endpointing import Endpointing
 from parakeet_service.domain.hypothesis import Hypothesis
-from parakeet_service.domain.live import Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
+from parakeet_service.domain.live import Cleared, EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
 from parakeet_service.domain.transcript import Token
 from parakeet_service.domain.utterances import UtteranceTracker
 from tests.unit.domain.spoken import texts, times, token, words
@@ -17,7 +18,7 @@ _LONGEST_S = 6.0
 
 
 def _tracker(*, longest_s: float = _LONGEST_S) -> UtteranceTracker:
-    return UtteranceTracker(endpoint_s=_ENDPOINT_S, longest_s=longest_s)
+    return UtteranceTracker(Endpointing(silence_s=_ENDPOINT_S), longest_s=longest_s)
 
 
 def _news(finalized: Sequence[Token] = (), draft: Sequence[Token] = (), *, decoded_s: float) -> Hypothesis:
@@ -88,7 +89,7 @@ def _run(steps: Iterable[_Step], tracker: UtteranceTracker) -> list[LiveEvent]:
     for step in steps:
         if isinstance(step, _Flush):
             events += tracker.step(step.hypothesis, received_s=step.hypothesis.decoded_until_s)
-            events += tracker.finish()
+            events += tracker.finish(EndCause.ASKED)
         else:
             events += tracker.step(step, received_s=step.decoded_until_s)
     return events
@@ -147,6 +148,8 @@ class TestForAnyStream:
                     assert speaking
                 case Final():
                     assert not speaking
+                case Cleared():
+                    pytest.fail("nobody asked for it")
         assert not speaking
 
     @given(_streams())
@@ -232,9 +235,11 @@ class TestStep:
         tracker = _tracker()
         tracker.step(_news(draft=[_A], decoded_s=2), received_s=2)
 
-        assert tracker.step(_news(decoded_s=2.5), received_s=3) == [Partial((), (), behind_s=0.0), SpeechStopped(2.5)]
+        assert tracker.step(_news(decoded_s=2.5), received_s=3) == [Partial((), (), behind_s=0.5)]
         assert tracker.step(_news(decoded_s=3), received_s=3) == []
-        assert tracker.step(_news(draft=[_C], decoded_s=3.5), received_s=3.5)[0] == SpeechStarted(2.0)
+        assert tracker.step(_news(draft=[_C], decoded_s=3.5), received_s=3.5) == [
+            Partial((), words(("c", 2.0, 2.4)), behind_s=0.0)
+        ]
 
     def test_a_pause_between_finalized_words_ends_the_utterance(self) -> None:
         tracker = _tracker()
@@ -242,7 +247,7 @@ class TestStep:
 
         assert tracker.step(_news([_FAR], decoded_s=5), received_s=5) == [
             SpeechStopped(1.9),
-            Final(words(("a", 1.0, 1.4), ("b", 1.5, 1.9)), 0),
+            Final(words(("a", 1.0, 1.4), ("b", 1.5, 1.9)), 0, EndCause.SILENCE),
             SpeechStarted(4.0),
             Partial((), words(("far", 4.0, 4.4)), behind_s=0.0),
         ]
@@ -282,26 +287,122 @@ class TestStep:
         assert times(final.words) == [(0, 1), (1, 1.6), (1.7, 1.75)]
 
 
+class TestBegin:
+    def test_tells_of_speech_before_any_word(self) -> None:
+        tracker = _tracker()
+
+        assert tracker.begin(0.9) == [SpeechStarted(0.9)]
+        assert tracker.speaking
+        assert tracker.begin(1.0) == []
+        assert tracker.step(_news(decoded_s=1.2), received_s=2) == []
+        assert tracker.step(_news(draft=[_A], decoded_s=2), received_s=2) == [
+            Partial((), words(("a", 1.0, 1.4)), behind_s=0.0)
+        ]
+
+    def test_of_what_was_no_word_ends_in_an_empty_final(self) -> None:
+        tracker = _tracker()
+        tracker.begin(0.9)
+        tracker.step(_news(decoded_s=1.2), received_s=2)
+
+        assert tracker.stop(1.1) == [SpeechStopped(1.1)]
+        assert tracker.finish(EndCause.SILENCE) == [Final((), 0, EndCause.SILENCE)]
+        assert not tracker.speaking
+
+
+class TestStop:
+    def test_is_told_once(self) -> None:
+        tracker = _tracker()
+        tracker.step(_news([_A], decoded_s=2), received_s=2)
+
+        assert tracker.stop(1.5) == [SpeechStopped(1.5)]
+        assert tracker.stop(1.6) == []
+        assert tracker.finish(EndCause.SILENCE) == [Final(words(("a", 1.0, 1.4)), 0, EndCause.SILENCE)]
+
+    def test_of_nothing_is_no_news(self) -> None:
+        assert _tracker().stop(1.0) == []
+
+    def test_does_not_lie_before_the_start(self) -> None:
+        tracker = _tracker()
+        tracker.begin(2.0)
+
+        assert tracker.stop(1.0) == [SpeechStopped(2.0)]
+
+
+class TestClear:
+    def test_forgets_the_words(self) -> None:
+        tracker = _tracker()
+        tracker.step(_news([_A], [_B], decoded_s=2), received_s=2)
+        tracker.clear()
+
+        assert not tracker.speaking
+        assert tracker.step(_news([_C], decoded_s=3), received_s=3)[0] == SpeechStarted(2.0)
+        assert texts(_finals(tracker.finish(EndCause.ASKED))[0].words) == ["c"]
+
+
+class TestComplete:
+    @pytest.mark.parametrize(("last", "complete"), [("b.", True), ("b?", True), ('b!"', True), ("b,", False)])
+    def test_is_what_ends_like_a_sentence(self, last: str, *, complete: bool) -> None:
+        tracker = _tracker()
+        assert not tracker.reads_complete
+
+        tracker.step(_news([_A], [token(f" {last}", 1.5, 1.9)], decoded_s=2), received_s=2)
+
+        assert tracker.reads_complete == complete
+
+    @pytest.mark.parametrize(("last", "paused"), [("b.", True), ("b", False)])
+    def test_a_sentence_ends_an_utterance_sooner(self, last: str, *, paused: bool) -> None:
+        tracker = UtteranceTracker(Endpointing(silence_s=2.0, complete_s=0.5))
+        tracker.step(_news([_A], [token(f" {last}", 1.5, 1.9)], decoded_s=2.5), received_s=3)
+
+        assert tracker.paused() == paused
+
+
+class TestWithoutAnEndpoint:
+    def test_only_the_longest_utterance_ends_by_itself(self) -> None:
+        tracker = UtteranceTracker(Endpointing(silence_s=None), longest_s=_LONGEST_S)
+
+        assert not _finals(tracker.step(_news([_A, _FAR], decoded_s=99), received_s=99))
+        assert not tracker.paused()
+        (final,) = _finals(tracker.step(_news([token(" late", 50, 51)], decoded_s=99), received_s=99))
+        assert (final.text, final.cause) == ("a far", EndCause.LENGTH)
+
+
 class TestPaused:
+    def test_in_doubt_later(self) -> None:
+        tracker = _tracker()
+        tracker.step(_news([_A], decoded_s=2.3), received_s=9)
+
+        assert tracker.paused()
+        assert not tracker.paused(doubt_s=0.2)
+
+    def test_where_no_word_is_read_after_a_while(self) -> None:
+        tracker = _tracker()
+        tracker.begin(1.0)
+        tracker.step(_news(decoded_s=3.9), received_s=4)
+        assert not tracker.paused()
+
+        tracker.step(_news(decoded_s=4.1), received_s=5)
+        assert tracker.paused()
+
     def test_not_before_anything_was_said(self) -> None:
         tracker = _tracker()
         tracker.step(_news(decoded_s=9), received_s=9)
 
-        assert not tracker.paused
+        assert not tracker.paused()
 
     @pytest.mark.parametrize(("decoded_s", "paused"), [(2.6, False), (2.71, True)])
     def test_counts_the_silence_behind_the_last_word(self, decoded_s: float, *, paused: bool) -> None:
         tracker = _tracker()
         tracker.step(_news([_A], [_B], decoded_s=decoded_s), received_s=9)
 
-        assert tracker.paused == paused
+        assert tracker.paused() == paused
 
     def test_not_after_the_end(self) -> None:
         tracker = _tracker()
         tracker.step(_news([_A], decoded_s=9), received_s=9)
-        tracker.finish()
+        tracker.finish(EndCause.ASKED)
 
-        assert not tracker.paused
+        assert not tracker.paused()
 
 
 class TestFinish:
@@ -309,12 +410,12 @@ class TestFinish:
         tracker = _tracker()
         tracker.step(_news([_A], decoded_s=2), received_s=2)
 
-        assert tracker.finish() == [SpeechStopped(1.4), Final(words(("a", 1.0, 1.4)), 0)]
+        assert tracker.finish(EndCause.ASKED) == [SpeechStopped(1.4), Final(words(("a", 1.0, 1.4)), 0, EndCause.ASKED)]
 
     def test_of_words_just_heard_starts_it_too(self) -> None:
         tracker = _tracker()
         tracker.step(_news([_A, _FAR], decoded_s=5), received_s=5)
-        assert [type(event) for event in tracker.finish()] == [SpeechStopped, Final]
+        assert [type(event) for event in tracker.finish(EndCause.ASKED)] == [SpeechStopped, Final]
 
         other = _tracker()
         events = other.step(_news([_A, _B, _FAR], decoded_s=5), received_s=5)
@@ -323,30 +424,30 @@ class TestFinish:
     def test_of_nothing_is_an_empty_final_of_its_own(self) -> None:
         tracker = _tracker()
 
-        assert tracker.finish() == [Final((), 0)]
+        assert tracker.finish(EndCause.ASKED) == [Final((), 0, EndCause.ASKED)]
         tracker.step(_news([_A], decoded_s=2), received_s=2)
-        assert [final.utterance for final in _finals(tracker.finish())] == [1]
-        assert Final((), 0).text == ""
+        assert [final.utterance for final in _finals(tracker.finish(EndCause.ASKED))] == [1]
+        assert Final((), 0, EndCause.ASKED).text == ""
 
     def test_a_later_word_does_not_reach_back(self) -> None:
         tracker = _tracker()
         tracker.step(_news([token(" a", 1, 2)], decoded_s=2), received_s=2)
-        tracker.finish()
+        tracker.finish(EndCause.ASKED)
 
         tracker.step(_news([token(" b", 1.5, 3)], decoded_s=3), received_s=3)
 
-        (final,) = _finals(tracker.finish())
+        (final,) = _finals(tracker.finish(EndCause.ASKED))
         assert times(final.words) == [(2, 3)]
 
     def test_blank_tokens_are_no_utterance(self) -> None:
         tracker = _tracker()
         tracker.step(_news([token(" ", 1)], decoded_s=2), received_s=2)
 
-        assert tracker.finish() == [Final((), 0)]
+        assert tracker.finish(EndCause.ASKED) == [Final((), 0, EndCause.ASKED)]
 
     def test_a_blank_token_takes_no_word_into_the_next_utterance(self) -> None:
         tracker = _tracker()
         tracker.step(_news([token(" ", 0.9), _A], decoded_s=2), received_s=2)
 
-        assert [final.text for final in _finals(tracker.finish())] == ["a"]
-        assert tracker.finish() == [Final((), 1)]
+        assert [final.text for final in _finals(tracker.finish(EndCause.ASKED))] == ["a"]
+        assert tracker.finish(EndCause.ASKED) == [Final((), 1, EndCause.ASKED)]

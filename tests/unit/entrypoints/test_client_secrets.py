@@ -1,7 +1,9 @@
+import time
+from typing import Any
+
 import pytest
 from starlette.types import Scope
 
-from parakeet_service.entrypoints.http import client_secrets as module
 from parakeet_service.entrypoints.http.client_secrets import ClientSecret, ClientSecrets
 
 FAR = 1 << 40
@@ -25,7 +27,7 @@ def test_it_can_be_offered_as_a_subprotocol() -> None:
     value = secrets.make(ClientSecret("alice", {}, FAR))
     # What a subprotocol may be made of (RFC 9110, a token).
     assert set(value) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
-    offered = {"type": "websocket", "path": "/v1/realtime", "headers": []}
+    offered: dict[str, Any] = {"type": "websocket", "path": "/v1/realtime", "headers": []}
     for prefix in ("key.", "openai-insecure-api-key."):
         assert secrets.owner_of({**offered, "subprotocols": ["realtime", prefix + value]}) == "alice"
 
@@ -40,9 +42,9 @@ def test_it_opens_nothing_else(kind: str, path: str) -> None:
 def test_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = ClientSecrets()
     value = secrets.make(ClientSecret("alice", {}, 1000))
-    monkeypatch.setattr(module.time, "time", lambda: 999.9)
+    monkeypatch.setattr(time, "time", lambda: 999.9)
     assert secrets.owner_of(scope(value)) == "alice"
-    monkeypatch.setattr(module.time, "time", lambda: 1000.0)
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
     assert secrets.owner_of(scope(value)) is None
 
 

@@ -37,7 +37,7 @@ async def test_is_ready_and_says_what_it_takes() -> None:
 async def test_tells_what_is_said_while_it_is_said() -> None:
     async with (await started()).live() as client:
         await client.ready()
-        await client.say(pcm(1.0))
+        await client.say(pcm(0.5))
         assert await client.hear() == {"type": "speech_started", "at": 0.0}
         first = await client.hear()
         assert first == {
@@ -46,8 +46,9 @@ async def test_tells_what_is_said_while_it_is_said() -> None:
             "draft": "This",
             "start": 0.0,
             "end": 0.3,
-            "lag_ms": 500,
+            "lag_ms": 0,
         }
+        await client.say(pcm(0.5))
         await client.say({"type": "close"})
         heard, code = await client.hear_until_close()
     assert code == 1000
@@ -112,6 +113,19 @@ async def test_a_pause_ends_an_utterance() -> None:
     assert kinds == ["speech_started", "speech_stopped", "final"] * 2
 
 
+async def test_clear_forgets_what_was_said() -> None:
+    async with (await started()).live() as client:
+        await client.ready()
+        await client.say(pcm(0.8))
+        await client.say({"type": "clear"})
+        await client.say(pcm(0.4))
+        await client.say({"type": "close"})
+        heard, code = await client.hear_until_close()
+    at = heard.index({"type": "cleared"})
+    assert texts(heard[:at], "final") == []
+    assert (texts(heard[at:], "final"), code) == (["This"], 1000)
+
+
 async def test_finalize_answers_a_final_and_goes_on() -> None:
     async with (await started()).live() as client:
         await client.ready()
@@ -156,10 +170,11 @@ async def test_config_changes_what_is_sent_and_what_is_answered() -> None:
     async with (await started()).live() as client:
         await client.ready()
         await client.say({"type": "config", "sample_rate": 8000, "encoding": "mulaw", "words": True, "language": "en"})
-        await client.say(b"\x00" * 8000)
+        await client.say(b"\x00" * 4000)
         assert (await client.hear())["type"] == "speech_started"
         partial = await client.hear()
         assert partial["words"] == [{"text": "This", "start": 0.0, "end": 0.3}]
+        await client.say(b"\x00" * 4000)
         await client.say({"type": "close"})
         heard, _ = await client.hear_until_close()
     assert texts(heard, "final") == ["This text"]

@@ -434,7 +434,7 @@ SAID = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=(HealthCheck.too_slow,))
 @given(said=st.lists(SAID, max_size=25))
 async def test_whatever_a_client_says_the_session_lives_and_can_be_followed(
     said: list[Message | str | tuple[int, int]],

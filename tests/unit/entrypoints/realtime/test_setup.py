@@ -11,6 +11,7 @@ from parakeet_service.application.stream_session import StreamOptions
 from parakeet_service.domain.audio import Encoding
 from parakeet_service.domain.endpointing import Endpointing
 from parakeet_service.domain.errors import InvalidRequestError, UnknownModelError
+from parakeet_service.entrypoints.http.line import JsonObject
 from parakeet_service.entrypoints.http.realtime.schemas import Delay
 from parakeet_service.entrypoints.http.realtime.setup import Setup
 
@@ -30,13 +31,14 @@ async def fresh(*languages: str) -> Setup:
     return Setup.of(replace(model.describe(), languages=languages or ("en",)))
 
 
-def of(**audio_input: Any) -> dict[str, Any]:
+def of(**audio_input: Any) -> JsonObject:
     return {"type": "transcription", "audio": {"input": audio_input}}
 
 
 def audio_input(setup: Setup) -> dict[str, Any]:
     told: Any = setup.in_force("sess_1", flat=False)
-    return told["audio"]["input"]
+    inside: dict[str, Any] = told["audio"]["input"]
+    return inside
 
 
 async def test_who_asks_for_nothing_is_told_what_it_gets() -> None:
@@ -105,13 +107,14 @@ async def test_what_is_left_out_stays() -> None:
         )
         | {"include": ["item.input_audio_transcription.logprobs"]}
     )
-    for nothing in (
+    nothings: list[JsonObject] = [
         {},
         {"audio": {}},
         of(),
         of(format={}, transcription={}, turn_detection={}),
         of(turn_detection={"type": "server_vad"}),
-    ):
+    ]
+    for nothing in nothings:
         assert setup.updated(nothing).in_force("s", flat=False) == setup.in_force("s", flat=False)
     changed = audio_input(setup.updated(of(transcription={"language": "en"}, turn_detection={"prefix_padding_ms": 10})))
     assert changed["transcription"] == {"model": "whisper-1", "language": "en", "delay": "low"}
@@ -249,7 +252,7 @@ async def test_what_has_no_effect_is_not_said_to_be_in_force() -> None:
         ({"turn_detection": {"threshold": "x"}}, "session.turn_detection.threshold"),
     ],
 )
-async def test_says_what_it_cannot_read_or_meet_as_the_client_calls_it(session: dict[str, Any], param: str) -> None:
+async def test_says_what_it_cannot_read_or_meet_as_the_client_calls_it(session: JsonObject, param: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         (await fresh()).updated(session)
     assert caught.value.details == {"param": param}

@@ -232,8 +232,9 @@ async def test_whatever_is_said_the_client_can_follow(
     made = await turns(MANUAL if manual else {})
     told: list[Message] = []
     for number, (events, why) in enumerate(said):
+        made.begin(made.setup, at_s=10.0 * number, flat=False)
         if why is not None:
-            made.ask(why, at_s=float(number))
+            made.ask(why, at_s=10.0 * number + 5)
         told += hear(made, *events)
     follow(told)
 

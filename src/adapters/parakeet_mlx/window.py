@@ -1,0 +1,63 @@
+"""What the engine reads, and what it gives."""
+
+from dataclasses import dataclass
+
+from ...application.ports.speech_model import GREEDY, Decoding
+from ...domain.audio import Samples
+from ...domain.transcript import Token
+from .decoders.transducer import DecoderState
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Audio to be encoded in one piece, and which of its encoder frames to decode.
+
+    Attributes:
+        samples: At the model's rate.
+        begin: First frame to decode.
+        settle: Frames up to here are decoded for good, by default all of them.
+        end: Frames from `settle` up to here are decoded as a draft; by default there are none.
+        state: Where decoding stands at `begin`; by default at the beginning.
+        first_frame: What the window's first frame is in its stream, for the tokens' times.
+        decoding: How to choose among tokens. A search knows no drafts, and begins at the beginning.
+
+    Raises:
+        ValueError: A search is to leave a draft, or to go on from a state.
+    """
+
+    samples: Samples
+    begin: int = 0
+    settle: int | None = None
+    end: int = 0
+    state: DecoderState | None = None
+    first_frame: int = 0
+    decoding: Decoding = GREEDY
+
+    def __post_init__(self) -> None:
+        """Refuse what a search cannot do."""
+        if self.searched and (self.end or self.state is not None):
+            raise ValueError("a search has no draft, and no state to go on from")
+
+    @property
+    def searched(self) -> bool:
+        """Whether more than the likeliest token is looked at."""
+        return self.decoding != GREEDY
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read in a window.
+
+    Attributes:
+        finalized: Tokens decoded for good.
+        draft: Tokens behind them.
+        settled: Frame of the window up to which tokens are final.
+        decoded: Frame up to which it was decoded at all.
+        state: Where decoding stands at `settled`; ``None`` if the model has none, or searched.
+    """
+
+    finalized: tuple[Token, ...]
+    draft: tuple[Token, ...]
+    settled: int
+    decoded: int
+    state: DecoderState | None

@@ -1,0 +1,42 @@
+"""When an utterance of a live session is over."""
+
+from dataclasses import dataclass
+
+from .errors import InvalidRequestError
+from .speech import SpeechDetection
+
+_SHORTEST_S, _LONGEST_S = 0.1, 60.0
+_OF_FILES = SpeechDetection()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpointing:
+    """What ends an utterance, and what the detector takes for speech.
+
+    Attributes:
+        silence_s: Silence that ends an utterance; ``None`` leaves that to the listener, who asks for it.
+        complete_s: Shorter silence that ends one whose text reads as a finished sentence; ``None``: no such rule.
+        threshold: Speech begins where its probability, in [0, 1], is at least this, and ends where it is below half.
+        prefix_padding_s: Audio that is kept before speech.
+
+    Raises:
+        InvalidRequestError: A value is out of range; it is named.
+    """
+
+    silence_s: float | None = 0.8
+    complete_s: float | None = None
+    threshold: float = _OF_FILES.threshold
+    prefix_padding_s: float = _OF_FILES.prefix_padding_s
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        for param in ("silence_s", "complete_s"):
+            value: float | None = getattr(self, param)
+            if value is not None and not _SHORTEST_S <= value <= _LONGEST_S:
+                raise InvalidRequestError(f"{param} must be from {_SHORTEST_S:g} to {_LONGEST_S:g}.", param=param)
+        self.detection()
+
+    def detection(self, *, longest_pause_s: float = 2.0) -> SpeechDetection:
+        """How the spans are found that the model reads; it forgets what it has read over a longer pause than this."""
+        silence_s = longest_pause_s if self.silence_s is None else min(self.silence_s, longest_pause_s)
+        return SpeechDetection(self.threshold, self.prefix_padding_s, silence_s)
