@@ -35,6 +35,11 @@ _OURS = {
     # Of the end of a stream alone: the type of `json`'s usage is another one, with seconds of its own.
     "Usage": {"seconds"},
     "Model": {"aliases"},
+    # OpenAI's own: the types of the events are those of requests, which have none of these.
+    "RealtimeTranscriptionSessionCreateRequest": {"id", "object", "expires_at"},
+    # Of the beta protocol: what a client may ask for stands in the answer.
+    "Session": {"object", "expires_at", "include"},
+    "TranscriptionSession": {"id", "object", "expires_at", "include", "input_audio_noise_reduction"},
 }
 """Fields that we send and the client's types do not have; the first two are OpenAI's own."""
 

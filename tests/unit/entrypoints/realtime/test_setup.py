@@ -16,13 +16,7 @@ from parakeet_service.entrypoints.http.realtime.schemas import Delay
 from parakeet_service.entrypoints.http.realtime.setup import Setup
 
 DEFAULTS = StreamOptions(Encoding.PCM_S16LE, 16000, None, StreamContext(6, 1, 6), Endpointing())
-SERVER_VAD = {
-    "type": "server_vad",
-    "threshold": 0.2,
-    "prefix_padding_ms": 300,
-    "silence_duration_ms": 500,
-    "idle_timeout_ms": None,
-}
+SERVER_VAD = {"type": "server_vad", "threshold": 0.2, "prefix_padding_ms": 300, "silence_duration_ms": 500}
 
 
 async def fresh(*languages: str) -> Setup:
