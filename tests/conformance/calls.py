@@ -77,6 +77,7 @@ class Callers:
     """The official client in its ways, kept: making one takes longer than a call. Not for use in a running loop."""
 
     def __init__(self, url: str, *, key: str = "none", retries: int = 0) -> None:
+        self.url = url
         self._sync = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=retries)
         self._async = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=retries)
         self._runner = asyncio.Runner()

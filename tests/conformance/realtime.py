@@ -3,17 +3,20 @@
 import base64
 import json
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import openai
+from fastapi import FastAPI
 from openai.types.beta.realtime.realtime_server_event import RealtimeServerEvent as BetaServerEvent
 from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import BaseModel
 from websockets.exceptions import ConnectionClosed
 
+from parakeet_service.adapters.scripted_model import ScriptedModel
 from tests.conformance.calls import strictly
+from tests.conformance.serving import make_app
 from tests.unit.entrypoints.realtime.client import silence, voice
 
 Event = dict[str, Any]
@@ -43,9 +46,8 @@ class Dialogue:
 
     @property
     def types(self) -> list[str]:
-        """The types of the events in order; several deltas in a row are one."""
-        names = [event["type"] for event in self.heard]
-        return [name for at, name in enumerate(names) if not name.endswith("delta") or names[at - 1] != name]
+        """The types of the events in order, without deltas: when they come is a matter of time."""
+        return [event["type"] for event in self.heard if not event["type"].endswith("delta")]
 
     def of(self, kind: str) -> list[Event]:
         """The events of that kind."""
@@ -146,3 +148,61 @@ def held(data: bytes, *, beta: bool = False) -> Event:
 
 def _ws(url: str) -> str:
     return url.replace("http", "ws", 1) + "/v1"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A session that a page of the documentation shows."""
+
+    what: str
+    steps: Sequence[Step] = ()
+    serve: Callable[[], FastAPI] | None = None
+    beta: bool = False
+    model: str = ""
+    key: str = "none"
+
+
+def _update(session: Event, *, kind: str = "session.update") -> list[Step]:
+    return [{"type": kind, "session": session}, f"{kind}d"]
+
+
+def _limited() -> FastAPI:
+    return make_app(ScriptedModel(), audio_rate_limit="1/day")
+
+
+_MANUAL = _update({"audio": {"input": {"turn_detection": None}}})
+_IDLE = _update({"audio": {"input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 500}}}})
+_SEMANTIC = _update({"audio": {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": "high"}}}})
+_LOGPROBS = _update({"include": ["item.input_audio_transcription.logprobs"]})
+_FLAT = _update({"input_audio_format": "pcm16"}, kind="transcription_session.update")
+
+SITUATIONS = (
+    Situation("somebody speaks, and stops", [*TURN, COMPLETED]),
+    Situation("the same with `semantic_vad`", [*_SEMANTIC, *TURN, *appends(silence(1.5)), COMPLETED]),
+    Situation("the same with the probabilities of tokens", [*_LOGPROBS, *TURN, COMPLETED]),
+    Situation("the client commits (`turn_detection: null`)", [*_MANUAL, *TURN, COMMIT, COMPLETED]),
+    Situation("it commits silence", [*_MANUAL, *appends(silence(1)), COMMIT, COMPLETED]),
+    Situation("it commits nothing, and changes the session", [*_MANUAL, COMMIT, *_MANUAL]),
+    Situation(
+        "it clears, commits, and changes the session",
+        [*_MANUAL, *appends(voice(0.2)), CLEAR, "input_audio_buffer.cleared", COMMIT, *_MANUAL],
+    ),
+    Situation("silence for longer than `idle_timeout_ms`", [*_IDLE, *appends(silence(1)), COMPLETED]),
+    Situation("somebody speaks to the beta protocol", [*_FLAT, *TURN, COMPLETED], beta=True, model="whisper-1"),
+    Situation(
+        "an item is deleted", [{"type": "conversation.item.delete", "item_id": "item_1"}, "conversation.item.deleted"]
+    ),
+    *(
+        Situation(f"`{kind}`, then somebody speaks", [{"type": kind}, "error", *TURN, COMPLETED])
+        for kind in ("conversation.item.create", "conversation.item.retrieve", "response.create", "sing")
+    ),
+    Situation(
+        "a setup that cannot be, then somebody speaks",
+        [{"type": "session.update", "session": {"type": "realtime"}}, "error", *TURN, COMPLETED],
+    ),
+    Situation("audio that is not base64", [{"type": "input_audio_buffer.append", "audio": "?"}, "error"]),
+    Situation("no such model", model="gpt-realtime"),
+    Situation("the model is still loading", serve=lambda: make_app(ScriptedModel(), loaded=False)),
+    Situation("every stream is taken", serve=lambda: make_app(ScriptedModel(max_streams=0))),
+    Situation("the caller has had its share of audio", [*TURN, "never"], serve=_limited),
+)

@@ -22,7 +22,6 @@ TURN_TYPES = [
     "conversation.item.created",
     "conversation.item.added",
     "conversation.item.done",
-    "conversation.item.input_audio_transcription.delta",
     COMPLETED,
 ]
 LOGPROBS: Step = {"type": "session.update", "session": {"include": ["item.input_audio_transcription.logprobs"]}}

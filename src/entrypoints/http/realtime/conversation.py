@@ -228,7 +228,9 @@ class RealtimeConversation:
                 async with asyncio.timeout(idle_s):
                     await self._stirred.wait()
             except TimeoutError:
-                if self._turns.is_quiet and self._received_s > self._turns.ended_s:
+                heard_s = self._begun_s + live.heard_s
+                has_heard_all = self._received_s - heard_s < _PIECE_S
+                if self._turns.is_quiet and has_heard_all and heard_s > self._turns.ended_s:
                     await self._ask(Why.IDLE, live)
 
     async def _leave(self, live: LiveSession) -> None:
