@@ -180,6 +180,15 @@ async def test_config_changes_what_is_sent_and_what_is_answered() -> None:
     assert texts(heard, "final") == ["This text"]
 
 
+@pytest.mark.parametrize("language", ["en", "en-US", "en_GB", "English", ""])
+async def test_a_language_may_be_called_by_any_of_its_names(language: str) -> None:
+    async with (await started()).live() as client:
+        await client.ready()
+        await client.say({"type": "config", "language": language})
+        await client.say({"type": "close"})
+        assert (await client.hear_until_close())[1] == 1000
+
+
 async def test_config_sets_the_pace() -> None:
     async with (await started()).live() as client:
         await client.ready()

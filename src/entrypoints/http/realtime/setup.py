@@ -119,7 +119,9 @@ class Setup:
         audio: JsonObject = {
             "format": asked.format.model_dump(),
             "transcription": transcription,
-            "turn_detection": None if self.turn_detection is None else self.turn_detection.model_dump(exclude_none=True),
+            "turn_detection": None
+            if self.turn_detection is None
+            else self.turn_detection.model_dump(exclude_none=True),
             "noise_reduction": None,
         }
         # No time is too long for a session, and so there is none at which it would end.
