@@ -106,6 +106,7 @@ class Container(containers.DeclarativeContainer):
             right_s=settings.provided.stream_right_context,
         ),
         detector=detector,
+        longest_window_s=settings.provided.chunk_duration,
     )
 
 

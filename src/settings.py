@@ -48,10 +48,10 @@ class Settings(BaseSettings):
         default="none",
         description="`process`: the model runs in a process of its own, which is started again if it crashes",
     )
-    stream_left_context: float = Field(default=6, ge=0, description="settled audio each live step sees again, s")
+    stream_left_context: float = Field(default=5, ge=0, description="settled audio each live step sees again, s")
     stream_chunk: float = Field(default=1, ge=0.16, le=30, description="how often live text is renewed, s")
     stream_right_context: float = Field(
-        default=6, ge=0, description="audio that must follow a word before it is stable, s"
+        default=8, ge=0, description="audio that must follow a word before it is stable, s"
     )
     host: str = Field(default="127.0.0.1", description="address that `serve` binds")
     port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` binds; 0 takes a free one")

@@ -44,7 +44,7 @@ class LiveSession:
         self._ears = ears
         self._silence_s = endpointing.silence_s
         self._complete_s = endpointing.complete_s
-        self._tracker = UtteranceTracker(endpointing)
+        self._tracker = UtteranceTracker(endpointing, doubt_s=ears.doubt_s)
         self._rate_hz = sample_rate_hz
         self._step = max(int(longest_step_s * sample_rate_hz), 1)
         self._hop = max(int(_HOP_S * sample_rate_hz), 1)
@@ -115,7 +115,7 @@ class LiveSession:
                 self._ears.finish()
                 yield await self._finish(EndCause.SILENCE)
         yield await self._read()
-        if self._tracker.paused(doubt_s=self._ears.doubt_s):
+        if self._tracker.paused:
             yield await self._finish(EndCause.SILENCE)
 
     def _hops(self, samples: Samples) -> Iterator[Samples]:

@@ -15,9 +15,6 @@ from .ports.resampler import Resampler
 from .ports.speech_model import ModelDescription, SpeechModel, StreamContext
 from .ports.voice_detector import VoiceDetector
 
-_LONG_S = 30.0
-"""An utterance that is longer ends at the next breath."""
-
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
@@ -42,13 +39,15 @@ class StreamOptions:
 class StreamSession:
     """Reads live audio as it comes; many sessions run side by side.
 
-    With a `detector` the model is given nothing but speech: silence costs no inference, and noise gives no words.
+    With a `detector` the model is given nothing but speech: silence costs no inference, and noise gives no words. It
+    begins anew after each pause, and at a breath where it has read half of `longest_window_s` without one.
     """
 
     model: SpeechModel
     resampler: Resampler
     context: StreamContext
     detector: VoiceDetector | None = None
+    longest_window_s: float = 60.0
     longest_backlog_s: float = 30.0
 
     @property
@@ -83,18 +82,20 @@ class StreamSession:
                 stream,
                 PcmReader(options.encoding),
                 self.resampler.open(from_hz=options.sample_rate_hz, to_hz=rate_hz),
-                self._ears(options.endpointing, rate_hz),
+                self._ears(options.endpointing, model),
                 options.endpointing,
                 sample_rate_hz=rate_hz,
                 longest_step_s=max(room_s, context.chunk_s),
                 longest_backlog_s=self.longest_backlog_s,
             )
 
-    def _ears(self, endpointing: Endpointing, rate_hz: int) -> Ears:
+    def _ears(self, endpointing: Endpointing, model: ModelDescription) -> Ears:
         if self.detector is None:
             return HearsAll()
-        voice = self.detector.open(sample_rate_hz=rate_hz)
-        spans = SpeechSpans(endpointing.detection(), frame_s=voice.frame / rate_hz, long_s=_LONG_S)
+        voice = self.detector.open(sample_rate_hz=model.sample_rate_hz)
+        # As recordings are cut: then live text reads like theirs.
+        long_s = min(self.longest_window_s, model.max_window_s) / 2
+        spans = SpeechSpans(endpointing.detection(), frame_s=voice.frame / model.sample_rate_hz, long_s=long_s)
         return HearsSpeech(voice, SpeechGate(spans, frame=voice.frame))
 
 

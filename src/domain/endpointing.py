@@ -36,7 +36,7 @@ class Endpointing:
                 raise InvalidRequestError(f"{param} must be from {_SHORTEST_S:g} to {_LONGEST_S:g}.", param=param)
         self.detection()
 
-    def detection(self, *, longest_pause_s: float = 2.0) -> SpeechDetection:
-        """How the spans are found that the model reads; it forgets what it has read over a longer pause than this."""
-        silence_s = longest_pause_s if self.silence_s is None else min(self.silence_s, longest_pause_s)
+    def detection(self) -> SpeechDetection:
+        """How the spans are found that the model reads: as in recordings, unless an utterance ends sooner."""
+        silence_s = _OF_FILES.silence_s if self.silence_s is None else min(self.silence_s, _OF_FILES.silence_s)
         return SpeechDetection(self.threshold, self.prefix_padding_s, silence_s)

@@ -38,7 +38,7 @@ class SpeechDetection:
 
     threshold: float = 0.2
     prefix_padding_s: float = 0.1
-    silence_s: float = 2.0
+    silence_s: float = 0.8
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""

@@ -1,5 +1,6 @@
 """What was said and when: tokens, words, segments. Times are seconds from the recording's first sample."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -8,6 +9,7 @@ from .speech import SpeechCurve
 
 SENTENCE_ENDS = (".", "?", "!")
 _CLOSING = "\"')]}»”\u2019"
+_GIVES_WAY = re.compile(r"[,;:]+(?=[.?!]$)")
 _READ_OUT = "$€£¥%&@#+=°"
 """Marks that are said, and so are words or parts of words."""
 
@@ -145,6 +147,8 @@ def _is_spoken(piece: Token) -> bool:
 
 def _word(pieces: list[Token]) -> Word | None:
     text = "".join("".join(piece.text for piece in pieces).split())
+    # At the end of what it hears a model may close with a full stop what it had given a comma.
+    text = _GIVES_WAY.sub("", text)
     if not text:
         return None
     # A model may give a full stop the silence that follows it: only pieces that are spoken set the end.

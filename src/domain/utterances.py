@@ -16,13 +16,13 @@ class UtteranceTracker:
     """Follows one stream; tells what is news after each step.
 
     An utterance begins with its first word, or before it where somebody hears speech sooner and calls `begin`. It
-    ends where nothing was said for as long as `endpointing` says, when it is as long as `longest_s`, or by `finish`.
+    ends where no word was read for as long as `endpointing` says, when it is as long as `longest_s`, or by `finish`.
     """
 
-    def __init__(self, endpointing: Endpointing, *, longest_s: float = 60.0) -> None:
-        """Begin before the first step."""
-        self._silence_s = math.inf if endpointing.silence_s is None else endpointing.silence_s
-        self._complete_s = math.inf if endpointing.complete_s is None else endpointing.complete_s
+    def __init__(self, endpointing: Endpointing, *, doubt_s: float = 0.0, longest_s: float = 60.0) -> None:
+        """Begin before the first step; believe the decoder's silence only after `doubt_s` more of it."""
+        self._silence_s = (math.inf if endpointing.silence_s is None else endpointing.silence_s) + doubt_s
+        self._complete_s = (math.inf if endpointing.complete_s is None else endpointing.complete_s) + doubt_s
         self._longest_s = longest_s
         self._finalized: list[Token] = []
         self._draft: tuple[Token, ...] = ()
@@ -44,15 +44,16 @@ class UtteranceTracker:
         words = words_of([*self._finalized, *self._draft])
         return bool(words) and words[-1].ends_sentence
 
-    def paused(self, *, doubt_s: float = 0.0) -> bool:
-        """Whether no word was read for so long that the utterance is over, and `doubt_s` longer."""
+    @property
+    def paused(self) -> bool:
+        """Whether no word was read for so long that the utterance is over."""
         if self._begun_s is None:
             return False
         words = words_of([*self._finalized, *self._draft])
         if not words:
-            return self._decoded_s - self._begun_s >= max(_WORDLESS_S, self._silence_s) + doubt_s
+            return self._decoded_s - self._begun_s >= max(_WORDLESS_S, self._silence_s)
         limit_s = min(self._silence_s, self._complete_s) if words[-1].ends_sentence else self._silence_s
-        return self._decoded_s - words[-1].end_s >= limit_s + doubt_s
+        return self._decoded_s - words[-1].end_s >= limit_s
 
     def begin(self, at_s: float) -> list[LiveEvent]:
         """Somebody begins to speak; no news if that is known already."""

@@ -368,7 +368,7 @@ class TestDetector:
 
     async def test_whether_it_is_one_is_asked_once_in_a_pause(self) -> None:
         stream = Stream()
-        talk = np.concatenate([speech(1), silence(1.5), speech(2), silence(1.5), speech(3)])
+        talk = np.concatenate([speech(1), silence(0.7), speech(2), silence(0.7), speech(3)])
         await self._run(stream, talk, Endpointing(silence_s=3, complete_s=0.5))
 
         assert stream.flushes == 3

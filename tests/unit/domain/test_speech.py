@@ -128,7 +128,7 @@ class TestSpans:
 
         assert _spans(detection, [0.3] * 5 + [0.6] * 5 + [0.3] * 5 + [0.2] * 5) == [(5, 16)]
 
-    @pytest.mark.parametrize(("pause", "count"), [(39, 1), (40, 2)])
+    @pytest.mark.parametrize(("pause", "count"), [(15, 1), (16, 2)])
     def test_a_pause_parts_them_if_it_is_long_enough(self, pause: int, count: int) -> None:
         assert len(_spans(SpeechDetection(), [1.0] * 10 + [0.0] * pause + [1.0] * 10)) == count
 
@@ -149,7 +149,7 @@ class TestSpans:
 
         assert spans.push([1.0] * 30) == [Stretch(0, 30, closes=False)]
         assert spans.push([1.0] * 5) == [Stretch(30, 35, closes=False)]
-        assert spans.push([0.0] * 20) == [Stretch(35, 39, closes=False)]
+        assert spans.push([0.0] * 15) == [Stretch(35, 39, closes=False)]
         assert spans.push([0.0] * 20) == [Stretch(39, 39, closes=True)]
 
     def test_no_more_than_the_padding_and_the_pause_is_unsettled(self) -> None:

@@ -354,7 +354,7 @@ class TestComplete:
         tracker = UtteranceTracker(Endpointing(silence_s=2.0, complete_s=0.5))
         tracker.step(_news([_A], [token(f" {last}", 1.5, 1.9)], decoded_s=2.5), received_s=3)
 
-        assert tracker.paused() == paused
+        assert tracker.paused == paused
 
 
 class TestWithoutAnEndpoint:
@@ -362,47 +362,50 @@ class TestWithoutAnEndpoint:
         tracker = UtteranceTracker(Endpointing(silence_s=None), longest_s=_LONGEST_S)
 
         assert not _finals(tracker.step(_news([_A, _FAR], decoded_s=99), received_s=99))
-        assert not tracker.paused()
+        assert not tracker.paused
         (final,) = _finals(tracker.step(_news([token(" late", 50, 51)], decoded_s=99), received_s=99))
         assert (final.text, final.cause) == ("a far", EndCause.LENGTH)
 
 
 class TestPaused:
     def test_in_doubt_later(self) -> None:
-        tracker = _tracker()
-        tracker.step(_news([_A], decoded_s=2.3), received_s=9)
+        believing, doubting = _tracker(), UtteranceTracker(Endpointing(silence_s=_ENDPOINT_S), doubt_s=0.2)
+        for tracker in (believing, doubting):
+            tracker.step(_news([_A], decoded_s=2.3), received_s=9)
 
-        assert tracker.paused()
-        assert not tracker.paused(doubt_s=0.2)
+        assert believing.paused
+        assert not doubting.paused
+        assert _finals(believing.step(_news([token(" b", 2.3, 2.4)], decoded_s=2.4), received_s=9))
+        assert not _finals(doubting.step(_news([token(" b", 2.3, 2.4)], decoded_s=2.4), received_s=9))
 
     def test_where_no_word_is_read_after_a_while(self) -> None:
         tracker = _tracker()
         tracker.begin(1.0)
         tracker.step(_news(decoded_s=3.9), received_s=4)
-        assert not tracker.paused()
+        assert not tracker.paused
 
         tracker.step(_news(decoded_s=4.1), received_s=5)
-        assert tracker.paused()
+        assert tracker.paused
 
     def test_not_before_anything_was_said(self) -> None:
         tracker = _tracker()
         tracker.step(_news(decoded_s=9), received_s=9)
 
-        assert not tracker.paused()
+        assert not tracker.paused
 
     @pytest.mark.parametrize(("decoded_s", "paused"), [(2.6, False), (2.71, True)])
     def test_counts_the_silence_behind_the_last_word(self, decoded_s: float, *, paused: bool) -> None:
         tracker = _tracker()
         tracker.step(_news([_A], [_B], decoded_s=decoded_s), received_s=9)
 
-        assert tracker.paused() == paused
+        assert tracker.paused == paused
 
     def test_not_after_the_end(self) -> None:
         tracker = _tracker()
         tracker.step(_news([_A], decoded_s=9), received_s=9)
         tracker.finish(EndCause.ASKED)
 
-        assert not tracker.paused()
+        assert not tracker.paused
 
 
 class TestFinish:

@@ -170,11 +170,11 @@ async def test_config_changes_what_is_sent_and_what_is_answered() -> None:
     async with (await started()).live() as client:
         await client.ready()
         await client.say({"type": "config", "sample_rate": 8000, "encoding": "mulaw", "words": True, "language": "en"})
-        await client.say(b"\x00" * 4000)
+        await client.say(b"\x00" * 4400)
         assert (await client.hear())["type"] == "speech_started"
         partial = await client.hear()
         assert partial["words"] == [{"text": "This", "start": 0.0, "end": 0.3}]
-        await client.say(b"\x00" * 4000)
+        await client.say(b"\x00" * 3600)
         await client.say({"type": "close"})
         heard, _ = await client.hear_until_close()
     assert texts(heard, "final") == ["This text"]
