@@ -3,12 +3,12 @@
 import wave
 from collections.abc import Generator
 
-import numpy as np
 import pytest
-import soxr
 from openai.types.audio import TranscriptionVerbose
 
+from parakeet_service.adapters.soxr_resampler import SoxrResampler
 from parakeet_service.bootstrap import build_app
+from parakeet_service.domain.audio import Encoding, PcmReader
 from tests.conformance.calls import Callers, Heard, callers
 from tests.conformance.realtime import COMMIT, COMPLETED, appends, talk, update
 from tests.conformance.serving import served
@@ -59,9 +59,9 @@ def test_streamed_text_is_the_text_and_words_and_segments_belong_to_it(listening
 def spoken() -> bytes:
     # As OpenAI's clients send it.
     with wave.open(str(SAMPLE)) as recording:
-        samples = np.frombuffer(recording.readframes(recording.getnframes()), "<i2")
-    resampled: bytes = soxr.resample(samples, 16000, 24000).tobytes()
-    return resampled
+        samples = PcmReader(Encoding.PCM_S16LE).read(recording.readframes(recording.getnframes()))
+    resampled = SoxrResampler().open(from_hz=16000, to_hz=24000).push(samples, last=True)
+    return (resampled * 32767).astype("<i2").tobytes()
 
 
 @pytest.mark.parametrize(("delay", "deltas"), [({}, 1), ({"delay": "minimal"}, 2)])

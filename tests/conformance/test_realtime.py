@@ -95,13 +95,6 @@ def test_the_beta_client(service: Served) -> None:
     assert heard.transcripts == ["This text comes"]
 
 
-def test_both_protocols_on_one_socket(service: Served) -> None:
-    heard = talk(service.url, [FLAT])
-    assert heard.types == ["session.created"]
-    flat_first = [{"type": "session.update", "session": {}}, "session.updated", *TURN, COMPLETED]
-    assert talk(service.url, flat_first).types[1:] == ["session.updated", *TURN_TYPES]
-
-
 def test_a_client_secret_opens_a_session_as_it_was_set_up() -> None:
     with (
         served(make_app(ScriptedModel(), api_keys="alice:s3cret")) as service,

@@ -54,7 +54,8 @@ class LiveKit:
         elif kind == TRANSCRIPTION + "completed":
             assert data.get("transcript", "").startswith(self.text)
             self.text = ""
-            detected = [one["code"] for one in data.get("languages") or [] if one.get("code")]
+            languages: list[dict[str, str]] = data.get("languages") or []
+            detected = [one["code"] for one in languages if one.get("code")]
             self.finals.append((data.get("transcript", ""), detected[0] if detected else ""))
             times = self.times.pop(data.get("item_id", ""), {"start_ms": 0, "end_ms": 0})
             usage = data.get("usage", {})
