@@ -1,10 +1,12 @@
 import httpx2
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from parakeet_service.domain.errors import RateLimitError
 from parakeet_service.entrypoints.http.rate_limits import Allowance, RateLimits
 from parakeet_service.settings import Settings
+from tests.unit.entrypoints.realtime.client import speaker, voice
 from tests.unit.entrypoints.world import World, a_settings, pcm, started
 
 KEYS = {"api_keys": "alice:one,alice:two,bob:three"}
@@ -167,6 +169,21 @@ async def test_what_a_live_session_has_paid_for_is_not_charged_again() -> None:
             assert (await client.hear_until_close())[1] == 1000
     async with world.live() as client:
         await client.ready()
+
+
+async def test_a_client_secret_spends_what_its_maker_has() -> None:
+    world = await started(settings=a_settings(audio_rate_limit="2/day", **KEYS))
+    async with world.client(authorization="Bearer one") as client:
+        secret = (await client.post("/v1/realtime/client_secrets", json={})).json()["value"]
+    with capture_logs() as lines:
+        async with speaker(world, headers={"authorization": f"Bearer {secret}"}) as one:
+            await one.append(voice(3))
+            assert await one.hear_until_close() == 1013
+    assert lines[-1]["key"] == "alice"
+    assert [(await get(world, key=key)).status_code for key in ("one", "two", "three")] == [429, 429, 200]
+    for path, status in (("/v1/realtime", 429), ("/ws", 401)):
+        async with world.live({"authorization": f"Bearer {secret}"}, path=path) as line:
+            assert (await line.next())["status"] == status
 
 
 @pytest.mark.parametrize("name", ["rate_limit", "audio_rate_limit"])

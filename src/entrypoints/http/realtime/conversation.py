@@ -37,7 +37,7 @@ from .schemas import (
 from .setup import Setup
 from .turns import Turns, Why
 
-_DONE, _GOING_AWAY = 1000, 1001
+_GOING_AWAY = 1001
 _PIECE_S = 1.0
 """Audio is passed on in pieces: one event may have minutes of it, and others want their turn."""
 _BASE64_PIECE = 1 << 18
@@ -105,7 +105,7 @@ class RealtimeConversation:
         """
         try:
             await self._converse(model.describe())
-            code = _GOING_AWAY if self._drain.begun else _DONE
+            code = _GOING_AWAY
         except ServiceError as error:
             self._failure = error.code
             await self._say(*self._turns.fail(error), error_event(error))
@@ -120,8 +120,7 @@ class RealtimeConversation:
         self._setup = Setup.of(model)
         for session in self._asked:
             self._setup = self._setup.updated(session)
-        created = event("session.created", session=self._setup.in_force(self._session_id, flat=self._flat))
-        greeting = [created]
+        greeting = [event("session.created", session=self._setup.in_force(self._session_id, flat=self._flat))]
         while True:
             self._begun_s, self._bytes = self._received_s, 0
             self._options = self._setup.options(self._sessions.defaults)
