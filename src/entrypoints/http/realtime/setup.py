@@ -170,9 +170,7 @@ def _nested(session: JsonObject) -> JsonObject:
 
 
 def _merged(old: JsonObject, new: JsonObject) -> JsonObject:
-    """`old` with the fields of `new`, and theirs; an object of another `type` replaces the old one."""
-    if "type" in old and new.get("type", old["type"]) != old["type"]:
-        old = {}
+    """`old` with the fields of `new`, and theirs; what an object of another `type` does not know is dropped on reading."""
     merged = dict(old)
     for name, value in new.items():
         before = merged.get(name)
