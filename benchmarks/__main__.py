@@ -2,7 +2,21 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from . import accuracy, engine, fairness, isolation, length, long_file, memory, mixed_load, noise, overhead, search
+from . import (
+    accuracy,
+    engine,
+    fairness,
+    isolation,
+    length,
+    live,
+    long_file,
+    memory,
+    methods,
+    mixed_load,
+    noise,
+    overhead,
+    search,
+)
 from .report import Chart, check_can_draw, draw
 
 parser = argparse.ArgumentParser(
@@ -23,6 +37,12 @@ parser.add_argument("--long-ones", type=int, default=10, help="long recordings i
 parser.add_argument("--hours", type=float, default=1, help="length of each of them")
 parser.add_argument("--requests", type=int, default=1200, help="sent for memory")
 parser.add_argument("--every", type=int, default=100, help="requests between two looks at memory")
+parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 8], help="live sessions at once")
+parser.add_argument("--seconds", type=float, default=60, help="how long each of them speaks")
+parser.add_argument(
+    "--context", type=live.Context.of, nargs="+", metavar="L,C,R", help="left, chunk and right context in live, s"
+)
+parser.add_argument("--find-limit", action="store_true", help="in live: how many sessions there may be")
 parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw what is measured (needs matplotlib)")
 
 measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
@@ -36,9 +56,14 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     "mixed": lambda given: mixed_load.run(given.speech, given.uploads, given.streams),
     "isolation": lambda given: isolation.run(given.speech),
     "noise": lambda given: noise.run(given.speech),
+    "methods": lambda given: methods.run(given.speech, given.model),
+    "live": lambda given: live.run(
+        given.speech, given.model, given.sessions, given.seconds, given.context, find_limit=given.find_limit
+    ),
+    "contexts": lambda given: live.run_contexts(given.speech, given.model, given.seconds, given.context),
     "search": lambda given: search.run(given.speech, given.model),
 }
-drawn = ("engine", "overhead", "fairness", "memory", "length")
+drawn = ("engine", "overhead", "fairness", "memory", "length", "live", "contexts")
 parser.add_argument("what", choices=(*measurements, "all"), nargs="?", default="all")
 arguments = parser.parse_args()
 if arguments.plot is not None:

@@ -136,6 +136,7 @@ def _service(settings: Settings) -> Service:
         changed_settings=changed(settings),
         facts=facts_about(settings),
         build_app=lambda on_fatal: _app(_container(settings), settings, on_fatal),
+        audio_decoder=lambda: _container(settings).decoder(),
         # A person who transcribes a file of their own waits as long as it takes: the limit guards a server.
         open_transcriber=lambda: _transcriber(_container(settings.model_copy(update={"processing_timeout": math.inf}))),
     )

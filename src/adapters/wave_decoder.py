@@ -67,9 +67,9 @@ class WaveDecoder:
         step_bytes = max(1, _STEP_BYTES // header.frame_bytes) * header.frame_bytes
         left_bytes, empty, last = header.data_bytes, True, False
         while not last:
-            data = await intake.take(min(step_bytes, left_bytes))
+            data = await intake.take_some(min(step_bytes, left_bytes), multiple_of=header.frame_bytes)
             left_bytes -= len(data)
-            last = len(data) < step_bytes or not left_bytes
+            last = len(data) < header.frame_bytes or not left_bytes
             samples = stream.push(header.to_mono(data), last=last)
             if samples.size:
                 empty = False
@@ -101,6 +101,13 @@ class _Intake:
         taken = bytes(self.seen[:size_bytes])
         del self.seen[:size_bytes]
         return taken
+
+    async def take_some(self, most_bytes: int, *, multiple_of: int) -> bytes:
+        """Remove what has come, which may still be spoken, in whole frames; fewer bytes than one only at the end."""
+        while len(self.seen) < min(multiple_of, most_bytes) and await self.more():
+            pass
+        size_bytes = min(len(self.seen), most_bytes)
+        return await self.take(size_bytes - size_bytes % multiple_of or size_bytes)
 
     async def everything(self) -> AsyncGenerator[bytes]:
         """Give what was seen so far and then the rest, as if nobody had looked."""

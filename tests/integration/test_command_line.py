@@ -1,11 +1,13 @@
 import json
 import signal
+import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from .processes import SAMPLE, run, started, wait_until_ok
+from .processes import SAMPLE, clean_environment, run, started, wait_until_ok
 
 SERVE = (sys.executable, "-m", "parakeet_service", "serve", "--model-id", "embedded", "--port", "0")
 
@@ -108,6 +110,62 @@ def test_bench_measures_the_bundled_recording(tmp_path: Path) -> None:
     assert found["audio_s"] > 10
     assert all(found["at_once"][number]["real_time_factor"] > 0 for number in ("1", "4", "16"))
     assert found["most_resident_mb"] > 50
+
+
+@pytest.fixture(scope="module")
+def live_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    with started(SERVE, cwd=tmp_path_factory.mktemp("served"), API_KEYS="secret") as server:
+        address = server.wait_for_line("Listening on ")
+        wait_until_ok(f"{address}/readyz")
+        yield address.replace("http", "ws", 1) + "/ws"
+
+
+@pytest.mark.parametrize("given", ["file", "WAV", "raw"])
+def test_stream_shows_what_a_running_service_hears(live_url: str, tmp_path: Path, given: str) -> None:
+    content = {"file": b"", "WAV": SAMPLE.read_bytes(), "raw": SAMPLE.read_bytes()[44:]}[given]
+    command = (sys.executable, "-m", "parakeet_service", "stream", str(SAMPLE) if given == "file" else "-")
+
+    ran = subprocess.run(
+        (*command, "--fast", "--url", live_url),
+        cwd=tmp_path,
+        env=clean_environment(API_KEY="secret"),
+        input=content,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    text = ran.stdout.decode()
+    assert "books were printed in the city" in text
+    assert "before the end of the year" in text
+
+
+def test_stream_says_why_it_was_refused(live_url: str, tmp_path: Path) -> None:
+    ran = run("stream", str(SAMPLE), "--url", live_url, "--api-key", "wrong", cwd=tmp_path)
+
+    assert ran.returncode == 1
+    assert "401" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_stream_ends_with_130_after_control_c_though_more_could_come(live_url: str, tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "parakeet_service", "stream", "-", "--json", "--url", live_url)
+    environment = clean_environment(API_KEY="secret")
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(SAMPLE.read_bytes()[44 : 44 + 32000 * 5])
+        process.stdin.flush()
+        while json.loads(process.stdout.readline())["type"] != "partial":
+            pass
+        process.send_signal(signal.SIGINT)
+        *_, last = map(json.loads, process.stdout)
+        assert process.wait(timeout=30) == 130
+    assert last["type"] == "final"
+    assert last["text"]
 
 
 def test_demo_shows_both_transcripts_and_stops_the_service(tmp_path: Path) -> None:

@@ -226,3 +226,18 @@ def test_no_damage_raises_anything_unexpected(data: bytes, at: int) -> None:
     damaged = good[:at] + data + good[at + len(data) :]
     with suppress(UndecodableAudioError, EmptyAudioError):
         asyncio.run(decode(WaveDecoder(SoxrResampler(), RefusingDecoder()), damaged))
+
+
+async def test_gives_what_has_come_and_does_not_wait_for_more() -> None:
+    came = asyncio.Queue[bytes]()
+
+    async def live() -> AsyncGenerator[bytes]:
+        while piece := await came.get():
+            yield piece
+
+    recording, heard = wave_of(sweep(duration_s=3)), 0
+    async with WaveDecoder(SoxrResampler(), FakeDecoder()).open(live(), sample_rate_hz=16000) as blocks:
+        for at in range(0, len(recording), 3201):
+            came.put_nowait(recording[at : at + 3201])
+            heard += len(await asyncio.wait_for(anext(blocks), 5))
+            assert heard == (min(at + 3201, len(recording)) - 44) // 2

@@ -5,20 +5,26 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
 from ...application.ports.speech_model import Decoding
+from ...domain.audio import Encoding
 from ...domain.errors import InvalidRequestError
 from .bench import SAMPLE, bench
 from .demo import demo
 from .doctor import doctor
+from .live_client import connected
 from .serve import serve
 from .service import Configure, ExitCode
+from .stream import RawAudio, Speech, stream
 from .transcribe import FORMATS, output_name, transcribe
 
 __all__ = ["main"]
+
+_HERE = "ws://127.0.0.1:8000/ws"
 
 _AddCommand: TypeAlias = Callable[..., argparse.ArgumentParser]
 
@@ -28,7 +34,7 @@ def main(arguments: Sequence[str], *, configure: Configure) -> int:
     parser = argparse.ArgumentParser(prog="parakeet-service", description="Self-hosted English speech-to-text.")
     parser.add_argument("--version", action="version", version=f"parakeet-service {version('parakeet-service')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_serve, _add_transcribe, _add_demo, _add_bench, _add_doctor):
+    for add in (_add_serve, _add_transcribe, _add_stream, _add_demo, _add_bench, _add_doctor):
         add(commands.add_parser, configure)
     parsed = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], ExitCode] = parsed.run
@@ -87,6 +93,49 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
         )
 
     parser.set_defaults(run=run)
+
+
+def _add_stream(add_command: _AddCommand, configure: Configure) -> None:
+    parser = add_command(
+        "stream", help="speak to a running service, and see the text as it comes", usage="%(prog)s FILE|- [options]"
+    )
+    parser.add_argument("file", metavar="FILE", help="a recording in any format; - is standard input, raw or WAV")
+    parser.add_argument("--url", type=_websocket, default=_HERE, help=f"of the service (default: {_HERE})")
+    parser.add_argument(
+        "--api-key", metavar="KEY", default=os.environ.get("API_KEY"), help="(default: the environment's API_KEY)"
+    )
+    parser.add_argument("--rate", type=_at_least_one, metavar="HZ", help="of raw audio (default: 16000)")
+    parser.add_argument("--encoding", choices=tuple(Encoding), help="of raw audio, which is mono (default: pcm_s16le)")
+    parser.add_argument("--fast", action="store_true", help="send as fast as the service takes it, not as spoken")
+    parser.add_argument("--words", action="store_true", help="print words with their times, a line each")
+    parser.add_argument("--json", action="store_true", help="print every message of the service")
+    # Its flags are the service's own, and would mean nothing to one that runs elsewhere.
+    service_of = configure(argparse.ArgumentParser(parser.prog))
+
+    def run(parsed: argparse.Namespace) -> ExitCode:
+        if parsed.file != "-" and (parsed.rate or parsed.encoding):
+            parser.error("--rate and --encoding are for raw audio on standard input")
+        if parsed.file == "-" and sys.stdin.isatty():
+            parser.error(f"standard input is a terminal; as in: arecord -f S16_LE -r 16000 -t raw | {parser.prog} -")
+        raw = RawAudio()
+        raw = RawAudio(Encoding(parsed.encoding or raw.encoding), parsed.rate or raw.sample_rate_hz)
+        return asyncio.run(
+            stream(
+                service_of(argparse.Namespace()),
+                Speech(parsed.file, raw, fast=parsed.fast),
+                partial(connected, parsed.url, api_key=parsed.api_key),
+                words=parsed.words,
+                as_json=parsed.json,
+            )
+        )
+
+    parser.set_defaults(run=run)
+
+
+def _websocket(text: str) -> str:
+    if not text.startswith(("ws://", "wss://")):
+        raise argparse.ArgumentTypeError("it must begin with ws:// or wss://")
+    return text
 
 
 def _add_demo(add_command: _AddCommand, _configure: Configure) -> None:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from fastapi import FastAPI
 
+from ...application.ports.audio_decoder import AudioDecoder
 from ...application.transcribe_file import TranscribeFile
 
 
@@ -34,6 +35,7 @@ class Service:
         facts: What this machine offers the service, by name, in the order in which they are to be asked for; one
             that raises a `FaultError` keeps the service from working.
         build_app: Makes the web application; what it is given, it calls if it can never become ready.
+        audio_decoder: Makes what reads recordings; raises `DecoderUnavailableError` where there is none.
         open_transcriber: Loads the model, and frees it afterwards; raises `ModelLoadError`.
     """
 
@@ -43,6 +45,7 @@ class Service:
     changed_settings: Mapping[str, str]
     facts: Mapping[str, Callable[[], str]]
     build_app: Callable[[Callable[[], None]], FastAPI]
+    audio_decoder: Callable[[], AudioDecoder]
     open_transcriber: Callable[[], AbstractAsyncContextManager[TranscribeFile]]
 
 

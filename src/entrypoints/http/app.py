@@ -18,7 +18,7 @@ from ...application.stream_session import StreamSession
 from ...application.transcribe_file import TranscribeFile
 from ...domain.errors import ServiceError
 from ...settings import Settings
-from . import health, metrics, openai, transcribe, websocket
+from . import health, metrics, openai, page, transcribe, websocket
 from .client_secrets import ClientSecrets
 from .drain import Drain, drain_on_signals, running_server
 from .keys import KeyRing, is_loopback
@@ -99,6 +99,7 @@ def create_app(
     install_problem_handlers(app)
     # For the documentation alone, which offers to fill it in: the gate has looked at the key before.
     keys = [Security(HTTPBearer(auto_error=False))] if settings.api_keys else []
+    app.include_router(page.router())
     app.include_router(health.router(settings=settings, model=model, drain=drain))
     app.include_router(metrics.router(exposition=exposition), dependencies=keys)
     app.include_router(transcribe.router(transcribe_file=transcribe_file), dependencies=keys)

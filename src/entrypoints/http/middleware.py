@@ -18,6 +18,7 @@ from .client_secrets import ClientSecrets
 from .drain import Drain
 from .keys import KeyRing, address_of
 from .metrics import METRICS
+from .page import is_page
 from .problems import PROBLEMS, UnexpectedError, refuse
 from .rate_limits import Allowance, RateLimits, grant
 from .reception import refuse_unread
@@ -62,7 +63,7 @@ class RequestLog:
                 took_s = time.perf_counter() - began
                 route = getattr(scope.get("route"), "path", None)
                 _log.log(
-                    logging.DEBUG if scope["path"] in _QUIET else logging.INFO,
+                    logging.DEBUG if scope["path"] in _QUIET or is_page(scope["path"]) else logging.INFO,
                     "request" if scope["type"] == "http" else "session",
                     method=scope.get("method", "WEBSOCKET"),
                     route=route,
@@ -178,7 +179,7 @@ class Gate:
 
     async def _admit(self, scope: Scope) -> str | None:
         """The caller, by the name of its key or by its address; None for what anyone may ask for at any time."""
-        if scope["path"] in _DOCUMENTATION:
+        if scope["path"] in _DOCUMENTATION or is_page(scope["path"]):
             return None
         name = None if self._keys.is_empty else self._keys.name_of(scope) or self._client_secrets.owner_of(scope)
         if name is not None:

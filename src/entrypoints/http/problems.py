@@ -80,7 +80,6 @@ def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
     problem = PROBLEMS[error.code]
     # OpenAI answers a field that cannot be read with 400.
     status = 400 if openai and problem.status == 422 else problem.status
-    details = {name: value for name, value in error.details.items() if value is not None}
     headers: dict[str, str] = {}
     if openai and isinstance(error, _NO_USE_TO_RETRY):
         headers["x-should-retry"] = "false"
@@ -90,7 +89,13 @@ def problem_response(error: ServiceError, scope: Scope) -> JSONResponse:
         headers["www-authenticate"] = "Bearer"
     if openai:
         return _response(status, openai_error(error).model_dump(), headers)
-    return _response(status, {"code": error.code, "message": error.message, **details}, headers)
+    return _response(status, error_facts(error), headers)
+
+
+def error_facts(error: ServiceError) -> dict[str, object]:
+    """The error as the service's own routes tell it."""
+    details = {name: value for name, value in error.details.items() if value is not None}
+    return {"code": error.code, "message": error.message, **details}
 
 
 def openai_error(error: ServiceError) -> OpenAIErrorBody:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import BaseModel, PlainSerializer, WithJsonSchema
 
 from ...application.ports.speech_model import ModelDescription
+from ...application.transcribe_file import Progress
 from ...domain.characters import characters_of
 from ...domain.transcript import Transcript
 from ...settings import Settings
@@ -57,7 +58,7 @@ class TranscriptionBody(BaseModel):
     timestamps: TimestampsBody | None = None
 
     @classmethod
-    def of(cls, transcript: Transcript, *, timestamps: Literal["none", "word", "char"]) -> "TranscriptionBody":
+    def of(cls, transcript: Transcript, *, timestamps: Literal["none", "word", "char"]) -> Self:
         """The transcript down to words, to characters, or without times."""
         if timestamps == "none":
             return cls(text=transcript.text)
@@ -69,6 +70,33 @@ class TranscriptionBody(BaseModel):
                 chars=SpanBody.all_of(characters_of(transcript.words)) if timestamps == "char" else None,
             ),
         )
+
+
+class ProgressEvent(BaseModel):
+    """What one more window of a recording told.
+
+    Attributes:
+        words: Those that became final; they follow the ones of earlier events. Their text never changes again, their
+            times may until the end, by the little that sets them straight.
+        draft: The words after them as they read now.
+        read_until: How far the recording has been read.
+    """
+
+    type: Literal["progress"] = "progress"
+    words: list[SpanBody]
+    draft: list[SpanBody]
+    read_until: Seconds
+
+    @classmethod
+    def of(cls, news: Progress) -> "ProgressEvent":
+        """The news of a window."""
+        return cls(words=SpanBody.all_of(news.finalized), draft=SpanBody.all_of(news.draft), read_until=news.done_s)
+
+
+class DoneEvent(TranscriptionBody):
+    """The end of a stream: what the answer would be without one."""
+
+    type: Literal["done"] = "done"
 
 
 class ErrorBody(BaseModel):

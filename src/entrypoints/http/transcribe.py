@@ -1,21 +1,29 @@
 """`POST /transcribe`: a recording in, its text out."""
 
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi.sse import format_sse_event
+from starlette.responses import Response
 
 from ...application.ports.speech_model import GREEDY, WIDEST_BEAM, Decoding, ModelDescription
-from ...application.transcribe_file import TranscribeFile
-from ...domain.errors import InvalidRequestError
+from ...application.transcribe_file import Progress, TranscribeFile
+from ...domain.errors import InvalidRequestError, ServiceError
+from ...domain.transcript import Transcript
+from .event_stream import stream_events
 from .keywords import decoding_of
+from .problems import error_facts
 from .record import note
-from .schemas import ProblemBody, TranscriptionBody
+from .schemas import DoneEvent, ErrorBody, ProblemBody, ProgressEvent, TranscriptionBody
 from .uploads import documented_problems, pieces_of, while_connected
 
+_Timestamps = Literal["none", "word", "char"]
 
-def router(*, transcribe_file: Callable[[], TranscribeFile]) -> APIRouter:
-    """The route for recordings."""
+
+def router(*, transcribe_file: Callable[[], TranscribeFile], heartbeat_s: float = 10.0) -> APIRouter:
+    """The route for recordings; streams say at least every `heartbeat_s` that they live."""
 
     async def transcribe(
         request: Request,
@@ -41,19 +49,30 @@ def router(*, transcribe_file: Callable[[], TranscribeFile]) -> APIRouter:
                 description="readings kept at each step: more cost more time; with keywords, 1 leaves it to the service",
             ),
         ] = 1,
-    ) -> TranscriptionBody:
+        stream: Annotated[
+            bool, Form(description="send the words as they are read, as server-sent events, and the answer at the end")
+        ] = False,
+    ) -> TranscriptionBody | Response:
         """Transcribe one recording; silence has an empty text.
 
-        If you leave before the answer, the work stops.
+        With `stream`, events of the type `progress` have the words that became final and the `draft` after them, with
+        their times, and how far the recording has been read; the last one, `done`, is the answer. An `error` may take
+        its place. If you leave before the end, the work stops.
         """
         decoding = decoding_of(keywords, beam_size=beam_size)
         use_case = transcribe_file()
         if decoding != GREEDY:
             _check(decoding, use_case.model.describe())
-        work = use_case(pieces_of(file), chunked=should_chunk, decoding=decoding)
-        transcript = await while_connected(request, work)
+        timestamps: _Timestamps = timestamp_level if include_timestamps else "none"
+
+        def work(on_progress: Callable[[Progress], None] | None) -> Coroutine[Any, Any, Transcript]:
+            return use_case(pieces_of(file), chunked=should_chunk, decoding=decoding, on_progress=on_progress)
+
+        if stream:
+            return await stream_events(request, work, _Events(timestamps), heartbeat_s=heartbeat_s)
+        transcript = await while_connected(request, work(None))
         note(request, audio_s=round(transcript.duration_s, 3))
-        return TranscriptionBody.of(transcript, timestamps=timestamp_level if include_timestamps else "none")
+        return TranscriptionBody.of(transcript, timestamps=timestamps)
 
     routes = APIRouter(tags=["transcription"])
     routes.add_api_route(
@@ -63,9 +82,30 @@ def router(*, transcribe_file: Callable[[], TranscribeFile]) -> APIRouter:
         summary="Transcribe a recording",
         response_model=TranscriptionBody,
         response_model_exclude_none=True,
-        responses=documented_problems(ProblemBody, without=404),
+        responses={200: _STREAMED, **documented_problems(ProblemBody, without=404)},
     )
     return routes
+
+
+_STREAMED = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """The events of one recording; `timestamps` are those of the answer at the end."""
+
+    timestamps: _Timestamps
+
+    def progress(self, news: Progress) -> bytes:
+        return format_sse_event(data_str=ProgressEvent.of(news).model_dump_json())
+
+    def done(self, transcript: Transcript) -> bytes:
+        answer = DoneEvent.of(transcript, timestamps=self.timestamps)
+        return format_sse_event(data_str=answer.model_dump_json(exclude_none=True))
+
+    def failed(self, error: ServiceError) -> bytes:
+        body = ProblemBody(error=ErrorBody.model_validate(error_facts(error)))
+        return format_sse_event(data_str=body.model_dump_json())
 
 
 def _check(decoding: Decoding, model: ModelDescription) -> None:

@@ -50,6 +50,7 @@ def make_service() -> MakeService:
         changed_settings={},
         facts={},
         build_app=no_app,
+        audio_decoder=FakeDecoder,
         open_transcriber=transcriber_of(numbers),
     )
 

@@ -1,0 +1,122 @@
+"""A recording is dropped on the page."""
+
+import json
+import wave
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open, serving
+from tests.browser.pages import button, drop, playing, read_sample, ready, save, text, until, words
+from tests.integration.processes import SAMPLE
+
+pytestmark = pytest.mark.browser
+
+
+def ask(url: str, path: str, **fields: str) -> httpx2.Response:
+    return httpx2.post(f"{url}{path}", files={"file": SAMPLE.read_bytes()}, data=fields, trust_env=False, timeout=180)
+
+
+@pytest.fixture(scope="module")
+def long_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten minutes, so that it can be seen being read."""
+    path = tmp_path_factory.mktemp("long") / "long.wav"
+    with wave.open(str(SAMPLE)) as sample, wave.open(str(path), "wb") as long:
+        long.setparams(sample.getparams())
+        frames = sample.readframes(sample.getnframes())
+        for _ in range(42):
+            long.writeframes(frames)
+    return path
+
+
+def test_its_words_are_those_of_the_service(service: str, open_page: Open) -> None:
+    page = ready(open_page(service))
+    read_sample(page)
+    assert text(page) == ask(service, "/transcribe").json()["text"]
+    expect(page.get_by_role("heading", name="demo.wav")).to_be_visible()
+
+
+def test_a_chosen_file_is_read_too(service: str, open_page: Open) -> None:
+    page = ready(open_page(service))
+    page.set_input_files("#file", SAMPLE)
+    expect(page.locator("#saves")).to_be_visible()
+    assert text(page).startswith("In the early part")
+
+
+def test_playing_marks_word_after_word_and_a_click_goes_to_one(service: str, open_page: Open) -> None:
+    page = ready(open_page(service))
+    read_sample(page)
+    count = words(page).count()
+    words(page).nth(count - 8).click()
+    until(page, f"document.querySelector('.playing[data-at]')?.dataset.at >= {count - 8}")
+    until(page, f"document.querySelector('.playing[data-at]')?.dataset.at >= {count - 6}")
+    button(page, "Pause").click()
+    expect(button(page, "Play")).to_be_visible()
+    words(page).nth(4).click()
+    button(page, "Pause").click()
+    assert 4 <= playing(page) < count - 8
+
+
+def test_what_is_saved_is_what_the_service_writes(service: str, open_page: Open) -> None:
+    page = ready(open_page(service))
+    read_sample(page)
+    for ending in ("srt", "vtt"):
+        name, data = save(page, ending)
+        assert name == f"demo.{ending}"
+        answer = ask(service, "/v1/audio/transcriptions", model="parakeet", response_format=ending)
+        assert data.decode() == answer.text
+    name, data = save(page, "json")
+    assert (name, json.loads(data)) == ("demo.json", ask(service, "/transcribe", include_timestamps="true").json())
+    name, data = save(page, "txt")
+    assert name == "demo.txt"
+    assert data.decode().split() == text(page).split()
+    expect(page.locator("[data-save=wav]")).to_be_hidden()
+
+
+def test_progress_is_shown_and_cancel_stops_the_work(tmp_path: Path, open_page: Open, long_recording: Path) -> None:
+    with serving(tmp_path) as (server, url):
+        page = ready(open_page(url))
+        page.set_input_files("#file", long_recording)
+        expect(button(page, "Cancel")).to_be_focused()
+        expect(words(page).nth(60)).to_be_attached()
+        until(page, "document.getElementById('progress').value > 0.05")
+        expect(page.locator("#reading-label")).to_contain_text("so far")
+        button(page, "Cancel").click()
+        expect(page.get_by_role("alert")).to_have_text("Cancelled. What was read so far is kept.")
+        assert words(page).count() > 60
+        expect(page.locator("#saves")).to_be_visible()
+        assert server.stop() == 0
+    logged = [json.loads(line) for line in server.lines if line.startswith("{")]
+    (request,) = [line for line in logged if line.get("route") == "/transcribe"]
+    assert request["code"] == "client_gone"
+
+
+def test_what_is_no_recording_is_told_so(service: str, open_page: Open, tmp_path: Path) -> None:
+    page = ready(open_page(service))
+    (tmp_path / "letter").write_text("Dear Sir or Madam")
+    drop(page, tmp_path / "letter", name="letter.txt")
+    expect(page.get_by_role("alert")).to_contain_text("The recording cannot be read")
+    expect(page.get_by_text("This browser cannot play the recording.")).to_be_visible()
+    expect(button(page, "Try again")).to_be_visible()
+
+
+def test_one_that_is_too_large_is_not_sent(tmp_path: Path, open_page: Open) -> None:
+    with serving(tmp_path, MAX_UPLOAD_BYTES=str(1 << 18)) as (server, url):
+        page = ready(open_page(url))
+        expect(page.locator("#model")).to_contain_text("embedded")
+        drop(page)
+        expect(page.get_by_role("alert")).to_have_text("demo.wav is too large: this service takes up to 0.25 MiB.")
+        assert server.stop() == 0
+    assert not [line for line in server.lines if "/transcribe" in line]
+
+
+def test_without_a_place_it_says_when_to_come_back(tmp_path: Path, open_page: Open) -> None:
+    with serving(tmp_path, RATE_LIMIT="2/minute") as (_, url):
+        page = ready(open_page(url))
+        expect(page.locator("#model")).to_contain_text("embedded")
+        read_sample(page)
+        drop(page)
+        expect(page.get_by_role("alert")).to_contain_text("No more than 2 requests in 1 minute.")
+        expect(page.get_by_role("alert")).to_contain_text("Try again in")
