@@ -35,6 +35,11 @@ _OURS = {
     # Of the end of a stream alone: the type of `json`'s usage is another one, with seconds of its own.
     "Usage": {"seconds"},
     "Model": {"aliases"},
+    # OpenAI's own: the types of the events are those of requests, which have none of these.
+    "RealtimeTranscriptionSessionCreateRequest": {"id", "object", "expires_at"},
+    # Of the beta protocol: what a client may ask for stands in the answer.
+    "Session": {"object", "expires_at", "include"},
+    "TranscriptionSession": {"id", "object", "expires_at", "include", "input_audio_noise_reduction"},
 }
 """Fields that we send and the client's types do not have; the first two are OpenAI's own."""
 
@@ -72,6 +77,7 @@ class Callers:
     """The official client in its ways, kept: making one takes longer than a call. Not for use in a running loop."""
 
     def __init__(self, url: str, *, key: str = "none", retries: int = 0) -> None:
+        self.url = url
         self._sync = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=retries)
         self._async = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=retries)
         self._runner = asyncio.Runner()

@@ -19,6 +19,7 @@ from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
 from parakeet_service.entrypoints.http.app import create_app
+from tests.fakes import LoudnessDetector
 from tests.unit.entrypoints.world import a_settings
 
 _LIMITS: dict[str, float] = {
@@ -42,7 +43,10 @@ def make_app(
         limits=FileLimits(**{**_LIMITS, **(limits or {})}, windows_ahead=2),
     )
     stream_session = StreamSession(
-        model=model, resampler=resampler, context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
+        model=model,
+        resampler=resampler,
+        context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5),
+        detector=LoudnessDetector(),
     )
 
     async def start() -> None:

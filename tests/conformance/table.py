@@ -10,6 +10,8 @@ from openai.types.audio import Transcription, TranscriptionVerbose, Translation,
 
 from parakeet_service.adapters.scripted_model import ScriptedModel
 from tests.conformance.calls import Callers, Heard, Parameters, callers
+from tests.conformance.realtime import SITUATIONS as REALTIME_SITUATIONS
+from tests.conformance.realtime import talk
 from tests.conformance.serving import make_app, served
 from tests.conformance.situations import SITUATIONS, outcome
 from tests.fakes import SearchingModel
@@ -79,8 +81,39 @@ def document() -> str:
                 ("What", "Status", "Exception", "`code`", "`param`", "`retry-after`", "`x-should-retry`", "Requests"),
                 _error_rows(),
             ),
+            _REALTIME,
+            *_table(("What", "Heard after `session.created`", "`error`", "Close"), _realtime_rows(one.url)),
         )
     return "\n".join(parts) + "\n"
+
+
+_REALTIME = """
+## `/v1/realtime`, `/v1/realtime/client_secrets`
+
+Every event, too, is held to the client's types in strict mode, but for what OpenAI's own server adds to them: `id`,
+`object` and `expires_at` of a session. Names are short for `input_audio_buffer.*`, `conversation.*` and
+`conversation.item.input_audio_transcription.*`; deltas are left out, which come from the first words to the last, and
+add up to the transcript that is completed. Behind an error the session goes on, unless it is closed.
+"""
+
+
+def _realtime_rows(url: str) -> Iterable[list[str]]:
+    for situation in REALTIME_SITUATIONS:
+        with ExitStack() as stack:
+            here = url if situation.serve is None else stack.enter_context(served(situation.serve())).url
+            heard = talk(here, situation.steps, beta=situation.beta, model=situation.model)
+        kinds = [_short(event["type"]) for event in heard.heard]
+        kinds = [kind for kind in kinds if kind not in {"session.created", "error", "delta"}]
+        codes = [f"`{event['error']['code']}`" for event in heard.of("error")]
+        closed = f"{heard.code}" if heard.code else ""
+        yield [situation.what, ", ".join(f"`{kind}`" for kind in kinds), " ".join(codes), closed]
+
+
+def _short(kind: str) -> str:
+    for prefix in ("conversation.item.input_audio_transcription.", "conversation.", "input_audio_buffer."):
+        if kind.startswith(prefix):
+            return kind.removeprefix(prefix)
+    return kind
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -9,7 +9,7 @@ import uvicorn
 
 from ...domain.errors import FaultError
 from ..http.keys import is_loopback
-from ..http.live_schemas import FRAME_BYTES
+from ..http.realtime.schemas import FRAME_BYTES
 from .service import ExitCode, Service
 
 _PING_TIMEOUT_S = 600
@@ -39,7 +39,11 @@ def serve(service: Service) -> ExitCode:
             # Logging is set up already, and has one line per request.
             log_config=None,
             access_log=False,
+            # Of the route that takes the largest ones; the other one has its own limit. A connection that has a message
+            # unread is read no further.
             ws_max_size=FRAME_BYTES,
+            # A few bytes could become messages of that size. Audio does not get smaller by it.
+            ws_per_message_deflate=False,
             # A client that sends faster than the model reads is made to wait, and its pongs wait with it.
             ws_ping_timeout=_PING_TIMEOUT_S,
         )

@@ -19,11 +19,14 @@ from ...application.transcribe_file import TranscribeFile
 from ...domain.errors import ServiceError
 from ...settings import Settings
 from . import health, metrics, openai, page, transcribe, websocket
+from .client_secrets import ClientSecrets
 from .drain import Drain, drain_on_signals, running_server
 from .keys import KeyRing, is_loopback
+from .line import Door
 from .middleware import Gate, RequestLog
 from .problems import install_problem_handlers
 from .rate_limits import RateLimits
+from .realtime import routes as realtime
 from .reception import Reception
 from .traffic import Traffic
 
@@ -32,7 +35,8 @@ _log = structlog.stdlib.get_logger(__name__)
 # FastAPI's own default looks for a provider at every request, and obeys a variable of its own.
 _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 _DESCRIPTION = (
-    "Speech to text with NVIDIA Parakeet-TDT: whole recordings over REST, live audio over WebSocket at `/ws`."
+    "Speech to text with NVIDIA Parakeet-TDT: whole recordings over REST, live audio over WebSocket at `/ws` and "
+    "`/v1/realtime`."
 )
 
 
@@ -100,15 +104,13 @@ def create_app(
     app.include_router(metrics.router(exposition=exposition), dependencies=keys)
     app.include_router(transcribe.router(transcribe_file=transcribe_file), dependencies=keys)
     app.include_router(openai.router(transcribe_file=transcribe_file, model=model), dependencies=keys)
+    door = Door(model=model, allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s)
+    client_secrets = ClientSecrets()
+    app.include_router(websocket.router(stream_session=stream_session, door=door, drain=drain))
     app.include_router(
-        websocket.router(
-            stream_session=stream_session,
-            model=model,
-            allowed_origins=settings.allowed_origins,
-            drain=drain,
-            send_timeout_s=send_timeout_s,
-        )
+        realtime.router(stream_session=stream_session, door=door, drain=drain, client_secrets=client_secrets)
     )
+    app.include_router(realtime.secrets_router(model=model, client_secrets=client_secrets), dependencies=keys)
     # The last one added is the outermost.
     app.add_middleware(
         Reception,
@@ -121,6 +123,7 @@ def create_app(
     app.add_middleware(
         Gate,
         keys=KeyRing(settings.named_keys),
+        client_secrets=client_secrets,
         limits=RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit),
         drain=drain,
     )

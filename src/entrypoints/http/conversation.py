@@ -8,15 +8,15 @@ from typing import Protocol
 from ...application.live_session import LiveSession
 from ...application.ports.speech_model import ModelDescription, SpeechModel
 from ...application.stream_session import StreamSession
-from ...domain.errors import CallerError, ProtocolError, ServiceError
+from ...domain.errors import CallerError, ProtocolError, RateLimitError, ServiceError
 from ...domain.live import Final
 from .drain import Drain
+from .line import JsonObject, bytes_per_s
 from .live_schemas import (
     ClearCommand,
     CloseCommand,
     ConfigCommand,
     FinalizeCommand,
-    JsonObject,
     KeepaliveCommand,
     error_message,
     event_message,
@@ -25,6 +25,7 @@ from .live_schemas import (
 )
 from .problems import PROBLEMS
 from .race import unless
+from .rate_limits import Allowance
 
 _DONE, _GOING_AWAY = 1000, 1001
 
@@ -38,25 +39,28 @@ class _Line(Protocol):
 class Conversation:
     """One client, from its first message to the close."""
 
-    def __init__(self, line: _Line, sessions: StreamSession, drain: Drain, *, session_id: str) -> None:
+    def __init__(
+        self, line: _Line, sessions: StreamSession, drain: Drain, allowance: Allowance, *, session_id: str
+    ) -> None:
         """Prepare; `run` begins."""
         self._line = line
         self._sessions = sessions
         self._drain = drain
+        self._allowance = allowance
         self._session_id = session_id
         self._options = sessions.defaults
         self._words = False
         self._closing = False
         self._bytes = 0
         self._utterances = 0
+        self._refusal: RateLimitError | None = None
         self._failure: str | None = None
 
     @property
     def facts(self) -> dict[str, float | str | None]:
         """For the log: seconds of audio that came, utterances that were told, and what went wrong."""
-        samples = self._bytes // self._options.encoding.sample_bytes
         facts: dict[str, float | str | None] = {
-            "audio_s": round(samples / self._options.sample_rate_hz, 3),
+            "audio_s": round(self._bytes / bytes_per_s(self._options), 3),
             "utterances": self._utterances,
         }
         return facts | ({"code": self._failure} if self._failure else {})
@@ -71,6 +75,8 @@ class Conversation:
         try:
             description = model.describe()
             await self._converse(description)
+            if self._refusal is not None:
+                raise self._refusal
             code = _GOING_AWAY if self._drain.begun else _DONE
         except ServiceError as error:
             self._failure = error.code
@@ -123,10 +129,20 @@ class Conversation:
             if self._closing:
                 continue
             if isinstance(message, bytes):
-                self._bytes += len(message)
-                await session.send(message)
+                await self._take(message, session)
             else:
                 await self._obey(message, session)
+
+    async def _take(self, audio: bytes, session: LiveSession) -> None:
+        try:
+            await self._allowance.spend(len(audio) / bytes_per_s(self._options))
+        except RateLimitError as error:
+            # What was said until now is still told.
+            self._refusal = error
+            await self._close(session)
+            return
+        self._bytes += len(audio)
+        await session.send(audio)
 
     async def _messages(self, first: bytes | str | None) -> AsyncIterator[bytes | str]:
         if first is not None:

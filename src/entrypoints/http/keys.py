@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-KEY_SUBPROTOCOL = "key."
-"""A browser cannot set headers on a WebSocket: it offers its key as the subprotocol ``key.<KEY>``."""
+KEY_SUBPROTOCOLS = ("key.", "openai-insecure-api-key.")
+"""A browser cannot set headers on a WebSocket: it offers its key as a subprotocol, ours or OpenAI's, before the key."""
 
 
 class KeyRing:
@@ -27,7 +27,7 @@ class KeyRing:
 
     def name_of(self, scope: Scope) -> str | None:
         """The name of the key that the request carries; ``None`` if it carries none that is known."""
-        offered = [_digest(key) for key in _offered_keys(scope)]
+        offered = [_digest(key) for key in offered_keys(scope)]
         # Every pair is compared, each in constant time and at one length: how long it takes tells nothing of a key.
         matches = [name for one in offered for name, known in self._keys if secrets.compare_digest(one, known)]
         return matches[0] if matches else None
@@ -62,8 +62,10 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _offered_keys(scope: Scope) -> list[str]:
+def offered_keys(scope: Scope) -> list[str]:
+    """What the request offers as its key, known or not."""
     scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
     keys = [key.strip()] if scheme.lower() == "bearer" else []
-    prefix = len(KEY_SUBPROTOCOL)
-    return keys + [name[prefix:] for name in scope.get("subprotocols", ()) if name.startswith(KEY_SUBPROTOCOL)]
+    for name in scope.get("subprotocols", ()):
+        keys += [name.removeprefix(prefix) for prefix in KEY_SUBPROTOCOLS if name.startswith(prefix)]
+    return keys

@@ -12,8 +12,8 @@ from ...domain.audio import Encoding
 from ...domain.errors import InvalidRequestError, ProtocolError, RetryLaterError, ServiceError
 from ...domain.live import Cleared, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
 from ...domain.transcript import Word
-
-JsonObject: TypeAlias = dict[str, object]
+from .languages import code_of
+from .line import JsonObject
 
 FRAME_BYTES = 1 << 20
 """Largest message that a client may send."""
@@ -42,7 +42,7 @@ class ConfigCommand(_Command):
         return StreamOptions(
             encoding=defaults.encoding if self.encoding is None else self.encoding,
             sample_rate_hz=defaults.sample_rate_hz if self.sample_rate is None else self.sample_rate,
-            language=self.language,
+            language=code_of(self.language) if self.language else None,
             context=replace(
                 context,
                 left_s=context.left_s if self.left_context_s is None else self.left_context_s,

@@ -5,6 +5,7 @@ import re
 import time
 import uuid
 from collections.abc import Container, Mapping
+from contextlib import suppress
 
 import structlog
 from opentelemetry.trace import format_trace_id, get_current_span
@@ -12,13 +13,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ...domain.errors import ServiceError, UnauthorizedError
+from ...domain.errors import RateLimitError, ServiceError, UnauthorizedError
+from .client_secrets import ClientSecrets
 from .drain import Drain
 from .keys import KeyRing, address_of
 from .metrics import METRICS
 from .page import is_page
 from .problems import PROBLEMS, UnexpectedError, refuse
-from .rate_limits import RateLimits
+from .rate_limits import Allowance, RateLimits, grant
 from .reception import refuse_unread
 from .record import facts_of, note, open_record
 from .traffic import Traffic
@@ -141,10 +143,13 @@ class _Exchange:
 class Gate:
     """Lets in who has a key and a share left, and nobody once the service is going away; who is let in is waited for."""
 
-    def __init__(self, app: ASGIApp, *, keys: KeyRing, limits: RateLimits, drain: Drain) -> None:
+    def __init__(
+        self, app: ASGIApp, *, keys: KeyRing, client_secrets: ClientSecrets, limits: RateLimits, drain: Drain
+    ) -> None:
         """Guard `app`."""
         self._app = app
         self._keys = keys
+        self._client_secrets = client_secrets
         self._limits = limits
         self._drain = drain
 
@@ -159,19 +164,24 @@ class Gate:
         except ServiceError as error:
             await refuse_unread(error, scope, receive, send)
             return
+        if caller is not None and scope["type"] == "websocket":
+            grant(scope, Allowance(self._limits, caller))
         try:
             with self._drain.work():
                 await self._app(scope, receive, send)
         finally:
             audio_s = facts_of(scope).get("audio_s")
-            if caller is not None and isinstance(audio_s, float):
-                await self._limits.charge(caller, audio_s)
+            # A live session has paid already.
+            if caller is not None and scope["type"] == "http" and isinstance(audio_s, float):
+                # Who has thereby gone beyond the limit hears of it at the next request.
+                with suppress(RateLimitError):
+                    await self._limits.charge(caller, audio_s)
 
     async def _admit(self, scope: Scope) -> str | None:
         """The caller, by the name of its key or by its address; None for what anyone may ask for at any time."""
         if scope["path"] in _DOCUMENTATION or is_page(scope["path"]):
             return None
-        name = None if self._keys.is_empty else self._keys.name_of(scope)
+        name = None if self._keys.is_empty else self._keys.name_of(scope) or self._client_secrets.owner_of(scope)
         if name is not None:
             note(HTTPConnection(scope), key=name)
             if scope["path"] == METRICS:

@@ -11,6 +11,9 @@ ALIASES = frozenset(
         "gpt-4o-mini-transcribe",
         "gpt-4o-mini-transcribe-2025-12-15",
         "gpt-transcribe",
+        # Those of realtime sessions; Pipecat names the first one unless it is told another.
+        "gpt-realtime-whisper",
+        "gpt-live-transcribe",
         "parakeet",
     }
 )

@@ -160,7 +160,7 @@ class TranscriptionForm:
         vad = self._chunking()
         return Ask(
             response_format=self.response_format,
-            language=_language(self.language, languages, model),
+            language=language_of(self.language, languages, model),
             words="word" in granularities,
             segments="segment" in granularities or not granularities,
             logprobs="logprobs" in included,
@@ -244,8 +244,12 @@ def _choices(param: str, given: Iterable[str], known: set[str]) -> set[str]:
     return set(asked)
 
 
-def _language(language: str, languages: tuple[str, ...], model: ModelDescription) -> str | None:
-    """The language of the text: what was asked for, or the only one that there is."""
+def language_of(language: str, languages: tuple[str, ...], model: ModelDescription) -> str | None:
+    """The language of the text: what was asked for, or the only one that there is.
+
+    Raises:
+        InvalidRequestError: The model writes none of what was asked for.
+    """
     known = model.languages
     message = f"The model does not write {{}}; it writes {', '.join(known)}."
     if code := code_of(language):

@@ -6,6 +6,8 @@ import time
 from limits import RateLimitItem, parse_many
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from ...domain.errors import RateLimitError
 
@@ -31,17 +33,65 @@ class RateLimits:
         for kind, limits in ((_REQUESTS, self._requests), (_AUDIO, self._audio)):
             for limit in limits:
                 if not await self._counted.test(limit, kind, caller):
-                    reset, _ = await self._counted.get_window_stats(limit, kind, caller)
-                    message = f"No more than {limit.amount} {kind} in {_period(limit)}."
-                    raise RateLimitError(message, retry_after_s=max(reset - time.time(), 1.0))
+                    raise await self._refusal(limit, kind, caller)
         for limit in self._requests:
             await self._counted.hit(limit, _REQUESTS, caller)
 
     async def charge(self, caller: str, audio_s: float) -> None:
-        """Count audio that was read; who thereby goes beyond the limit hears of it at the next request."""
-        if audio_s > 0:
-            for limit in self._audio:
-                await self._counted.hit(limit, _AUDIO, caller, cost=math.ceil(audio_s))
+        """Count audio that was read or has come in.
+
+        Raises:
+            RateLimitError: The caller has thereby gone beyond its limit; all of it was counted.
+        """
+        if audio_s <= 0:
+            return
+        cost = math.ceil(audio_s)
+        within = [await self._counted.hit(limit, _AUDIO, caller, cost=cost) for limit in self._audio]
+        for limit, is_within in zip(self._audio, within, strict=True):
+            if not is_within:
+                raise await self._refusal(limit, _AUDIO, caller)
+
+    async def _refusal(self, limit: RateLimitItem, kind: str, caller: str) -> RateLimitError:
+        reset, _ = await self._counted.get_window_stats(limit, kind, caller)
+        message = f"No more than {limit.amount} {kind} in {_period(limit)}."
+        return RateLimitError(message, retry_after_s=max(reset - time.time(), 1.0))
+
+
+class Allowance:
+    """What one caller may still send in a live session; it is charged while the audio comes."""
+
+    def __init__(self, limits: RateLimits, caller: str) -> None:
+        """Begin a session of `caller`."""
+        self._limits = limits
+        self._caller = caller
+        self._spent_s = 0.0
+        self._charged_s = 0
+
+    async def spend(self, audio_s: float) -> None:
+        """Count more audio; seconds are charged as they begin.
+
+        Raises:
+            RateLimitError: The caller has gone beyond its limit.
+        """
+        self._spent_s += audio_s
+        # Many small pieces must not add up to more than they are.
+        due_s = math.ceil(round(self._spent_s, 6)) - self._charged_s
+        self._charged_s += due_s
+        await self._limits.charge(self._caller, due_s)
+
+
+_ALLOWANCE = "allowance"
+
+
+def grant(scope: Scope, allowance: Allowance) -> None:
+    """Leave it with the session of `scope`."""
+    scope["state"][_ALLOWANCE] = allowance
+
+
+def allowance_of(connection: HTTPConnection) -> Allowance:
+    """What the session's caller may still send."""
+    allowance: Allowance = connection.scope["state"][_ALLOWANCE]
+    return allowance
 
 
 def _parsed(limits: str) -> list[RateLimitItem]:

@@ -16,6 +16,8 @@ from .traffic import Traffic
 
 _RETRY_AFTER_S = 5.0
 _LINGER_S = 5.0
+_SMALL_BYTES = 1 << 20
+"""Largest body that is no form: it is kept in memory, and nobody counts how many there are."""
 
 
 class Reception:
@@ -41,7 +43,7 @@ class Reception:
 
         Args:
             app: What comes next.
-            limit_bytes: Largest body of a request.
+            limit_bytes: Largest form; other bodies may have 1 MiB.
             most: Forms that may have a place at once.
             longest_pause_s: How long a client that is sending may send nothing.
             check_ready: Raises a `ServiceError` if recordings cannot be read now.
@@ -66,9 +68,10 @@ class Reception:
         headers = Headers(scope=scope)
         declared = headers.get("content-length", "")
         is_form = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        limit = self._limit if is_form else min(self._limit, _SMALL_BYTES)
         try:
-            if declared.isdecimal() and int(declared) > self._limit:
-                raise UploadTooLargeError(limit_bytes=self._limit)
+            if declared.isdecimal() and int(declared) > limit:
+                raise UploadTooLargeError(limit_bytes=limit)
             if is_form:
                 self._check_ready()
                 if self._held >= self._most:
@@ -77,7 +80,7 @@ class Reception:
         except ServiceError as error:
             await refuse_unread(error, scope, receive, send, linger_s=self._linger_s)
             return
-        body = _Body(receive, limit_bytes=self._limit, longest_pause_s=self._longest_pause_s)
+        body = _Body(receive, limit_bytes=limit, longest_pause_s=self._longest_pause_s)
         if not is_form:
             await self._receive(body, scope, receive, send)
             return

@@ -33,3 +33,9 @@ def request_id_of(connection: HTTPConnection) -> str:
     """The id that the answer carries and every log line of the request."""
     request_id: str = connection.scope["state"][_REQUEST_ID]
     return request_id
+
+
+def key_of(connection: HTTPConnection) -> str | None:
+    """Whose key the request carried, by its name; ``None`` where no key is needed."""
+    name: str | None = connection.scope["state"][_FACTS].get("key")
+    return name

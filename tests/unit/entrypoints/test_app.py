@@ -108,6 +108,8 @@ async def test_documents_what_it_answers() -> None:
         "/v1/audio/transcriptions",
         "/v1/audio/translations",
         "/v1/models",
+        "/v1/realtime/client_secrets",
+        "/v1/realtime/transcription_sessions",
         "/v1/models/{model_id}",
     }
     assert set(paths["/transcribe"]["post"]["responses"]) == {

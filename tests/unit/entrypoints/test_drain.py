@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from parakeet_service.domain.errors import ShuttingDownError
 from parakeet_service.entrypoints.http.drain import Drain, drain_on_signals
-from tests.fakes import GatedModel
+from tests.fakes import GatedModel, LoudnessDetector
+from tests.unit.entrypoints.realtime.client import speaker, voice
 from tests.unit.entrypoints.world import World, a_settings, pcm
 
 
@@ -124,6 +125,18 @@ async def test_a_service_that_goes_away_flushes_its_sessions_and_refuses_the_res
         assert (await request).status_code == 200
         await caught.event.wait()
     assert caught.numbers == [signal.SIGTERM]
+
+
+async def test_a_service_that_goes_away_completes_what_was_said_in_realtime_sessions(caught: Caught) -> None:
+    world = World(live_detector=LoudnessDetector())
+    async with world.app.router.lifespan_context(world.app), speaker(world) as silent, speaker(world) as speaking:
+        await speaking.speak(voice(0.8))
+        await silent.update(turn_detection=None)
+        signal.raise_signal(signal.SIGTERM)
+        assert (await speaking.hear_until_close(), await silent.hear_until_close()) == (1001, 1001)
+        await caught.event.wait()
+    assert speaking.transcripts == ["This text"]
+    assert silent.kinds == ["session.created", "session.updated"]
 
 
 @pytest.mark.parametrize("failed", [False, True])

@@ -69,8 +69,9 @@ async def test_a_name_in_the_configuration_is_not_shown_either() -> None:
 
 def test_the_second_of_two_offered_keys_may_be_the_right_one() -> None:
     ring = KeyRing([("a", SecretStr("1"))])
-    scope = {"headers": [(b"authorization", b"Bearer 2")], "subprotocols": ["key.3", "key.1"]}
-    assert ring.name_of(scope) == "a"
+    for offered in ("key.1", "openai-insecure-api-key.1"):
+        scope = {"headers": [(b"authorization", b"Bearer 2")], "subprotocols": ["key.3", "realtime", offered]}
+        assert ring.name_of(scope) == "a"
 
 
 @pytest.mark.parametrize(

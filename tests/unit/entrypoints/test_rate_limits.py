@@ -1,10 +1,12 @@
 import httpx2
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from parakeet_service.domain.errors import RateLimitError
-from parakeet_service.entrypoints.http.rate_limits import RateLimits
+from parakeet_service.entrypoints.http.rate_limits import Allowance, RateLimits
 from parakeet_service.settings import Settings
+from tests.unit.entrypoints.realtime.client import speaker, voice
 from tests.unit.entrypoints.world import World, a_settings, pcm, started
 
 KEYS = {"api_keys": "alice:one,alice:two,bob:three"}
@@ -49,7 +51,8 @@ async def test_audio_counts_once_it_was_read() -> None:
     await limits.charge("a", 9)
     await limits.admit("a")
     # One recording may go beyond: how long it is shows only when it has been read.
-    await limits.charge("a", 3600)
+    with pytest.raises(RateLimitError, match="10 seconds of audio in 1 day"):
+        await limits.charge("a", 3600)
     with pytest.raises(RateLimitError, match="10 seconds of audio in 1 day"):
         await limits.admit("a")
     await limits.admit("b")
@@ -118,7 +121,7 @@ async def test_opening_a_live_session_counts_and_its_audio_too() -> None:
     world = await started(settings=a_settings(audio_rate_limit="1/day"))
     async with world.live() as client:
         await client.ready()
-        await client.say(pcm(1.5))
+        await client.say(pcm(0.9))
         await client.say({"type": "close"})
         await client.hear_until_close()
     async with world.live() as client:
@@ -127,6 +130,60 @@ async def test_opening_a_live_session_counts_and_its_audio_too() -> None:
     assert b"retry-after" in dict(refusal["headers"])
     async with world.live(denial=False) as client:
         assert (await client.next())["code"] == 1013
+
+
+async def test_a_live_session_pays_while_it_runs() -> None:
+    limits = RateLimits(requests="", audio_s="10/day")
+    allowance = Allowance(limits, "a")
+    for _ in range(25):
+        await allowance.spend(0.4)
+    with pytest.raises(RateLimitError, match="10 seconds of audio in 1 day"):
+        await allowance.spend(0.4)
+    # Another one of the same caller.
+    with pytest.raises(RateLimitError):
+        await Allowance(limits, "a").spend(0.1)
+    await Allowance(limits, "b").spend(10)
+
+
+async def test_a_live_session_that_goes_beyond_its_limit_hears_its_last_words_and_when_to_come_back() -> None:
+    world = await started(settings=a_settings(audio_rate_limit="2/day"))
+    async with world.live() as client:
+        await client.ready()
+        for _ in range(5):
+            await client.say(pcm(0.5))
+        heard, code = await client.hear_until_close()
+    assert code == 1013
+    assert heard[-2]["type"] == "final"
+    assert heard[-2]["text"] == "This text comes from a"
+    assert heard[-1]["code"] == "rate_limit_exceeded"
+    assert heard[-1]["retry_after_ms"] > (DAY_S - 60) * 1000
+
+
+async def test_what_a_live_session_has_paid_for_is_not_charged_again() -> None:
+    world = await started(settings=a_settings(audio_rate_limit="3/day"))
+    for _ in range(2):
+        async with world.live() as client:
+            await client.ready()
+            await client.say(pcm(1))
+            await client.say({"type": "close"})
+            assert (await client.hear_until_close())[1] == 1000
+    async with world.live() as client:
+        await client.ready()
+
+
+async def test_a_client_secret_spends_what_its_maker_has() -> None:
+    world = await started(settings=a_settings(audio_rate_limit="2/day", **KEYS))
+    async with world.client(authorization="Bearer one") as client:
+        secret = (await client.post("/v1/realtime/client_secrets", json={})).json()["value"]
+    with capture_logs() as lines:
+        async with speaker(world, headers={"authorization": f"Bearer {secret}"}) as one:
+            await one.append(voice(3))
+            assert await one.hear_until_close() == 1013
+    assert lines[-1]["key"] == "alice"
+    assert [(await get(world, key=key)).status_code for key in ("one", "two", "three")] == [429, 429, 200]
+    for path, status in (("/v1/realtime", 429), ("/ws", 401)):
+        async with world.live({"authorization": f"Bearer {secret}"}, path=path) as line:
+            assert (await line.next())["status"] == status
 
 
 @pytest.mark.parametrize("name", ["rate_limit", "audio_rate_limit"])

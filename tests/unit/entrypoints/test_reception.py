@@ -153,3 +153,13 @@ async def test_what_the_client_says_of_its_recording_is_not_believed(declared: s
     async with world.client() as client:
         answer = await client.post("/transcribe", files={"file": ("page.html", pcm(0.4), declared)})
     assert (answer.status_code, answer.json()) == (200, {"text": "This"})
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_what_is_no_form_is_small(declared: bool) -> None:  # noqa: FBT001
+    world = await started()
+    incoming = begun(b" " * ((1 << 20) + 1))
+    incoming.put_nowait({"type": "http.disconnect"})
+    headers = {"content-type": "application/json"} | ({"content-length": str((1 << 20) + 1)} if declared else {})
+    status, body = status_of(await send_raw(world.app, "/v1/realtime/client_secrets", incoming, headers))
+    assert (status, b'"code":"upload_too_large"' in body) == (413, True)

@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 
 from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.ports.speech_model import SpeechStream, StreamContext
+from parakeet_service.entrypoints.http.line import is_allowed_origin
 from parakeet_service.entrypoints.http.live_schemas import FRAME_BYTES
-from parakeet_service.entrypoints.http.websocket import is_allowed_origin
 from tests.fakes import FailingStream
 from tests.unit.entrypoints.world import LiveClient, Message, World, a_settings, pcm, started
 
@@ -178,6 +178,15 @@ async def test_config_changes_what_is_sent_and_what_is_answered() -> None:
         await client.say({"type": "close"})
         heard, _ = await client.hear_until_close()
     assert texts(heard, "final") == ["This text"]
+
+
+@pytest.mark.parametrize("language", ["en", "en-US", "en_GB", "English", ""])
+async def test_a_language_may_be_called_by_any_of_its_names(language: str) -> None:
+    async with (await started()).live() as client:
+        await client.ready()
+        await client.say({"type": "config", "language": language})
+        await client.say({"type": "close"})
+        assert (await client.hear_until_close())[1] == 1000
 
 
 async def test_config_sets_the_pace() -> None:

@@ -44,6 +44,7 @@ class World:
         send_timeout_s: float = 30.0,
         longest_s: float = 600.0,
         detector: VoiceDetector | None = None,
+        live_detector: VoiceDetector | None = None,
         tracing: Tracing | None = None,
         window_s: float = 60.0,
     ) -> None:
@@ -64,7 +65,10 @@ class World:
         decoder: AudioDecoder = self.decoder if tracing is None else tracing.decoder(self.decoder)
         transcribe_file = TranscribeFile(model=served, decoder=decoder, limits=limits, detector=detector)
         stream_session = StreamSession(
-            model=served, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
+            model=served,
+            resampler=SoxrResampler(),
+            context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5),
+            detector=live_detector,
         )
         self.app: FastAPI = create_app(
             settings=settings or a_settings(),
@@ -90,9 +94,15 @@ class World:
 
     @asynccontextmanager
     async def live(
-        self, headers: Mapping[str, str] | None = None, *, subprotocols: Sequence[str] = (), denial: bool = True
+        self,
+        headers: Mapping[str, str] | None = None,
+        *,
+        path: str = "/ws",
+        query: str = "",
+        subprotocols: Sequence[str] = (),
+        denial: bool = True,
     ) -> AsyncGenerator["LiveClient"]:
-        client = LiveClient(self.app, subprotocols, headers or {}, denial=denial)
+        client = LiveClient(self.app, f"{path}?{query}", subprotocols, headers or {}, denial=denial)
         try:
             yield client
         finally:
@@ -114,7 +124,10 @@ async def started(**given: Any) -> World:
 class LiveClient:
     """A WebSocket client that speaks ASGI to the application, in the same loop."""
 
-    def __init__(self, app: FastAPI, subprotocols: Sequence[str], headers: Mapping[str, str], *, denial: bool) -> None:
+    def __init__(
+        self, app: FastAPI, target: str, subprotocols: Sequence[str], headers: Mapping[str, str], *, denial: bool
+    ) -> None:
+        path, _, query = target.partition("?")
         self._to_app: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
         self._from_app: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
         self._to_app.put_nowait({"type": "websocket.connect"})
@@ -126,9 +139,9 @@ class LiveClient:
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
             "scheme": "ws",
-            "path": "/ws",
-            "raw_path": b"/ws",
-            "query_string": b"",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
             "root_path": "",
             "headers": [(b"host", b"service"), *((name.encode(), value.encode()) for name, value in headers.items())],
             "subprotocols": list(subprotocols),
