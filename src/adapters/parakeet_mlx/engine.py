@@ -110,11 +110,9 @@ class Engine:
         return self._padded(window), window.searched
 
     def _padded(self, window: Window) -> int:
-        count = self._features.count(len(window.samples))
-        # Four steps to each doubling: padding is a tenth of the work on average, and shapes stay few. Live windows come
-        # by the hundred, and a GPU has more of them in one batch where there are fewer shapes.
-        live = self._on_gpu and window.state is not None
-        step = max(1 << max(count.bit_length() - (2 if live else 3), 0), 256 if live else 32)
+        count = self._features.count(max(len(window.samples), window.full if self._on_gpu else 0))
+        # Four steps to each doubling: padding is a tenth of the work on average, and shapes stay few.
+        step = max(1 << max(count.bit_length() - 3, 0), 32)
         return -(-count // step) * step
 
     def room(self, window: Window) -> int:

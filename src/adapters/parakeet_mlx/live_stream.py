@@ -112,4 +112,5 @@ class LiveWindows:
             end=end - begin,
             state=self._state,
             first_frame=begin,
+            full=(self._left + self._right) * self._frame + self._chunk,
         )

@@ -91,6 +91,17 @@ def test_buckets_are_few_and_tight(engine: Engine) -> None:
     assert len(set(padded)) < 40
 
 
+def test_on_a_gpu_live_windows_have_one_shape(engine: Engine, speech: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = [Window(speech[: seconds * RATE_HZ], state=engine.start, full=14 * RATE_HZ) for seconds in (1, 4, 9)]
+    alone = [plain(read(engine, [one])[0]) for one in live]
+    assert len({engine.bucket(one) for one in live}) == 3
+
+    # A CPU can go a GPU's way, too.
+    monkeypatch.setattr(engine, "_on_gpu", True)
+    assert len({engine.bucket(one) for one in live}) == 1
+    assert [plain(reading) for reading in read(engine, live)] == alone
+
+
 def test_gives_way_often(engine: Engine, speech: Samples) -> None:
     assert sum(1 for _ in engine.read([Window(speech)])) > 10
 
