@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     stream_right_context: float = Field(
         default=8, ge=0, description="audio that must follow a word before it is stable, s"
     )
+    stream_idle: float = Field(
+        default=60,
+        gt=0,
+        description="longest time in which a client of `/ws` may send nothing, not even `keepalive`, s",
+    )
     host: str = Field(default="127.0.0.1", description="address that `serve` binds")
     port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` binds; 0 takes a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(

@@ -7,6 +7,7 @@ ServiceError
 │   ├── UndecodableAudioError    no decoder can read the bytes
 │   ├── UploadTooLargeError      more bytes than the service takes
 │   ├── UploadStalledError       no more bytes came
+│   ├── SessionIdleError         a live client said nothing at all
 │   ├── AudioTooLongError        more seconds than the service takes
 │   ├── UnknownModelError        the request names a model that is not served
 │   ├── UnauthorizedError        no key, or a wrong one
@@ -87,6 +88,15 @@ class UploadStalledError(CallerError):
 
     def __init__(self, *, limit_s: float) -> None:
         super().__init__(f"Nothing more of the upload came for {limit_s:g} s.", limit_s=limit_s)
+
+
+class SessionIdleError(CallerError):
+    """A live session in which nothing came for `limit_s`, not even a sign of life."""
+
+    code = "session_idle"
+
+    def __init__(self, *, limit_s: float) -> None:
+        super().__init__(f"Nothing came for {limit_s:g} s; send audio or keepalive to stay.", limit_s=limit_s)
 
 
 class AudioTooLongError(CallerError):

@@ -106,7 +106,9 @@ def create_app(
     app.include_router(openai.router(transcribe_file=transcribe_file, model=model), dependencies=keys)
     door = Door(model=model, allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s)
     client_secrets = ClientSecrets()
-    app.include_router(websocket.router(stream_session=stream_session, door=door, drain=drain))
+    app.include_router(
+        websocket.router(stream_session=stream_session, door=door, drain=drain, longest_idle_s=settings.stream_idle)
+    )
     app.include_router(
         realtime.router(stream_session=stream_session, door=door, drain=drain, client_secrets=client_secrets)
     )

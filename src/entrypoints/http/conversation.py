@@ -1,14 +1,13 @@
 """The live protocol: what a client says on its WebSocket, and what it hears."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Protocol
 
 from ...application.live_session import LiveSession
 from ...application.ports.speech_model import ModelDescription, SpeechModel
 from ...application.stream_session import StreamSession
-from ...domain.errors import CallerError, ProtocolError, RateLimitError, ServiceError
+from ...domain.errors import CallerError, ProtocolError, RateLimitError, ServiceError, SessionIdleError
 from ...domain.live import Final
 from .drain import Drain
 from .line import JsonObject, bytes_per_s
@@ -40,20 +39,28 @@ class Conversation:
     """One client, from its first message to the close."""
 
     def __init__(
-        self, line: _Line, sessions: StreamSession, drain: Drain, allowance: Allowance, *, session_id: str
+        self,
+        line: _Line,
+        sessions: StreamSession,
+        drain: Drain,
+        allowance: Allowance,
+        *,
+        session_id: str,
+        longest_idle_s: float,
     ) -> None:
-        """Prepare; `run` begins."""
+        """Prepare; `run` begins. A client of which nothing comes for so long has left its place to others."""
         self._line = line
         self._sessions = sessions
         self._drain = drain
         self._allowance = allowance
         self._session_id = session_id
+        self._longest_idle_s = longest_idle_s
         self._options = sessions.defaults
         self._words = False
         self._closing = False
         self._bytes = 0
         self._utterances = 0
-        self._refusal: RateLimitError | None = None
+        self._refusal: RateLimitError | SessionIdleError | None = None
         self._failure: str | None = None
 
     @property
@@ -97,7 +104,7 @@ class Conversation:
                     "limits": limits_message(description),
                 }
             )
-            first = await unless(self._drain.wait_begun(), self._line.receive())
+            first = await unless(self._drain.wait_begun(), self._receive())
             command = read_command(first) if isinstance(first, str) else None
             if not isinstance(command, ConfigCommand):
                 await self._listen_and_tell(session, first)
@@ -125,13 +132,26 @@ class Conversation:
 
     async def _listen(self, session: LiveSession, first: bytes | str | None) -> None:
         """Take what the client says; goes on after the last word, to notice when it leaves."""
-        async for message in self._messages(first):
-            if self._closing:
-                continue
-            if isinstance(message, bytes):
-                await self._take(message, session)
-            else:
-                await self._obey(message, session)
+        try:
+            if first is not None:
+                await self._hear(first, session)
+            while not self._closing:
+                await self._hear(await self._receive(), session)
+        except SessionIdleError as error:
+            if not self._closing:
+                # What was said until now is still told.
+                self._refusal = error
+                await self._close(session)
+        while True:
+            await self._line.receive()
+
+    async def _hear(self, message: bytes | str, session: LiveSession) -> None:
+        if self._closing:
+            return
+        if isinstance(message, bytes):
+            await self._take(message, session)
+        else:
+            await self._obey(message, session)
 
     async def _take(self, audio: bytes, session: LiveSession) -> None:
         try:
@@ -144,11 +164,12 @@ class Conversation:
         self._bytes += len(audio)
         await session.send(audio)
 
-    async def _messages(self, first: bytes | str | None) -> AsyncIterator[bytes | str]:
-        if first is not None:
-            yield first
-        while True:
-            yield await self._line.receive()
+    async def _receive(self) -> bytes | str:
+        try:
+            async with asyncio.timeout(self._longest_idle_s):
+                return await self._line.receive()
+        except TimeoutError as error:
+            raise SessionIdleError(limit_s=self._longest_idle_s) from error
 
     async def _obey(self, text: str, session: LiveSession) -> None:
         match read_command(text):

@@ -15,13 +15,21 @@ from .record import request_id_of
 SUBPROTOCOL = "parakeet"
 
 
-def router(*, stream_session: Callable[[], StreamSession], door: Door, drain: Drain) -> APIRouter:
+def router(
+    *, stream_session: Callable[[], StreamSession], door: Door, drain: Drain, longest_idle_s: float
+) -> APIRouter:
     """The route for live audio."""
 
     async def live(websocket: WebSocket) -> None:
         def talk_over(line: Line) -> Conversation:
-            allowance, session_id = allowance_of(websocket), request_id_of(websocket)
-            return Conversation(line, stream_session(), drain, allowance, session_id=session_id)
+            return Conversation(
+                line,
+                stream_session(),
+                drain,
+                allowance_of(websocket),
+                session_id=request_id_of(websocket),
+                longest_idle_s=longest_idle_s,
+            )
 
         await door.open(websocket, talk_over, subprotocol=SUBPROTOCOL, frame_bytes=FRAME_BYTES)
 

@@ -429,3 +429,35 @@ async def test_lets_a_page_of_an_allowed_origin_in() -> None:
     world = await started(settings=a_settings(allowed_origins="https://app.example"))
     async with world.live({"origin": "https://app.example"}) as client:
         await client.ready()
+
+
+async def test_who_says_nothing_is_told_what_it_said_and_gives_its_place_back() -> None:
+    world = await started(settings=a_settings(stream_idle=0.3))
+    async with world.live() as client:
+        await client.ready()
+        await client.say(pcm(0.4))
+        heard, code = await client.hear_until_close()
+    assert texts(heard, "final") == ["This"]
+    assert (heard[-1]["type"], heard[-1]["code"], code) == ("error", "session_idle", 1008)
+    assert heard[-1]["limit_s"] == 0.3
+
+
+async def test_so_is_who_never_said_anything() -> None:
+    world = await started(settings=a_settings(stream_idle=0.05))
+    async with world.live() as client:
+        await client.ready()
+        heard, code = await client.hear_until_close()
+    assert (heard[-1]["code"], code) == ("session_idle", 1008)
+
+
+async def test_a_sign_of_life_keeps_the_place() -> None:
+    world = await started(settings=a_settings(stream_idle=2.0))
+    async with world.live() as client:
+        await client.ready()
+        for _ in range(5):
+            await asyncio.sleep(0.6)
+            await client.say({"type": "keepalive"})
+        await client.say(pcm(0.4))
+        await client.say({"type": "close"})
+        heard, code = await client.hear_until_close()
+    assert (texts(heard, "final"), code) == (["This"], 1000)
