@@ -92,7 +92,7 @@ class Augmentation:
         signal = signal + level * self._noise(batch, samples, size) * (
             self._often(batch, strength.noise)[:, None] * 10 ** (-(3 + 32 * self._uniform(batch, 1)) / 20)
         )
-        others = sum(signal.roll(step, 0).roll(int(step * 7919), 1) for step in (1, 2, 3))
+        others = torch.stack([signal.roll(step, 0).roll(step * 7919, 1) for step in (1, 2, 3)]).sum(0)
         others = others / (others.square().mean(1, keepdim=True).sqrt() + 1e-6)
         signal = signal + level * others * (
             self._often(batch, strength.babble)[:, None] * 10 ** (-(8 + 20 * self._uniform(batch, 1)) / 20)
@@ -113,7 +113,9 @@ class Augmentation:
         slope = 1.2 * self._uniform(batch, 1)
         noise = torch.fft.irfft(shape / (frequency + 50.0) ** slope, n=size)[:, :samples]
         time = torch.arange(samples, device=self._device) / RATE
-        swell = 1 + 0.9 * self._uniform(batch, 1) * torch.sin(time * 6 * self._uniform(batch, 1) + 6 * self._uniform(batch, 1))
+        swell = 1 + 0.9 * self._uniform(batch, 1) * torch.sin(
+            time * 6 * self._uniform(batch, 1) + 6 * self._uniform(batch, 1)
+        )
         noise = noise * swell
         return noise / (noise.square().mean(1, keepdim=True).sqrt() + 1e-6)
 

@@ -64,7 +64,9 @@ class Corpus:
             only: The stem of the one shard to read; by default all but ``dev``.
         """
         tables = sorted(self._directory.glob("*.tsv"))
-        fresh = [path for path in tables if path not in self._seen and (path.stem == only if only else path.stem != "dev")]
+        fresh = [
+            path for path in tables if path not in self._seen and (path.stem == only if only else path.stem != "dev")
+        ]
         samples = list(self.samples)
         for path in fresh:
             audio, entries = read_shard(path)

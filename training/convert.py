@@ -26,7 +26,8 @@ def to_mlx(state: dict[str, Tensor]) -> dict[str, Tensor]:
     stays behind.
     """
     made: dict[str, Tensor] = {}
-    for name, value in state.items():
+    for own, tensor in state.items():
+        name, value = own, tensor
         if name.startswith("ctc.") or name.endswith("num_batches_tracked"):
             continue
         if name == "decoder.dec_rnn.bias_ih_l0":
@@ -44,10 +45,10 @@ def to_mlx(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def from_mlx(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """What `to_mlx` made, as a state to begin training with; without a CTC head."""
     state: dict[str, Tensor] = {}
-    for name, value in weights.items():
+    for own, tensor in weights.items():
+        name, value = own, tensor.float()
         for ours, theirs in _RENAMED:
             name = name.replace(theirs, ours)
-        value = value.float()
         if ".conv" in name and value.ndim >= 3:
             value = value.movedim(-1, 1).contiguous()
         if name == "decoder.prediction.dec_rnn.lstm.0.bias":

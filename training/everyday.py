@@ -38,7 +38,8 @@ _WORDS = {
     "much": "very much|a lot|a little|not at all|every day|sometimes|never|once a week|all the time|hardly ever",
     "app": "Computer|Operator|Hello there|Excuse me|Listen|Look|Well|Okay|Please|Oh no|Of course|Sorry|Yes|No|Thanks",
 }
-_PATTERNS = """
+_PATTERNS = (
+    """
 I {past} the {thing} in {place}.|Where is my {thing}?|Can you {action}, {name}?|My {person} likes {food} {much}.
 {name} and {name} went to {place} on {day}.|It is {weather} in {place} {day}.|Do you want to {action} with us?
 {app}, can I have {food}, please?|The {animal} is {adj}, but the {animal} is {adj}.|We need {number} of them by {time}.
@@ -58,7 +59,10 @@ The {person} said that {number} was too many.|Are you {adj}?|I'm sorry, I {past}
 Have you ever seen a {adj} {animal}?|There's a {thing} on the table and a {thing} under the bed.|{name} lives in {place}.
 When did you {verb} it?|She has {number} brothers and {number} sisters.|I will {action} {day}.|He likes to {action}.
 The {adj} {person} {past} a {adj} {thing} {why}.|Give me {number} minutes, {name}.|Never {verb} what you can't {verb}.
-""".strip().replace("\n", "|").split("|")
+""".strip()
+    .replace("\n", "|")
+    .split("|")
+)
 _CHOICES = {key: value.split("|") if "|" in value else value.split() for key, value in _WORDS.items()}
 
 

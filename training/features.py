@@ -86,7 +86,7 @@ class LogMel:
         places = torch.where(places > last, 2 * last - places, places).clamp(0, samples - 1)
         cut = raised.gather(1, places.flatten(1)).view(places.shape)
         spectrum = torch.fft.rfft(cut * self._window)
-        power = (spectrum.abs() if magnitude else spectrum.real.abs() + spectrum.imag.abs())
+        power = spectrum.abs() if magnitude else spectrum.real.abs() + spectrum.imag.abs()
         if variation:
             power = power * variation.gain[:, None]
         filters = self.filters(variation.warp) if variation else self.filters(torch.ones(1, device=signal.device))

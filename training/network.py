@@ -274,9 +274,7 @@ def greedy(model: Transducer, encoded: Tensor, *, most: int = 10) -> list[tuple[
         if token != blank:
             found.append((token, frame))
             state = after
-            predicted, after = model.decoder.dec_rnn(
-                model.decoder.embed(torch.tensor([[token]], device=device)), state
-            )
+            predicted, after = model.decoder.dec_rnn(model.decoder.embed(torch.tensor([[token]], device=device)), state)
         here = here + 1 if step == 0 else 0
         if step == 0 and (here >= most or token == blank):
             step, here = 1, 0

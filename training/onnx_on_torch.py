@@ -28,8 +28,7 @@ class OnnxOnTorch:
         graph = onnx.load(str(path)).graph
         self._device = device
         constants: dict[str, Value] = {"": None}
-        for item in graph.initializer:
-            constants[item.name] = self._constant(numpy_helper.to_array(item))
+        constants.update({item.name: self._constant(numpy_helper.to_array(item)) for item in graph.initializer})
         self._plan: list[tuple[Callable[..., Value], list[str], list[str], list[str]]] = []
         for node in graph.node:
             attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
@@ -37,8 +36,7 @@ class OnnxOnTorch:
             names = list(node.input)
             if all(name in constants for name in names) and node.op_type != "ConstantOfShape":
                 outputs = run(*(constants[name] for name in names))
-                for name, value in zip(node.output, outputs if len(node.output) > 1 else (outputs,), strict=False):
-                    constants[name] = value
+                constants.update(zip(node.output, outputs if len(node.output) > 1 else (outputs,), strict=False))
             else:
                 self._plan.append((run, names, list(node.output), []))
         last: dict[str, int] = {}
@@ -106,7 +104,9 @@ def _gathered(attributes: dict[str, Any]) -> Callable[..., Tensor]:
     return gather
 
 
-def _sliced(data: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
+def _sliced(
+    data: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
+) -> Tensor:
     where = axes.tolist() if axes is not None else list(range(len(starts)))
     every = steps.tolist() if steps is not None else [1] * len(where)
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), where, every, strict=True):
@@ -164,7 +164,9 @@ def _lstm(attributes: dict[str, Any]) -> Callable[..., tuple[Tensor, Tensor, Ten
         i, o, f, c = gates.split(hidden)
         return torch.cat([i, f, c, o])
 
-    def run(x: Tensor, w: Tensor, r: Tensor, b: Tensor, _n: None, h: Tensor, c: Tensor, _p: None, *scales: Tensor) -> Any:
+    def run(
+        x: Tensor, w: Tensor, r: Tensor, b: Tensor, _n: None, h: Tensor, c: Tensor, _p: None, *scales: Tensor
+    ) -> Any:
         if not ready:
             layer = torch.nn.LSTM(w.shape[1], hidden, bidirectional=True).to(x.device)
             w_scale, w_zero, r_scale, r_zero = scales

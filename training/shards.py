@@ -31,7 +31,8 @@ def write_shard(path: Path, items: Iterable[tuple[Samples, Entry]]) -> float:
     Returns:
         Hours of audio.
     """
-    pieces, entries = [], []
+    pieces: list[Samples] = []
+    entries: list[Entry] = []
     for samples, entry in items:
         pieces.append(samples)
         entries.append(entry)

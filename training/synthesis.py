@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soxr
 import torch
-import torchaudio
 
 from .shards import Entry, Samples, write_shard
 
@@ -25,7 +25,7 @@ def pack_voices(directory: Path, out: Path) -> None:
         path.stem: np.fromfile(path, np.float32).reshape(-1, 256)[::_STYLE_STEP].astype(np.float16)
         for path in sorted(directory.glob("*.bin"))
     }
-    np.savez_compressed(out, **voices)
+    np.savez_compressed(out, allow_pickle=False, **voices)
 
 
 def tasks(lines: list[str], chance: random.Random) -> Iterator[tuple[str, str, str]]:
@@ -61,7 +61,6 @@ class Speaker:
         with np.load(voices) as found:
             self.voices = {name: torch.from_numpy(found[name].astype(np.float32)) for name in found.files}
         self._device = device
-        self._resample = torchaudio.transforms.Resample(_RATE_IN, _RATE).to(device)
         self._network: Any = None
         self._session: Any = None
         if device.type == "cuda":
@@ -73,7 +72,7 @@ class Speaker:
 
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
-            self._session = onnxruntime.InferenceSession(str(model), options)
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def say(self, phonemes: str, style: torch.Tensor, speed: float) -> Samples:
         """Audio of 16 kHz, its peak at 0.6.
@@ -87,17 +86,17 @@ class Speaker:
         row = style[min(len(numbers) // _STYLE_STEP, len(style) - 1)][None]
         tokens = torch.tensor([[0, *numbers, 0]])
         if self._network is not None:
-            audio = self._network(
+            said = self._network(
                 tokens=tokens.to(self._device),
                 style=row.to(self._device),
                 speed=torch.full((1,), speed, device=self._device),
-            ).flatten()
+            )
+            audio = said.flatten().cpu().numpy()
         else:
             given = {"tokens": tokens.numpy(), "style": row.numpy(), "speed": np.full(1, speed, np.float32)}
-            audio = torch.from_numpy(np.asarray(self._session.run(None, given)[0])).flatten()
-        audio = self._resample(audio)
-        audio = audio * (0.6 * 32767 / audio.abs().amax().clamp(min=1e-4))
-        return audio.to(torch.int16).cpu().numpy()
+            audio = np.asarray(self._session.run(None, given)[0]).flatten()
+        audio = soxr.resample(audio, _RATE_IN, _RATE)
+        return (audio * (0.6 * 32767 / max(float(np.abs(audio).max()), 1e-4))).astype(np.int16)
 
     def someone(self, chance: random.Random) -> tuple[str, str, torch.Tensor]:
         """A name, the kind of English (``a`` or ``b``), and a style: one voice's, or a mixture of two."""

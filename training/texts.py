@@ -16,7 +16,9 @@ _ABBREVIATIONS = {
     "Capt": "Captain",
     "Col": "Colonel",
 }
-_MARKS = str.maketrans({"‘": "'", "’": "'", "`": "'", "“": '"', "”": '"', "—": ",", "–": "-", "…": ".", ";": ",", ":": ","})
+_MARKS = str.maketrans(
+    {"‘": "'", "’": "'", "`": "'", "“": '"', "”": '"', "—": ",", "–": "-", "…": ".", ";": ",", ":": ","}
+)
 _SPOKEN = re.compile(r"[A-Za-z][A-Za-z' ,.?!-]*")
 _BOUNDARY = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 

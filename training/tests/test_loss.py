@@ -66,7 +66,7 @@ def test_the_kernel_gives_the_same_loss_and_gradients() -> None:
         said = torch.randint(0, 30, (batch, labels), device="cuda")
         lasting = torch.randint(frames // 2 + 1, frames + 1, (batch,), device="cuda")
         lengths = torch.randint(0, labels + 1, (batch,), device="cuda")
-        results = []
+        results: list[tuple[Tensor, Tensor]] = []
         for kernel in (True, False):
             logits.grad = None
             loss = token_and_duration_loss(
@@ -76,6 +76,8 @@ def test_the_kernel_gives_the_same_loss_and_gradients() -> None:
             assert logits.grad is not None
             results.append((loss.detach(), logits.grad.clone()))
         (first, slope), (second, plain) = results
-        print(f"kernel: {(first - second).abs().max():.1e} of {second.mean():.1f}, gradient {(slope - plain).abs().max():.1e}")
+        print(
+            f"kernel: {(first - second).abs().max():.1e} of {second.mean():.1f}, gradient {(slope - plain).abs().max():.1e}"
+        )
         assert torch.allclose(first, second, rtol=1e-5, atol=1e-4)
         assert torch.allclose(slope, plain, atol=1e-4)
