@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
+import soxr  # type: ignore[import-untyped]
 
 from .manifests import Utterance, read_manifest, trainable
 from .shards import Entry, Samples, write_shard
