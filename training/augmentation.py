@@ -89,6 +89,8 @@ class Augmentation:
         wet = torch.fft.irfft(spectrum * torch.fft.rfft(room, n=size), n=size)[:, :samples]
         signal = torch.where(self._often(batch, strength.room)[:, None], wet, signal)
         level = ((signal.square() * inside).sum(1) / lengths).sqrt()[:, None]
+        # What has no speech shall have noise: it is there to be read as nothing.
+        level = torch.where(level < 1e-4, torch.full_like(level, 0.05), level)
         signal = signal + level * self._noise(batch, samples, size) * (
             self._often(batch, strength.noise)[:, None] * 10 ** (-(3 + 32 * self._uniform(batch, 1)) / 20)
         )

@@ -203,7 +203,8 @@ class Trainer:
         self.model.train()
         with_tdt = spent >= plan.transducer_from
         ctc, tdt = self._losses(mel, frames, batch, transducer=with_tdt)
-        number = batch.lengths.sum().clamp(min=1)
+        # One more for each item, for its end: a batch of silence must not weigh like one of speech.
+        number = (batch.lengths + 1).sum()
         # Without a share the encoder does not feel the CTC head; it is only there to watch by.
         loss = ((plan.ctc_share or 1.0) * ctc + tdt) / number if with_tdt else ctc / number
         loss.backward()

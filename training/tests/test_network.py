@@ -71,3 +71,9 @@ def test_surroundings_leave_padding_silent() -> None:
 @pytest.mark.parametrize(("spent", "expected"), [(0.0, 0.0), (0.03, 4e-4), (0.2, 8e-4), (1.0, 0.0)])
 def test_the_learning_rate_rises_and_falls(spent: float, expected: float) -> None:
     assert Plan(peak=8e-4, warm_up=0.06).rate(spent) == pytest.approx(expected, abs=1e-9)
+
+
+def test_silence_is_filled_with_noise() -> None:
+    augmentation = Augmentation(torch.device("cpu"), 1, rooms=4)
+    heard = augmentation.surroundings(torch.zeros(3, 8000), torch.full((3,), 8000), Strength(noise=1.0))
+    assert heard.square().mean(1).min() > 0
