@@ -77,3 +77,20 @@ def test_silence_is_filled_with_noise() -> None:
     augmentation = Augmentation(torch.device("cpu"), 1, rooms=4)
     heard = augmentation.surroundings(torch.zeros(3, 8000), torch.full((3,), 8000), Strength(noise=1.0))
     assert heard.square().mean(1).min() > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares with a GPU")
+def test_a_gpu_computes_the_same_gradients() -> None:
+    torch.manual_seed(7)
+    model = Transducer(Shape(width=64, layers=2, heads=2, channels=8, vocabulary=12, dropout=0.0))
+    mel, frames = torch.randn(3, 203, 80), torch.tensor([203, 160, 90])
+    slopes: list[dict[str, torch.Tensor]] = []
+    for device in ("cpu", "cuda"):
+        model.to(device).zero_grad()
+        encoded, lengths = model.encoder(mel.to(device), frames.to(device))
+        keep = torch.arange(encoded.shape[1], device=device)[None] < lengths[:, None]
+        (encoded.square().mean(-1) * keep).sum().backward()
+        slopes.append({name: value.grad.cpu() for name, value in model.named_parameters() if value.grad is not None})
+    for name, expected in slopes[0].items():
+        distance = (slopes[1][name] - expected).norm() / expected.norm().clamp(min=1e-6)
+        assert distance < 0.02, name
