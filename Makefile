@@ -19,10 +19,10 @@ export HOME := $(CURDIR)/.tools/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bench image clean
+.PHONY: help setup setup-training demo serve test check check-training format bench image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: .venv/.synced ## make .venv with everything that is locked
 
@@ -44,6 +44,13 @@ check: .venv/.synced ## run everything that CI runs: format, lint, types, contra
 	$(RUN) pytest --cov --cov-report=
 	$(RUN) coverage report
 	$(RUN) coverage report --include='src/domain/*,src/application/*' --fail-under=100
+
+setup-training: .venv/.synced ## add what the recipe of the embedded model needs: PyTorch, 3 GB
+	$(UV) sync --frozen --quiet $(SYNC_$(BACKEND)) --group training
+
+check-training: ## check the types of the recipe and run its tests, after setup-training
+	$(RUN) mypy -p training
+	$(RUN) pytest training/tests
 
 format: .venv/.synced ## put the code and the README's table of settings into their one form
 	$(RUN) ruff check --fix

@@ -1,0 +1,1 @@
+"""How the embedded checkpoint was made: data, vocabulary, training, conversion, evaluation. Not part of the wheel."""

@@ -1,0 +1,82 @@
+"""Manifests: which audio file says what, who speaks, and which of them may be trained on."""
+
+import csv
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .texts import cleaned, normalised
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording and its words."""
+
+    file: Path
+    seconds: float
+    corpus: str
+    speaker: str
+    text: str
+
+    @property
+    def voice(self) -> str:
+        """The speaker, told apart from those of other corpora."""
+        return f"{self.corpus}/{self.speaker}"
+
+
+def read_manifest(path: Path, *, audio: Path | None = None) -> list[Utterance]:
+    """Utterances of a tab-separated file with the columns file, seconds, text and, optionally, corpus and speaker.
+
+    Args:
+        path: The file; its first line names the columns.
+        audio: Where the audio lies; by default the directory of the file itself.
+
+    Raises:
+        KeyError: A column is missing.
+        ValueError: A duration is no number.
+    """
+    directory = audio or path.parent
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [
+            Utterance(
+                directory / row["file"],
+                float(row["seconds"]),
+                row.get("corpus") or row.get("source") or path.stem,
+                row.get("speaker") or "unknown",
+                row["text"],
+            )
+            for row in rows
+        ]
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Write what `read_manifest` reads; files are named relative to the manifest where they lie below it."""
+    with path.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
+        writer.writerow(["file", "seconds", "corpus", "speaker", "text"])
+        for item in utterances:
+            below = item.file.is_relative_to(path.parent)
+            name = item.file.relative_to(path.parent) if below else item.file
+            writer.writerow([name, f"{item.seconds:.2f}", item.corpus, item.speaker, item.text])
+
+
+def trainable(
+    utterances: Iterable[Utterance],
+    *,
+    forbidden: Iterable[Utterance] = (),
+    longest_s: float = 35.0,
+    words_per_s: tuple[float, float] = (0.4, 6.0),
+) -> Iterator[Utterance]:
+    """The utterances that may and can be trained on, their text cleaned.
+
+    Left out is what a test says (the same words, whatever the case), what is longer than `longest_s`, what is spoken
+    impossibly fast or slowly (the text is then not that of the audio), and text that has no one way to be read.
+    """
+    banned = {normalised(item.text) for item in forbidden}
+    for item in utterances:
+        text = cleaned(item.text)
+        if text is None or normalised(text) in banned or not 0.3 <= item.seconds <= longest_s:
+            continue
+        if words_per_s[0] <= len(text.split()) / item.seconds <= words_per_s[1]:
+            yield dataclasses.replace(item, text=text)

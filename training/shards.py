@@ -1,0 +1,60 @@
+"""Audio as training reads it: one array of 16-bit samples beside one table, so that a GPU can hold it whole."""
+
+import csv
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.int16]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One utterance of a shard."""
+
+    samples: int
+    corpus: str
+    speaker: str
+    text: str
+
+
+def write_shard(path: Path, items: Iterable[tuple[Samples, Entry]]) -> float:
+    """Write `path`.npy and `path`.tsv, the table last: a shard with a table is complete.
+
+    Args:
+        path: Without suffix.
+        items: 16 kHz mono, as long as the entry says.
+
+    Returns:
+        Hours of audio.
+    """
+    pieces: list[Samples] = []
+    entries: list[Entry] = []
+    for samples, entry in items:
+        pieces.append(samples)
+        entries.append(entry)
+    np.save(path.with_suffix(".npy"), np.concatenate(pieces) if pieces else np.zeros(0, np.int16))
+    half = path.with_suffix(".part")
+    with half.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
+        writer.writerows([entry.samples, entry.corpus, entry.speaker, entry.text] for entry in entries)
+    half.rename(path.with_suffix(".tsv"))
+    return sum(entry.samples for entry in entries) / 16_000 / 3600
+
+
+def read_shard(path: Path) -> tuple[Samples, list[Entry]]:
+    """What `write_shard` wrote; `path` is that of the table.
+
+    Raises:
+        ValueError: Audio and table are not of one length.
+    """
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        entries = [Entry(int(samples), corpus, speaker, text) for samples, corpus, speaker, text in rows]
+    audio: Samples = np.load(path.with_suffix(".npy"))
+    if len(audio) != sum(entry.samples for entry in entries):
+        raise ValueError(f"{path}: {len(audio)} samples of audio, but the table says otherwise")
+    return audio, entries

@@ -1,0 +1,1 @@
+"""Tests of the recipe, with its own dependencies: ``make check-training``."""

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from training.manifests import Utterance, read_manifest, trainable, write_manifest
+from training.texts import cleaned, normalised, sentences, without
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("  hello   there ", "Hello there"),
+        ("Mr. Darcy; and Mrs. Long.", "Mister Darcy, and Missus Long."),
+        ("It was -- he said -- over.", "It was, he said, over."),
+        ("(( )) I work at _ThinkEngine.", "I work at ThinkEngine."),
+        ("Why(-), eh, ((Voyager)).", "Eh."),
+        ("In 1066 it began.", None),
+        ("The FBI came.", None),
+        ("Ein schöner Tag.", None),
+    ],
+)
+def test_text_is_made_readable_or_left_out(given: str, expected: str | None) -> None:
+    assert cleaned(given) == expected
+
+
+def test_words_alone_are_compared() -> None:
+    assert normalised("It's “late”, Anna!") == normalised("it's late anna") == "it's late anna"
+
+
+def test_long_sentences_give_their_clauses() -> None:
+    prose = "Short one. When the rain had stopped at last, they walked home, and nobody in the house said a word until the morning."
+    assert list(sentences(prose, words=(2, 8))) == [
+        "Short one.",
+        "When the rain had stopped at last.",
+        "They walked home.",
+    ]
+
+
+def test_what_a_test_says_and_what_was_said_before_is_left_out() -> None:
+    assert list(without(["One two.", "one TWO", "Three."], ["three"])) == ["One two."]
+
+
+def utterance(text: str, seconds: float = 3.0) -> Utterance:
+    return Utterance(Path("a.wav"), seconds, "corpus", "anna", text)
+
+
+def test_trains_on_no_sentence_of_a_test() -> None:
+    kept = list(trainable([utterance("Hello there."), utterance("Good bye.")], forbidden=[utterance("HELLO, there!")]))
+    assert [item.text for item in kept] == ["Good bye."]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 36.0, 20.0])
+def test_leaves_out_what_cannot_be_what_is_said(seconds: float) -> None:
+    assert list(trainable([utterance("Well, hello there.", seconds)])) == []
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    item = Utterance(tmp_path / "a.wav", 3.0, "corpus", "anna", 'He said "no", it\'s late.')
+    write_manifest(tmp_path / "list.tsv", [item])
+    assert read_manifest(tmp_path / "list.tsv") == [item]

@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training import train
+from training.shards import Entry, read_shard, write_shard
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for CPUs")
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> list[str]:
+    chance = np.random.default_rng(0)
+    (tmp_path / "shards").mkdir()
+    for name in ("one", "dev"):
+        items = [
+            ((chance.standard_normal(16_000) * 3000).astype(np.int16), Entry(16_000, "corpus", "anna", "Bad dad cab."))
+            for _ in range(6)
+        ]
+        write_shard(tmp_path / "shards" / name, items)
+    vocabulary = ["<unk>", "▁", "a", "b", "c", "d", "B", "."]
+    config = {"joint": {"vocabulary": vocabulary}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    shape = {"width": 16, "layers": 1, "heads": 2, "channels": 4}
+    return [
+        *("--data", str(tmp_path / "shards"), "--vocabulary", str(tmp_path / "config.json")),
+        *("--out", str(tmp_path / "out"), "--shape", json.dumps(shape), "--batch-s", "6", "--transducer-from", "0.3"),
+    ]
+
+
+def test_a_shard_is_read_as_it_was_written(tmp_path: Path) -> None:
+    entry = Entry(3, "corpus", "anna", "One.")
+    write_shard(tmp_path / "a", [(np.array([1, 2, 3], np.int16), entry)])
+    audio, entries = read_shard(tmp_path / "a.tsv")
+    assert audio.tolist() == [1, 2, 3]
+    assert entries == [entry]
+
+
+def test_goes_on_where_it_was_stopped(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    first = train.main([*given, "--minutes", "0.05", "--call-minutes", "0.02"])
+    assert 0 < first.spent_s < 0.05 * 60
+    second = train.main([*given, "--minutes", "0.05"])
+    assert second.step > first.step
+    assert second.spent_s >= 0.05 * 60
+    saved = torch.load(second.out / "state.pt", weights_only=True)
+    assert saved["step"] == second.step
+    assert "dev:" in capsys.readouterr().out
+
+
+def test_scores_of_attention_stay_bounded(given: list[str]) -> None:
+    trainer = train.main([*given, "--minutes", "0.01"])
+    attention = trainer.model.encoder.layers[0].self_attn
+    with torch.no_grad():
+        attention.linear_q.weight.mul_(1e4)
+    trainer._bound()
+    assert attention.linear_q.weight.norm() <= 22.1

@@ -1,0 +1,365 @@
+"""Training on any number of GPUs, by the clock: ``torchrun --nproc-per-node N -m training.train ...``.
+
+The learning rate, the strength of augmentation and the turn from CTC to TDT follow the share of the given minutes that
+is spent. A run that was stopped goes on from its last checkpoint.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional
+
+from .augmentation import Augmentation, Strength
+from .batches import Batch, Corpus
+from .convert import from_mlx, read_weights
+from .features import LogMel
+from .loss import token_and_duration_loss
+from .network import Attention, Shape, Transducer
+from .vocabulary import Vocabulary
+
+_LENGTHS_S = (3.0, 5.0, 8.0, 12.0, 17.0, 24.0, 34.0)
+_ODDS = (0.12, 0.18, 0.2, 0.16, 0.14, 0.12, 0.08)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What depends on the share of the time that is spent."""
+
+    peak: float = 8e-4
+    warm_up: float = 0.06
+    clean_until: float = 0.03
+    augmented_from: float = 0.12
+    short_until: float = 0.06
+    transducer_from: float = 0.14
+    ctc_share: float = 0.3
+
+    def rate(self, spent: float) -> float:
+        """Learning rate: up in a line, level, and down to zero along a cosine."""
+        if spent < self.warm_up:
+            return self.peak * spent / self.warm_up
+        level = 0.35
+        if spent < level:
+            return self.peak
+        return self.peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (spent - level) / (1 - level))))
+
+    def strength(self, spent: float) -> float:
+        """Of augmentation, 0 to 1."""
+        return min(1.0, max(0.0, (spent - self.clean_until) / (self.augmented_from - self.clean_until)))
+
+    def longest(self, spent: float) -> int:
+        """How many of the lengths of items are in use."""
+        return 3 if spent < self.short_until else len(_LENGTHS_S)
+
+
+class Trainer:
+    """Model, optimiser, moving average and clock of one process."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        on_gpu = torch.cuda.is_available()
+        if on_gpu:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+        if self.world > 1:
+            dist.init_process_group("nccl" if on_gpu else "gloo")
+        self.arguments = arguments
+        self.out: Path = arguments.out
+        torch.manual_seed(1)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        self.vocabulary = Vocabulary(arguments.vocabulary)
+        shape = json.loads(arguments.shape) if arguments.shape else {}
+        self.shape = Shape(**{**shape, "vocabulary": len(self.vocabulary), "dropout": arguments.dropout})
+        self.model = Transducer(self.shape).to(self.device)
+        self.plan = Plan(peak=arguments.peak, transducer_from=arguments.transducer_from)
+        if arguments.start:
+            # It reads already: no clean, short beginnings; and a new CTC head must not unmake its encoder.
+            self.plan = Plan(
+                peak=arguments.peak,
+                clean_until=0.0,
+                augmented_from=0.05,
+                short_until=0.0,
+                transducer_from=0.0,
+                ctc_share=0.0,
+            )
+        decayed = [value for value in self.model.parameters() if value.ndim > 1]
+        others = [value for value in self.model.parameters() if value.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=on_gpu)
+        self.average = {name: value.detach().clone().float() for name, value in self.model.state_dict().items()}
+        self.step, self.spent_s = 0, 0.0
+        self._resume()
+        weights = {name: float(value) for name, value in (item.split("=") for item in arguments.weight)}
+        self.corpus = Corpus(arguments.data, self.vocabulary, self.device, weights)
+        self.corpus.refresh()
+        self.features = LogMel(self.device, self.shape.mels)
+        self.chance = np.random.default_rng([self.step, self.rank])
+        self.augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
+
+    def _resume(self) -> None:
+        path = self.out / "state.pt"
+        if path.exists():
+            saved = torch.load(path, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(saved["model"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            self.average = saved["average"]
+            self.step, self.spent_s = saved["step"], saved["spent_s"]
+        elif self.arguments.start or self.arguments.encoder_from:
+            weights = from_mlx(read_weights(self.arguments.start or self.arguments.encoder_from))
+            kept = {
+                name: value for name, value in weights.items() if self.arguments.start or name.startswith("encoder.")
+            }
+            self.model.load_state_dict(kept, strict=False)
+            self.average.update({name: value.to(self.device) for name, value in kept.items()})
+
+    def save(self) -> None:
+        """Write the whole state, and the moving average alone, each in one step."""
+        if self.world > 1:
+            for name, value in self.model.state_dict().items():
+                if "running" in name:
+                    dist.all_reduce(value)
+                    value.div_(self.world)
+        if self.rank == 0:
+            kept = {
+                "average": self.average,
+                "shape": dataclasses.asdict(self.shape),
+                "vocabulary": self.vocabulary.pieces,
+                "step": self.step,
+            }
+            whole = {
+                **kept,
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "spent_s": self.spent_s,
+            }
+            half = {name: value.half() if value.is_floating_point() else value for name, value in self.average.items()}
+            for name, content in (("state.pt", whole), ("average.pt", {**kept, "average": half})):
+                torch.save(content, self.out / f".{name}")
+                (self.out / f".{name}").rename(self.out / name)
+
+    def run(self) -> None:
+        """Train until the minutes, or those of this call, are over."""
+        begun, before = time.monotonic(), self.spent_s
+        total_s = self.arguments.minutes * 60
+        stop_s = min(total_s, before + self.arguments.call_minutes * 60)
+        reported = saved = 0.0
+        heard_s = 0.0
+        sums, steps = torch.zeros(2, device=self.device), 0
+        while self.spent_s < stop_s:
+            losses, seconds = self._one_step(self.spent_s / total_s)
+            heard_s += seconds
+            sums += losses
+            steps += 1
+            now = time.monotonic() - begun
+            self.spent_s = self._agreed(before + now)
+            if now - reported > self.arguments.report_s and self.rank == 0:
+                ctc, tdt = (sums / steps).tolist()
+                fast = heard_s * self.world / (now - reported)
+                print(
+                    f"{self.spent_s:6.0f} s  step {self.step}  ctc {ctc:.3f}  tdt {tdt:.3f}  {fast:.0f} x  "
+                    f"{self.corpus.hours:.0f} h  rate {self.optimiser.param_groups[0]['lr']:.1e}",
+                    flush=True,
+                )
+            if now - reported > self.arguments.report_s:
+                reported, heard_s, steps = now, 0.0, 0
+                sums.zero_()
+                self.corpus.refresh()
+            if self.step % 64 == 0 and self.spent_s - before - saved > self.arguments.save_s:
+                saved = self.spent_s - before
+                self.save()
+                self.watch()
+        self.save()
+        self.watch()
+        if self.world > 1:
+            dist.destroy_process_group()
+
+    def _agreed(self, own: float) -> float:
+        """The clock of the first process, so that all stop and save after the same step."""
+        if self.world == 1:
+            return own
+        if self.step % 16 == 0:
+            clock = torch.tensor([own], device=self.device, dtype=torch.float64)
+            dist.broadcast(clock, 0)
+            return float(clock)
+        return self.spent_s
+
+    def _one_step(self, spent: float) -> tuple[Tensor, float]:
+        plan = self.plan
+        count = plan.longest(spent)
+        odds = np.array(_ODDS[:count])
+        seconds = float(self.chance.choice(_LENGTHS_S[:count], p=odds / odds.sum()))
+        batch = self.corpus.draw(self.chance, seconds, self.arguments.batch_s)
+        with torch.no_grad():
+            mel, frames = self._heard(batch, plan.strength(spent))
+        self.model.train()
+        with_tdt = spent >= plan.transducer_from
+        ctc, tdt = self._losses(mel, frames, batch, transducer=with_tdt)
+        # One more for each item, for its end: a batch of silence must not weigh like one of speech.
+        number = (batch.lengths + 1).sum()
+        # Without a share the encoder does not feel the CTC head; it is only there to watch by.
+        loss = ((plan.ctc_share or 1.0) * ctc + tdt) / number if with_tdt else ctc / number
+        loss.backward()
+        rate = plan.rate(spent)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self._share_gradients()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self._bound()
+        self.optimiser.zero_grad(set_to_none=False)
+        self._follow()
+        self.step += 1
+        return torch.stack([ctc, tdt]).detach() / number, float(batch.samples.sum()) / 16_000
+
+    def _heard(self, batch: Batch, factor: float) -> tuple[Tensor, Tensor]:
+        magnitude = bool(self.chance.random() < 0.5)
+        if factor == 0:
+            return self.features(batch.signal, batch.samples, magnitude=magnitude)
+        strength = Strength().scaled(factor)
+        signal, samples = self.augmentation.speed(batch.signal, batch.samples, strength)
+        signal = self.augmentation.surroundings(signal, samples, strength)
+        variation = self.augmentation.variation(len(signal), strength)
+        mel, frames = self.features(signal, samples, magnitude=magnitude, variation=variation)
+        return self.augmentation.masked(mel, frames, strength), frames
+
+    def _losses(self, mel: Tensor, frames: Tensor, batch: Batch, *, transducer: bool) -> tuple[Tensor, Tensor]:
+        on_gpu = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
+            encoded, lengths = self.model.encoder(mel, frames)
+            scores = self.model.ctc(encoded if self.plan.ctc_share else encoded.detach())
+            logits = self.model.joint(encoded, self.model.decoder(batch.labels)) if transducer else None
+        blank = self.shape.vocabulary
+        written = scores.float().log_softmax(-1).transpose(0, 1)
+        ctc = functional.ctc_loss(
+            written, batch.labels, lengths, batch.lengths, blank=blank, reduction="sum", zero_infinity=True
+        )
+        if logits is None:
+            return ctc, torch.zeros((), device=self.device)
+        tdt = token_and_duration_loss(
+            logits, batch.labels, lengths, batch.lengths, durations=self.shape.durations, sigma=0.02
+        )
+        return ctc, torch.where(tdt < 1e8, tdt, 0.0).sum()
+
+    def _share_gradients(self) -> None:
+        for value in self.model.parameters():
+            if value.grad is None:
+                value.grad = torch.zeros_like(value)
+        gradients = [value.grad.view(-1) for value in self.model.parameters() if value.grad is not None]
+        flat = torch.cat(gradients)
+        if self.world > 1:
+            dist.all_reduce(flat)
+            flat /= self.world
+        # One broken batch must not cost the run.
+        flat = torch.nan_to_num(flat, nan=0.0, posinf=0.0, neginf=0.0)
+        torch._foreach_copy_(gradients, flat.split([gradient.numel() for gradient in gradients]))
+
+    @torch.no_grad()
+    def _bound(self) -> None:
+        """Keep the scores of attention small, by the norms of what makes them.
+
+        Without it the two uppermost layers ran away in one run (queries and keys from a norm of 18 to 290 in 5,000
+        steps at a rate of 8e-4) and the model forgot everything. In a healthy one they are 10 to 18, positions 20 to 90.
+        """
+        for attention in self.model.modules():
+            if not isinstance(attention, Attention):
+                continue
+            for value, most in (
+                (attention.linear_q.weight, 22.0),
+                (attention.linear_k.weight, 22.0),
+                (attention.linear_pos.weight, 95.0),
+                (attention.pos_bias_u, 4.0),
+                (attention.pos_bias_v, 4.0),
+            ):
+                value.mul_((most / value.norm().clamp(min=1e-6)).clamp(max=1.0))
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Let the moving average follow the model."""
+        decay = min(self.arguments.average, (1 + self.step) / (10 + self.step))
+        state = self.model.state_dict()
+        names = [name for name, value in state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in names], [state[name] for name in names], 1 - decay)
+
+    @torch.no_grad()
+    def watch(self) -> None:
+        """Print the CTC error rate of the moving average on the voices held out."""
+        if self.rank != 0:
+            return
+        held = Corpus(self.arguments.data, self.vocabulary, self.device)
+        if not held.refresh("dev"):
+            return
+        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        self.model.eval()
+        wrong = words = 0
+        for start in range(0, len(held.texts), 32):
+            chosen = list(range(start, min(start + 32, len(held.texts))))
+            batch = held.gather([[index] for index in chosen], [[0.0]] * len(chosen), np.zeros(len(chosen)))
+            mel, frames = self.features(batch.signal, batch.samples, magnitude=False)
+            encoded, lengths = self.model.encoder(mel, frames)
+            best = self.model.ctc(encoded).argmax(-1)
+            for row, index in enumerate(chosen):
+                path = torch.unique_consecutive(best[row, : int(lengths[row])]).tolist()
+                text = self.vocabulary.decode([piece for piece in path if piece != self.shape.vocabulary])
+                reference = _words(held.texts[index])
+                wrong += _distance(_words(text), reference)
+                words += len(reference)
+        print(f"dev: {100 * wrong / max(1, words):.1f} % of {words} words wrong (CTC)", flush=True)
+        self.model.load_state_dict(kept)
+
+
+def _words(text: str) -> list[str]:
+    return "".join(letter for letter in text.lower() if letter.isalnum() or letter in " '").split()
+
+
+def _distance(first: list[str], second: list[str]) -> int:
+    row = list(range(len(second) + 1))
+    for i, word in enumerate(first, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(second, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
+    return row[-1]
+
+
+def options() -> argparse.ArgumentParser:
+    """What can be said on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="directory of shards")
+    parser.add_argument("--vocabulary", type=Path, required=True, help="sentencepiece model")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60, help="of the whole run")
+    parser.add_argument("--call-minutes", type=float, default=1e9, help="of this call")
+    parser.add_argument("--batch-s", type=float, default=400, help="seconds of audio a step and process")
+    parser.add_argument("--peak", type=float, default=8e-4)
+    parser.add_argument("--transducer-from", type=float, default=0.14)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--average", type=float, default=0.998)
+    parser.add_argument("--weight", nargs="*", default=[], help="corpus=factor: draw its utterances so much oftener")
+    parser.add_argument("--start", type=Path, help="model.safetensors to go on from; --vocabulary is its config.json")
+    parser.add_argument("--encoder-from", type=Path, help="model.safetensors whose encoder to begin with")
+    parser.add_argument("--shape", help="sizes of the network, as JSON, where they are not the default")
+    parser.add_argument("--save-s", type=float, default=120)
+    parser.add_argument("--report-s", type=float, default=10)
+    return parser
+
+
+def main(given: list[str] | None = None) -> Any:
+    """Train."""
+    arguments = options().parse_args(given)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(arguments)
+    trainer.run()
+    return trainer
+
+
+if __name__ == "__main__":
+    main()
