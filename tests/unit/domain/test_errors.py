@@ -19,6 +19,7 @@ _CODES = {
     "EmptyAudioError": "empty_audio",
     "UndecodableAudioError": "undecodable_audio",
     "UploadTooLargeError": "upload_too_large",
+    "SessionIdleError": "session_idle",
     "UploadStalledError": "upload_stalled",
     "AudioTooLongError": "audio_too_long",
     "UnknownModelError": "model_not_found",
