@@ -14,6 +14,10 @@ from .events import completed_event, delta_event, event, item_event, new_id, tra
 from .setup import Setup
 
 
+_MOST_WORDS = 10_000
+"""An hour of speech. A turn that the client never commits is completed with them, or it would grow without end."""
+
+
 class Why(Enum):
     """Why something was asked for: a `Final`, or `Cleared`."""
 
@@ -83,7 +87,9 @@ class Turns:
                 yield event("input_audio_buffer.cleared")
             case Final():
                 rest, self._told = heard.words[self._told :], 0
-                yield from self._end(rest, *(self._asked.popleft() if heard.cause is EndCause.ASKED else (None, 0.0)))
+                until_s = self._begin_s + heard.words[-1].end_s if heard.words else self.ended_s
+                asked = self._asked.popleft() if heard.cause is EndCause.ASKED else (None, until_s)
+                yield from self._end(rest, *asked)
 
     def fail(self, error: ServiceError) -> Iterator[JsonObject]:
         """The live session has broken down: the turn that is open has no more text to come."""
@@ -126,6 +132,8 @@ class Turns:
         match why:
             case None if self._client_commits:
                 yield from self._tell(rest)
+                if len(self._present().words) >= _MOST_WORDS:
+                    yield from self._complete((), at_s)
             case Why.IDLE if not spoken:
                 start_ms, end_ms = _ms(self.ended_s), _ms(at_s)
                 item_id = self._present().id

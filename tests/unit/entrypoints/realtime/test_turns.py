@@ -117,6 +117,16 @@ async def test_where_the_client_ends_turns_a_long_one_is_told_in_one_piece() -> 
     assert told[-1]["usage"]["seconds"] == 64.0
 
 
+async def test_where_the_client_never_ends_a_turn_it_ends_before_it_fills_the_memory() -> None:
+    made = await turns(MANUAL)
+    minute = " ".join(["word"] * 1000)
+    told = [message for _ in range(10) for message in hear(made, *utterance(final=minute, cause=EndCause.LENGTH))]
+    assert kinds(told)[-2:] == ["done", "completed"]
+    assert told[-1]["transcript"].split() == ["word"] * 10_000
+    assert "".join(message["delta"] for message in told if "delta" in message) == told[-1]["transcript"]
+    assert kinds(hear(made, *utterance(final="More.", cause=EndCause.LENGTH))) == ["delta"]
+
+
 async def test_where_the_client_ends_turns_silence_is_one_too_and_nothing_is_none() -> None:
     made = await turns(MANUAL)
     made.ask(Why.COMMIT, at_s=0.0)
