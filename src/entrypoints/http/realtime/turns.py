@@ -13,7 +13,6 @@ from ..problems import openai_error
 from .events import completed_event, delta_event, event, item_event, new_id, transcription_event
 from .setup import Setup
 
-
 _MOST_WORDS = 10_000
 """An hour of speech. A turn that the client never commits is completed with them, or it would grow without end."""
 
