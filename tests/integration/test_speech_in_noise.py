@@ -62,14 +62,14 @@ async def test_speech_between_noise_is_read_at_its_time(use_case: TranscribeFile
 
 
 async def test_pauses_part_speech_as_was_asked(use_case: TranscribeFile, speech: Samples) -> None:
-    spoken = speech[: 3 * RATE_HZ]
-    recording = wave_of(np.concatenate([spoken, np.zeros(RATE_HZ, np.float32), spoken]))
+    spoken = speech[: 3 * RATE_HZ]  # begins with 0.3 s of silence
+    recording = wave_of(np.concatenate([spoken, np.zeros(3 * RATE_HZ // 10, np.float32), spoken]))
     calm, asked = list[Progress](), list[Progress]()
 
     await use_case(pieces(recording), on_progress=calm.append)
     await use_case(
         pieces(recording),
-        detection=SpeechDetection(threshold=0.5, prefix_padding_s=0.3, silence_s=0.5),
+        detection=SpeechDetection(threshold=0.5, prefix_padding_s=0.3, silence_s=0.4),
         on_progress=asked.append,
     )
 
