@@ -15,6 +15,9 @@ from .ports.resampler import Resampler
 from .ports.speech_model import ModelDescription, SpeechModel, StreamContext
 from .ports.voice_detector import VoiceDetector
 
+_LONGEST_STEP_S = 5.0
+"""The detector listens in the event loop, and takes 8 ms for so much; nobody else gets a turn meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
@@ -76,7 +79,7 @@ class StreamSession:
         rate_hz = model.sample_rate_hz
         context = options.context
         # Who is behind reads all that waits, as far as it fits beside the rest of a window.
-        room_s = model.max_window_s - context.left_s - context.right_s - context.chunk_s
+        room_s = min(model.max_window_s - context.left_s - context.right_s - context.chunk_s, _LONGEST_STEP_S)
         async with self.model.open_stream(context) as stream:
             yield LiveSession(
                 stream,

@@ -269,6 +269,15 @@ class TestBacklog:
         # A window of 14.5 s has room for 10 s before, 1 s behind, and a chunk that may be left of the last step.
         assert stream.pushes == [250, 250]
 
+    async def test_but_no_more_than_a_few_seconds(self) -> None:
+        stream = Stream()
+        async with _session(stream, max_window_s=1000).open(_OPTIONS) as live:
+            await live.send(speech(*range(30)).tobytes())
+            await live.close()
+            assert _finals(await _listen(live)) == [text_of(range(30))]
+
+        assert stream.pushes == [500, 500, 500]
+
     async def test_little_is_not_looked_at(self) -> None:
         stream = Stream()
         async with no_loose_ends(), _session(stream).open(_OPTIONS) as live:
