@@ -95,7 +95,11 @@ def served(app: FastAPI) -> Generator[Served]:
             running[0].requests += 1
         await app(scope, receive, send)
 
-    server = uvicorn.Server(uvicorn.Config(counted, host="127.0.0.1", port=0, log_config=None, lifespan="on"))
+    # Bounded as the real server's end is, which sets its bound where it hears signals.
+    config = uvicorn.Config(
+        counted, host="127.0.0.1", port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=30
+    )
+    server = uvicorn.Server(config)
 
     async def serve() -> None:
         serving = asyncio.create_task(server.serve())
