@@ -65,7 +65,9 @@ class Line:
             # An earlier message met a client that was gone, and somebody else was told.
             raise WebSocketDisconnect(code=1006)
         try:
-            await asyncio.wait_for(self.websocket.send(message), self.send_timeout_s)
+            # Not `wait_for`: until Python 3.12 it takes no notice of a cancellation that comes as the message has gone.
+            async with asyncio.timeout(self.send_timeout_s):
+                await self.websocket.send(message)
         except TimeoutError as error:
             raise UnreadError from error
 
