@@ -141,6 +141,32 @@ def words_of(tokens: Iterable[Token]) -> tuple[Word, ...]:
     return tuple(word for pieces in words if (word := _word(pieces)) is not None)
 
 
+class GrowingWords:
+    """The words of tokens that come one after the other: what `words_of` gives for all of them.
+
+    Only the last word is read again, so that what a token costs does not grow with the number of those before it.
+    """
+
+    def __init__(self, tokens: Iterable[Token] = ()) -> None:
+        """Begin with the words of `tokens`."""
+        self._whole: tuple[Word, ...] = ()
+        self._open: tuple[Token, ...] = ()  # what the last word is made of, and may be made of yet
+        self.words: tuple[Word, ...] = ()
+        self.extend(tokens)
+
+    def extend(self, tokens: Iterable[Token]) -> None:
+        """Add the tokens that follow."""
+        self._open = (*self._open, *tokens)
+        words = words_of(self._open)
+        if len(words) > 1:
+            self._whole, self._open = (*self._whole, *words[:-1]), words[-1].tokens
+        self.words = (*self._whole, *words[-1:])
+
+    def followed_by(self, tokens: Iterable[Token]) -> tuple[Word, ...]:
+        """The words, were these tokens to follow."""
+        return (*self._whole, *words_of((*self._open, *tokens)))
+
+
 def _is_spoken(piece: Token) -> bool:
     return any(c.isalnum() or c in _READ_OUT for c in piece.text)
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from .endpointing import Endpointing
 from .hypothesis import Hypothesis
 from .live import EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
-from .transcript import Token, Word, settle_times, words_of
+from .transcript import GrowingWords, Token, Word, settle_times
 
 _WORDLESS_S = 3.0
 """Sound that is heard as speech for so long, and in which not one word is read, is no utterance."""
@@ -24,8 +24,9 @@ class UtteranceTracker:
         self._silence_s = (math.inf if endpointing.silence_s is None else endpointing.silence_s) + doubt_s
         self._complete_s = (math.inf if endpointing.complete_s is None else endpointing.complete_s) + doubt_s
         self._longest_s = longest_s
-        self._finalized: list[Token] = []
+        self._finalized = GrowingWords()
         self._draft: tuple[Token, ...] = ()
+        self._words: tuple[Word, ...] = ()  # of both
         self._decoded_s = 0.0
         self._begun_s: float | None = None
         self._stopped = False
@@ -41,19 +42,17 @@ class UtteranceTracker:
     @property
     def reads_complete(self) -> bool:
         """Whether the utterance, as far as it is known, ends like a sentence."""
-        words = words_of([*self._finalized, *self._draft])
-        return bool(words) and words[-1].ends_sentence
+        return bool(self._words) and self._words[-1].ends_sentence
 
     @property
     def paused(self) -> bool:
         """Whether no word was read for so long that the utterance is over."""
         if self._begun_s is None:
             return False
-        words = words_of([*self._finalized, *self._draft])
-        if not words:
+        if not self._words:
             return self._decoded_s - self._begun_s >= max(_WORDLESS_S, self._silence_s)
-        limit_s = min(self._silence_s, self._complete_s) if words[-1].ends_sentence else self._silence_s
-        return self._decoded_s - words[-1].end_s >= limit_s
+        limit_s = min(self._silence_s, self._complete_s) if self.reads_complete else self._silence_s
+        return self._decoded_s - self._words[-1].end_s >= limit_s
 
     def begin(self, at_s: float) -> list[LiveEvent]:
         """Somebody begins to speak; no news if that is known already."""
@@ -68,11 +67,12 @@ class UtteranceTracker:
         self._draft = hypothesis.draft
         self._decoded_s = hypothesis.decoded_until_s
         events: list[LiveEvent] = []
-        while cut := self._cut(words_of(self._finalized)):
+        while cut := self._cut(self._finalized.words):
             events.extend(self._end(*cut))
-        words = self._settled(words_of([*self._finalized, *self._draft]))
+        self._words = self._finalized.followed_by(self._draft)
+        words = self._settled(self._words)
         # A piece still to come may cling to the last finalized word, be it only a comma.
-        stable = max(len(words_of(self._finalized)) - 1, 0)
+        stable = max(len(self._finalized.words) - 1, 0)
         if words:
             events.extend(self.begin(words[0].start_s))
         elif self._last is None:
@@ -93,11 +93,11 @@ class UtteranceTracker:
 
     def finish(self, cause: EndCause) -> list[LiveEvent]:
         """End the utterance here: call it after a flush, when there is no draft; an empty one if nothing was said."""
-        return self._end(len(words_of(self._finalized)), cause)
+        return self._end(len(self._finalized.words), cause)
 
     def clear(self) -> None:
         """Forget what was said since the last utterance; nothing more is heard of it."""
-        self._finalized, self._draft, self._last = [], (), None
+        self._finalized, self._draft, self._words, self._last = GrowingWords(), (), (), None
         self._begun_s, self._stopped = None, False
 
     def _cut(self, words: tuple[Word, ...]) -> tuple[int, EndCause] | None:
@@ -113,9 +113,10 @@ class UtteranceTracker:
         """End the utterance after `count` words."""
         events: list[LiveEvent] = []
         # The words behind the cut have their say in its times, as they had in those of the partials.
-        finalized = self._settled(words_of(self._finalized))
+        finalized = self._settled(self._finalized.words)
         words, following = finalized[:count], finalized[count:]
-        self._finalized = [token for word in following for token in word.tokens]
+        self._finalized = GrowingWords(token for word in following for token in word.tokens)
+        self._words = self._finalized.followed_by(self._draft)
         if words:
             events.extend(self.begin(words[0].start_s))
             self._ended_s = words[-1].end_s

@@ -5,6 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parakeet_service.domain.transcript import (
+    GrowingWords,
     Segment,
     Token,
     Transcript,
@@ -129,6 +130,17 @@ class TestWordsOf:
             known = words_of(tokens[:count])
             assert len(known) <= len(whole) or not whole
             assert known[:-1] == whole[: max(len(known) - 1, 0)]
+
+    @given(st.lists(_TOKENS), _TOKENS)
+    @example([pieces(" said", ' "'), pieces("Hello", ",")], pieces(".", " I"))
+    @example([pieces(" "), pieces("a")], [])
+    def test_growing_words_are_those_of_all_tokens(self, parts: list[list[Token]], draft: list[Token]) -> None:
+        growing, so_far = GrowingWords(), list[Token]()
+        for part in parts:
+            growing.extend(part)
+            so_far += part
+            assert growing.words == words_of(so_far) == GrowingWords(so_far).words
+            assert growing.followed_by(draft) == words_of([*so_far, *draft])
 
 
 class TestWord:
