@@ -158,7 +158,9 @@ class LiveSession:
 
     async def _read(self) -> list[LiveEvent]:
         """Give the model what was kept for it, as much at once as it may be given."""
-        samples = np.concatenate([NO_SAMPLES, *self._unread])
+        if not self._unread:
+            return []
+        samples = np.concatenate(self._unread)
         self._unread.clear()
         events: list[LiveEvent] = []
         for at in range(0, len(samples), self._step):
