@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
@@ -64,7 +65,7 @@ class _Job(Generic[Item, Result]):
     seconds: float
     number: int
     arrived: float
-    future: "Future[Result]"
+    future: "asyncio.Future[Result]"  # of the event loop, which alone may settle it
 
     @property
     def due(self) -> tuple[float, int]:
@@ -137,7 +138,7 @@ class Scheduler(Generic[Item, Result]):
             ShuttingDownError: The scheduler was stopped.
             Exception: What the reader gave instead of a result.
         """
-        future: Future[Result] = Future()
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         with self._changed:
             if self._stopping or self._reader is None:
                 raise ShuttingDownError("The service is going away.")
@@ -152,7 +153,7 @@ class Scheduler(Generic[Item, Result]):
         # Once the event loop has handed over all that it has now: what comes together is read together.
         asyncio.get_running_loop().call_soon(self._wake)
         try:
-            return await asyncio.wrap_future(future)
+            return await future
         finally:
             if future.cancelled():
                 with self._changed:
@@ -172,7 +173,7 @@ class Scheduler(Generic[Item, Result]):
         with self._changed:
             self._stopping = True
             for job in self._jobs:
-                job.future.cancel()
+                job.future.get_loop().call_soon_threadsafe(job.future.cancel)
             self._jobs.clear()
             self._meter.queue_changed(depth=0)
             self._changed.notify()
@@ -205,7 +206,7 @@ class Scheduler(Generic[Item, Result]):
         for job in batch:
             self._jobs.remove(job)
         self._meter.queue_changed(depth=len(self._jobs))
-        return [job for job in batch if job.future.set_running_or_notify_cancel()]
+        return [job for job in batch if not job.future.cancelled()]
 
     def _read(self, reader: Reader[Item, Result], batch: Sequence[_Job[Item, Result]]) -> float:
         """Read a batch, and what is more urgent between its steps; gives how long all that took, in seconds."""
@@ -220,13 +221,13 @@ class Scheduler(Generic[Item, Result]):
             try:
                 next(steps)
             except StopIteration as end:
-                _settle(batch, end.value)
+                _tell(batch, end.value)
                 break
             except BaseException as error:  # noqa: BLE001 - whatever it is belongs to those who wait for it
                 if len(batch) > 1:
                     # One window's fault must not be the others'.
                     return time.monotonic() - began + sum(self._read(reader, [job]) for job in batch)
-                batch[0].future.set_exception(error)
+                _tell(batch, [error])
                 break
             between += self._read(reader, self._take_before(urgency))
         total = time.monotonic() - began
@@ -249,9 +250,22 @@ class Scheduler(Generic[Item, Result]):
         )
 
 
-def _settle(batch: Sequence[_Job[Item, Result]], results: Sequence[Result | Exception]) -> None:
+def _tell(batch: Sequence[_Job[Item, Result]], results: Sequence[Result | BaseException]) -> None:
+    """Have the event loop settle a batch, all of it at once.
+
+    Were it told of each window, this thread would lose its turn as often, for as long as the loop is busy.
+    """
+    # Once the loop is closed nobody waits any more.
+    with suppress(RuntimeError):
+        batch[0].future.get_loop().call_soon_threadsafe(_settle, batch, results)
+
+
+def _settle(batch: Sequence[_Job[Item, Result]], results: Sequence[Result | BaseException]) -> None:
     for job, result in zip(batch, results, strict=True):
-        if isinstance(result, Exception):
+        if job.future.done():
+            # Whoever asked has left.
+            continue
+        if isinstance(result, BaseException):
             job.future.set_exception(result)
         else:
             job.future.set_result(result)
