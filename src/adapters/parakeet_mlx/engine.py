@@ -192,7 +192,7 @@ class Engine:
         emissions = yield from self._search.search(
             frames, window.begin, settle, beam_size=beam_size, booster=booster, linger=self._search.longest_move
         )
-        return Reading(self._tokens(emissions, window.first_frame), (), settled=settle, decoded=settle, state=None)
+        return Reading(self._tokens(emissions, window), (), settled=settle, decoded=settle, state=None)
 
     def _decode(self, windows: Sequence[Window], encoded: _Encoded) -> Generator[None, None, list[Reading]]:
         """Decode for good, and then, where a draft is wanted, from there on."""
@@ -214,8 +214,8 @@ class Engine:
             }
         return [
             Reading(
-                finalized=self._tokens(settled[row].emissions, window.first_frame),
-                draft=self._tokens(drafts.get(row, ()), window.first_frame),
+                finalized=self._tokens(settled[row].emissions, window),
+                draft=self._tokens(drafts.get(row, ()), window),
                 settled=stretches[row].end,
                 decoded=ends[row],
                 state=settled[row].state,
@@ -223,13 +223,14 @@ class Engine:
             for row, window in enumerate(windows)
         ]
 
-    def _tokens(self, emissions: Sequence[Emission], first_frame: int) -> tuple[Token, ...]:
+    def _tokens(self, emissions: Sequence[Emission], window: Window) -> tuple[Token, ...]:
+        first_frame, start_s = window.first_frame, window.start_s
         return tuple(
             Token(
                 id=emission.token,
                 text=self._pieces[emission.token],
-                start_s=(first_frame + emission.frame) * self.frame_s,
-                end_s=(first_frame + emission.frame + emission.frames) * self.frame_s,
+                start_s=start_s + (first_frame + emission.frame) * self.frame_s,
+                end_s=start_s + (first_frame + emission.frame + emission.frames) * self.frame_s,
                 confidence=emission.probability,
             )
             for emission in emissions

@@ -76,8 +76,8 @@ class LiveWindows:
         # Only models that have a state are read live.
         self._state = reading.state or self._state
         return Hypothesis(
-            finalized=tuple(token.shifted(self._start_s) for token in reading.finalized),
-            draft=tuple(token.shifted(self._start_s) for token in reading.draft),
+            finalized=reading.finalized,
+            draft=reading.draft,
             finalized_until_s=self._at(self._settled),
             decoded_until_s=self._at(self._first + reading.decoded),
         )
@@ -112,5 +112,6 @@ class LiveWindows:
             end=end - begin,
             state=self._state,
             first_frame=begin,
+            start_s=self._start_s,
             full=(self._left + self._right) * self._frame + self._chunk,
         )

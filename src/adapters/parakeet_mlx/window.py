@@ -19,6 +19,7 @@ class Window:
         end: Frames from `settle` up to here are decoded as a draft; by default there are none.
         state: Where decoding stands at `begin`; by default at the beginning.
         first_frame: What the window's first frame is in its stream, for the tokens' times.
+        start_s: When the stream began, likewise.
         full: Samples of a whole window of its kind. A GPU pads to that: then windows of all live streams of one context
             are one batch, however much has been heard in each.
         decoding: How to choose among tokens. A search knows no drafts, and begins at the beginning.
@@ -33,6 +34,7 @@ class Window:
     end: int = 0
     state: DecoderState | None = None
     first_frame: int = 0
+    start_s: float = 0.0
     full: int = 0
     decoding: Decoding = GREEDY
 
