@@ -104,6 +104,7 @@ async def _run(
         cache_limit_bytes=8 << 30,
         most_waiting=1000,
         most_streams=max(sessions),
+        context=context,
     )
     await model.start()
     use_case = StreamSession(model, AsItIs(), context, SileroDetector())

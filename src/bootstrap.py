@@ -58,6 +58,12 @@ class Container(containers.DeclarativeContainer):
     )
     decoder: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(WaveDecoder, resampler, compressed)
     meter: providers.Provider[PrometheusMeter] = providers.ThreadSafeSingleton(PrometheusMeter)
+    context: providers.Provider[StreamContext] = providers.Factory(
+        StreamContext,
+        left_s=settings.provided.stream_left_context,
+        chunk_s=settings.provided.stream_chunk,
+        right_s=settings.provided.stream_right_context,
+    )
     _of_the_model: Mapping[str, Any] = {
         "model_id": settings.provided.model_id,
         "precision": settings.provided.model_precision,
@@ -67,6 +73,7 @@ class Container(containers.DeclarativeContainer):
         "cache_limit_bytes": settings.provided.mlx_cache_limit,
         "most_waiting": settings.provided.max_queue,
         "most_streams": settings.provided.max_streams,
+        "context": context,
     }
     model: providers.Provider[SpeechModel] = providers.Selector(
         settings.provided.isolation,
@@ -99,12 +106,7 @@ class Container(containers.DeclarativeContainer):
         StreamSession,
         model=model,
         resampler=resampler,
-        context=providers.Factory(
-            StreamContext,
-            left_s=settings.provided.stream_left_context,
-            chunk_s=settings.provided.stream_chunk,
-            right_s=settings.provided.stream_right_context,
-        ),
+        context=context,
         detector=detector,
         longest_window_s=settings.provided.chunk_duration,
     )

@@ -35,7 +35,10 @@ from .window import Reading, Window
 _CONTROL = re.compile(r"<.*>")
 _CPU_FRAMES = 1600
 """Frames of features (10 ms) that fill a CPU."""
-_MANY = 1 << 16
+_GPU_FRAMES = 1 << 14
+"""Frames that fill a GPU: more of them take an H100 longer in proportion, and fewer hardly less long."""
+_MOST_GPU_FRAMES = 3 * _GPU_FRAMES
+"""Frames read at once on a GPU: more gain nothing, and the first would wait for the last."""
 _BEAM_OF_PHRASES = 4
 """Readings that are kept where phrases are favoured and no number is given: fewer write names that nobody said, more
 find hardly any others."""
@@ -91,6 +94,11 @@ class Engine:
         self.description = describe(self._model, checkpoint, precision, self._dtype, blas, on_gpu=self._on_gpu)
 
     @property
+    def reads_live(self) -> bool:
+        """Whether the model's decoder has a state to carry."""
+        return self._start is not None
+
+    @property
     def start(self) -> DecoderState:
         """The decoder's state before the first frame.
 
@@ -115,14 +123,19 @@ class Engine:
         step = max(1 << max(count.bit_length() - 3, 0), 32)
         return -(-count // step) * step
 
-    def room(self, window: Window) -> int:
+    def room(self, window: Window, waiting: int) -> int:
         """See `Reader`: a GPU is not filled by one window; a CPU is, and only short ones gain by company.
 
         Searches are made one after the other, and the first would wait for the last.
         """
         if window.searched:
             return 1
-        return _MANY if self._on_gpu else max(_CPU_FRAMES // self._padded(window), 1)
+        frames = self._padded(window)
+        if not self._on_gpu:
+            return max(_CPU_FRAMES // frames, 1)
+        room = min(waiting, max(_MOST_GPU_FRAMES // frames, 1))
+        # The number is padded to a power of two, which costs nothing until the GPU is full: then only whole ones.
+        return room if room * frames <= _GPU_FRAMES else 1 << (room.bit_length() - 1)
 
     def seconds(self, window: Window) -> float:
         """How much audio it is."""
@@ -147,11 +160,24 @@ class Engine:
         error = InferenceError("The model's encoder gave numbers that are not finite.")
         return [reading if good else error for reading, good in zip(readings, finite, strict=True)]
 
-    def warm_up(self) -> None:
-        """Read a second of noise: the first window compiles kernels, which can take seconds."""
+    def warm_up(self, batches: Sequence[Sequence[Window]] = ()) -> None:
+        """Read a second of noise, and then `batches`: what is read first compiles kernels, which can take seconds."""
         noise = np.random.default_rng(0).normal(0, 0.1, self.description.sample_rate_hz).astype(np.float32)
-        for _ in self.read([Window(noise)]):
-            pass
+        for batch in ([Window(noise)], *batches):
+            for _ in self.read(batch):
+                pass
+
+    def shapes(self, window: Window, *, most: int) -> list[list[Window]]:
+        """Batches like those in which windows like this one will be read, one of each shape for which a GPU prepares.
+
+        Args:
+            window: One of them.
+            most: How many are read at once, at most.
+        """
+        if not self._on_gpu:
+            return []
+        sizes = (1 << doublings for doublings in range(most.bit_length() + 1))
+        return [[window] * size for size in sizes if size // 2 < most and size // 2 < self.room(window, size)]
 
     def _encode(self, windows: Sequence[Window]) -> Generator[None, None, _Encoded]:
         if self._on_gpu:

@@ -28,8 +28,14 @@ class LiveWindows:
         self._left = round(context.left_s / engine.frame_s)  # frames
         self._right = round(context.right_s / engine.frame_s)  # frames
         self._longest = int(engine.description.max_window_s / engine.frame_s)  # frames
+        self._full = (self._left + self._right) * self._frame + self._chunk  # samples
         self._start = engine.start
         self.begin(0.0)
+
+    @property
+    def whole(self) -> Window:
+        """One of the windows that it will give to be read, with silence in it."""
+        return Window(np.zeros(self._full, np.float32), full=self._full)
 
     def begin(self, start_s: float) -> None:
         """Forget everything; the next sample lies at `start_s`, and times and frames count from there."""
@@ -113,5 +119,5 @@ class LiveWindows:
             state=self._state,
             first_frame=begin,
             start_s=self._start_s,
-            full=(self._left + self._right) * self._frame + self._chunk,
+            full=self._full,
         )

@@ -1,7 +1,7 @@
 """The port SpeechModel by parakeet-mlx, for asyncio callers."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -49,6 +49,7 @@ class ParakeetMlxModel:
         cache_limit_bytes: int,
         most_waiting: int,
         most_streams: int,
+        context: StreamContext | None = None,
         meter: Meter | None = None,
     ) -> None:
         """Remember what to load.
@@ -62,6 +63,7 @@ class ParakeetMlxModel:
             cache_limit_bytes: What MLX may keep of freed buffers.
             most_waiting: Windows of recordings that may wait.
             most_streams: Live streams at once.
+            context: How most of them will be cut: a GPU prepares for that at the start.
             meter: Hears of windows and streams.
         """
         self._model_id = model_id
@@ -72,6 +74,7 @@ class ParakeetMlxModel:
         self._cache_limit_bytes = cache_limit_bytes
         self._most_waiting = most_waiting
         self._most_streams = most_streams
+        self._context = context
         self._meter = meter or Unmetered()
         self._streams = 0
         self._scheduler: Scheduler[Window, Reading] | None = None
@@ -152,9 +155,19 @@ class ParakeetMlxModel:
         rate_hz = engine.description.sample_rate_hz
         if rate_hz != self._sample_rate_hz:
             raise ModelLoadError(f"TARGET_SR: {self._model_id} takes {rate_hz} Hz, not {self._sample_rate_hz}.")
-        engine.warm_up()
+        engine.warm_up(self._live_batches(engine))
         self._engine = engine
         return engine
+
+    def _live_batches(self, engine: "Engine") -> "Sequence[Sequence[Window]]":
+        if self._context is None or not engine.reads_live:
+            return ()
+        from .live_stream import LiveWindows  # noqa: PLC0415 - imports MLX, see blas
+
+        window = LiveWindows(engine, self._context).whole
+        # A longer one is for the use-case to refuse.
+        fits = engine.seconds(window) <= engine.description.max_window_s
+        return engine.shapes(window, most=min(self._batch_size, self._most_streams)) if fits else ()
 
     def _ready(self) -> tuple["Engine", "Scheduler[Window, Reading]"]:
         if self._failure is not None:

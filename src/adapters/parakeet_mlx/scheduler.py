@@ -45,8 +45,8 @@ class Reader(Protocol[Item_contra, Result_co]):
         """Items that may be read as one batch have the same."""
         ...
 
-    def room(self, item: Item_contra, /) -> int:
-        """How many items like this one are worth reading as one batch."""
+    def room(self, item: Item_contra, waiting: int, /) -> int:
+        """How many items like this one are worth reading as one batch, where so many wait."""
         ...
 
     def seconds(self, item: Item_contra, /) -> float:
@@ -202,7 +202,8 @@ class Scheduler(Generic[Item, Result]):
         bucket = self._reader.bucket(first.item)
         alike = [job for job in jobs if job.urgency is first.urgency and self._reader.bucket(job.item) == bucket]
         alike.sort(key=lambda job: job.due)
-        batch = alike[: min(self._most_per_batch, self._reader.room(first.item))]
+        waiting = min(len(alike), self._most_per_batch)
+        batch = alike[: min(waiting, self._reader.room(first.item, waiting))]
         for job in batch:
             self._jobs.remove(job)
         self._meter.queue_changed(depth=len(self._jobs))

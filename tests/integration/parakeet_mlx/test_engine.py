@@ -9,7 +9,7 @@ from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
 from parakeet_service.adapters.parakeet_mlx.engine import Engine
 from parakeet_service.adapters.parakeet_mlx.window import Reading, Window
 from parakeet_service.application.ports.speech_model import Decoding
-from parakeet_service.domain.audio import Samples
+from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.errors import InferenceError
 
 from .transducers import RATE_HZ, clip_of, end_of
@@ -102,6 +102,34 @@ def test_on_a_gpu_live_windows_have_one_shape(engine: Engine, speech: Samples, m
     assert [plain(reading) for reading in read(engine, live)] == alone
 
 
+def test_on_a_gpu_only_batches_that_fill_it_are_held_to_whole_shapes(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, clip = Window(NO_SAMPLES, full=14 * RATE_HZ), Window(np.zeros(RATE_HZ, np.float32))
+    assert [engine.room(clip, waiting) for waiting in (1, 9, 100)] == [12, 12, 12]
+
+    monkeypatch.setattr(engine, "_on_gpu", True)
+    assert [engine.room(live, waiting) for waiting in (1, 3, 10, 11, 15, 16, 31, 32, 200)] == [
+        *(1, 3, 10),
+        *(8, 8, 16, 16, 32, 32),
+    ]
+    assert [engine.room(clip, waiting) for waiting in (1, 100, 200)] == [1, 100, 128]
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (4, [1, 2, 4]), (5, [1, 2, 4, 8]), (64, [1, 2, 4, 8, 16, 32])])
+def test_a_gpu_prepares_for_every_shape_that_live_batches_have(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int, sizes: list[int]
+) -> None:
+    live = Window(NO_SAMPLES, full=14 * RATE_HZ)
+    assert engine.shapes(live, most=most) == []
+
+    monkeypatch.setattr(engine, "_on_gpu", True)
+    assert [len(batch) for batch in engine.shapes(live, most=most)] == sizes
+    for waiting in range(1, most + 1):
+        size = min(waiting, engine.room(live, waiting))
+        assert any(size <= padded < 2 * size for padded in sizes)
+
+
 def test_gives_way_often(engine: Engine, speech: Samples) -> None:
     assert sum(1 for _ in engine.read([Window(speech)])) > 10
 
@@ -141,7 +169,7 @@ def test_a_search_gives_way_at_every_step(engine: Engine, speech: Samples) -> No
 def test_searches_are_read_alone(engine: Engine, windows: Sequence[Window]) -> None:
     searched = replace(windows[0], decoding=Decoding(beam_size=4))
     assert engine.bucket(searched) != engine.bucket(windows[0])
-    assert engine.room(searched) == 1
+    assert engine.room(searched, 8) == 1
 
 
 def test_a_search_has_no_draft_and_no_state(engine: Engine, speech: Samples) -> None:

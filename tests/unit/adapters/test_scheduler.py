@@ -42,7 +42,7 @@ class Reader:
     def bucket(self, item: Item) -> int:
         return item.length
 
-    def room(self, item: Item) -> int:
+    def room(self, item: Item, waiting: int) -> int:  # noqa: ARG002
         return max(self.most // item.length, 1)
 
     def seconds(self, item: Item) -> float:
