@@ -1,7 +1,13 @@
 """Silero VAD, run by ONNX Runtime: the `VoiceDetector` port."""
 
+import asyncio
 import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,20 +63,22 @@ class SileroDetector:
             self._session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile) as error:
             raise ModelLoadError(f"VAD: the detector of speech cannot be loaded: {error}") from error
+        self._listener = _Listener()
 
     def open(self, *, sample_rate_hz: int) -> "SileroStream":
         """See the port; takes 16 kHz."""
         if sample_rate_hz != _RATE_HZ:
             raise ModelLoadError(f"VAD: silero takes {_RATE_HZ} Hz, not {sample_rate_hz}.")
-        return SileroStream(self._session)
+        return SileroStream(self._session, self._listener)
 
 
 class SileroStream:
     """The state of one signal: the recurrent network's two vectors, and samples that fill no frame yet."""
 
-    def __init__(self, session: "InferenceSession") -> None:
+    def __init__(self, session: "InferenceSession", listener: "_Listener") -> None:
         """Begin with silence."""
         self._session = session
+        self._listener = listener
         self._hidden = self._cell = np.zeros(_STATE, np.float32)
         # The context of the next frame, and what has come of that frame.
         self._kept: Samples = np.zeros(_CONTEXT, np.float32)
@@ -92,6 +100,10 @@ class SileroStream:
         frames = np.ndarray((whole, _CONTEXT + _FRAME), heard.dtype, heard, strides=(_FRAME * size, size))
         return np.concatenate([self._read(frames[at : at + _MOST_FRAMES]) for at in range(0, whole, _MOST_FRAMES)])
 
+    async def hear(self, samples: Samples) -> Probabilities:
+        """See the port."""
+        return await self._listener.hear(self, samples)
+
     def _read(self, frames: NDArray[np.float32]) -> Probabilities:
         from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException  # noqa: PLC0415 - see above
 
@@ -101,3 +113,66 @@ class SileroStream:
         except (Fail, RuntimeException) as error:
             raise InferenceError("The detector of speech failed on this audio.") from error
         return probabilities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """What is to be heard, and who waits for that."""
+
+    stream: SileroStream
+    samples: Samples
+    future: "asyncio.Future[Probabilities]"
+
+    def hear(self) -> Probabilities | BaseException:
+        try:
+            return self.stream.push(self.samples)
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the one who waits for it
+            return error
+
+
+class _Listener:
+    """A thread that hears for all live streams, begun by the first of them.
+
+    It takes all that waits, and tells an event loop of all that it has heard at once. With a hand-over for each, as an
+    executor has it, thread and loop took the interpreter's lock from each other so often that both came too late.
+    """
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[_Asked] = SimpleQueue()
+        self._lock = Lock()
+        self._began = False
+
+    async def hear(self, stream: SileroStream, samples: Samples) -> Probabilities:
+        with self._lock:
+            if not self._began:
+                Thread(target=_listen, args=(self._asked,), name="listener", daemon=True).start()
+                self._began = True
+        asked = _Asked(stream, samples, asyncio.get_running_loop().create_future())
+        self._asked.put(asked)
+        return await asked.future
+
+
+def _listen(queue: SimpleQueue[_Asked]) -> None:
+    while True:
+        asked = [queue.get()]
+        with suppress(Empty):
+            while True:
+                asked.append(queue.get_nowait())
+        heard: dict[asyncio.AbstractEventLoop, list[tuple[_Asked, Probabilities | BaseException]]] = {}
+        for one in asked:
+            heard.setdefault(one.future.get_loop(), []).append((one, one.hear()))
+        for loop, answers in heard.items():
+            # Once the loop is closed nobody waits any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_answer, answers)
+
+
+def _answer(heard: Sequence[tuple[_Asked, Probabilities | BaseException]]) -> None:
+    for asked, answer in heard:
+        if asked.future.done():
+            # Whoever asked has left.
+            continue
+        if isinstance(answer, BaseException):
+            asked.future.set_exception(answer)
+        else:
+            asked.future.set_result(answer)

@@ -1,5 +1,6 @@
 """What of a live signal the model is given: everything, or what is spoken."""
 
+from collections import deque
 from typing import Protocol
 
 from ..domain.audio import Samples
@@ -25,12 +26,16 @@ class Ears(Protocol):
         """Samples since speech was last heard."""
         ...
 
-    def push(self, samples: Samples) -> list[Passage]:
-        """Take the next samples; give what the model should read.
+    async def listen(self, samples: Samples) -> None:
+        """Hear the next samples, all of which `push` is to be given then.
 
         Raises:
             InferenceError: The detector failed.
         """
+        ...
+
+    def push(self, samples: Samples) -> list[Passage]:
+        """Take the next of the samples that have been heard; give what the model should read."""
         ...
 
     def finish(self) -> list[Passage]:
@@ -53,6 +58,9 @@ class HearsAll:
         """See `Ears`."""
         return self._received
 
+    async def listen(self, samples: Samples) -> None:
+        """There is nothing to be found out."""
+
     def push(self, samples: Samples) -> list[Passage]:
         """See `Ears`."""
         passage = Passage(samples, self._received, opens=False, closes=False)
@@ -73,6 +81,7 @@ class HearsSpeech:
         """Let through `gate` what `voice` hears as speech; it hears frames of the same length."""
         self._voice = voice
         self._gate = gate
+        self._probabilities: deque[float] = deque()  # of the frames that are not pushed yet
 
     @property
     def received(self) -> int:
@@ -84,9 +93,15 @@ class HearsSpeech:
         """See `Ears`."""
         return self._gate.quiet
 
+    async def listen(self, samples: Samples) -> None:
+        """See `Ears`."""
+        self._probabilities.extend((await self._voice.hear(samples)).tolist())
+
     def push(self, samples: Samples) -> list[Passage]:
         """See `Ears`."""
-        return self._gate.push(samples, self._voice.push(samples).tolist())
+        frame, received = self._voice.frame, self._gate.received
+        completed = (received + len(samples)) // frame - received // frame
+        return self._gate.push(samples, [self._probabilities.popleft() for _ in range(completed)])
 
     def finish(self) -> list[Passage]:
         """See `Ears`."""

@@ -99,6 +99,7 @@ class LiveSession:
 
     async def _hear(self, samples: Samples) -> AsyncGenerator[list[LiveEvent]]:
         # However much came at once, pauses in it are found; the model reads all of it that no pause parts at once.
+        await self._ears.listen(samples)
         for piece in self._hops(samples):
             for passage in self._ears.push(piece):
                 if passage.opens:

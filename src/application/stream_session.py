@@ -16,7 +16,7 @@ from .ports.speech_model import ModelDescription, SpeechModel, StreamContext
 from .ports.voice_detector import VoiceDetector
 
 _LONGEST_STEP_S = 5.0
-"""The detector listens in the event loop, and takes 8 ms for so much; nobody else gets a turn meanwhile."""
+"""The detector takes 8 ms for so much; others wait for their turn meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What every `VoiceDetector` must do."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 
@@ -102,6 +103,18 @@ class VoiceDetectorContract(ABC):
             running = [pool.submit(in_steps, detector, samples, 1000) for _ in range(8)]
         for one in running:
             assert np.array_equal(one.result(), expected)
+
+    async def test_hears_many_side_by_side_as_it_does_alone(self) -> None:
+        detector, samples = self.make(), self.speech()
+
+        async def heard(step: int) -> Probabilities:
+            stream = detector.open(sample_rate_hz=RATE_HZ)
+            parts = [await stream.hear(samples[start : start + step]) for start in range(0, len(samples), step)]
+            return np.concatenate([NO_SAMPLES, *parts])
+
+        steps = [700, 1000, 1600, 16_000] * 5
+        for step, given in zip(steps, await asyncio.gather(*map(heard, steps)), strict=True):
+            assert np.array_equal(given, in_steps(detector, samples, step))
 
     def test_refuses_a_rate_that_it_does_not_take(self) -> None:
         with pytest.raises(ModelLoadError):

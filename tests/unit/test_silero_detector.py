@@ -1,7 +1,9 @@
+import asyncio
 import hashlib
 import os
 import subprocess
 import sys
+import threading
 import wave
 from pathlib import Path
 
@@ -73,6 +75,35 @@ def test_listening_starts_no_thread() -> None:
     in_steps(_LOADED, demo(), RATE_HZ)
 
     assert len(os.listdir("/proc/self/task")) == before
+
+
+async def test_what_one_stream_cannot_hear_is_told_to_it_alone() -> None:
+    bad, good = (_LOADED.open(sample_rate_hz=RATE_HZ) for _ in range(2))
+
+    failing = asyncio.create_task(bad.hear(np.zeros((2, 2), np.float32)))
+    heard = await good.hear(demo())
+
+    with pytest.raises(ValueError, match="dimensions"):
+        await failing
+    assert np.array_equal(heard, in_steps(_LOADED, demo(), len(demo())))
+
+
+async def test_who_leaves_while_it_is_heard_holds_up_nobody() -> None:
+    left, stays = (_LOADED.open(sample_rate_hz=RATE_HZ) for _ in range(2))
+    leaving = asyncio.create_task(left.hear(demo()))
+    await asyncio.sleep(0)
+    leaving.cancel()
+
+    assert np.array_equal(await stays.hear(demo()), in_steps(_LOADED, demo(), len(demo())))
+    assert leaving.cancelled()
+
+
+async def test_live_audio_is_heard_in_one_thread() -> None:
+    before = {thread.name for thread in threading.enumerate()} - {"listener"}
+    detector = SileroDetector()
+    await asyncio.gather(*(detector.open(sample_rate_hz=RATE_HZ).hear(demo()) for _ in range(8)))
+
+    assert {thread.name for thread in threading.enumerate()} - before == {"listener"}
 
 
 def test_tells_nobody_that_it_is_used(tmp_path: Path) -> None:

@@ -18,12 +18,16 @@ class VoiceStream(Protocol):
         """Take the next samples, of any number, and give the probability of speech in each frame they complete.
 
         After n samples, in however many pushes, there have been ``n // frame`` probabilities. Computes in the
-        calling thread and in no other, about 1.5 ms for a second of audio: inline for live audio, in a thread
-        for blocks of a recording. Memory does not grow with the length of the signal.
+        calling thread and in no other, about 1.5 ms for a second of audio. Memory does not grow with the length of
+        the signal.
 
         Raises:
             InferenceError: The detector failed; the stream is of no further use.
         """
+        ...
+
+    async def hear(self, samples: Samples) -> Probabilities:
+        """The same for live audio: many streams are heard side by side, and the event loop goes on meanwhile."""
         ...
 
 
