@@ -35,6 +35,7 @@ class Reader:
     batches: list[list[str]] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
+    asked: list[int] = field(default_factory=list)
     reading: threading.Event = field(default_factory=threading.Event)
     together: bool = False
     """Whether an error is raised, rather than given in place of the one result."""
@@ -42,7 +43,8 @@ class Reader:
     def bucket(self, item: Item) -> int:
         return item.length
 
-    def room(self, item: Item, waiting: int) -> int:  # noqa: ARG002
+    def room(self, item: Item, waiting: int) -> int:
+        self.asked.append(waiting)
         return max(self.most // item.length, 1)
 
     def seconds(self, item: Item) -> float:
@@ -199,6 +201,16 @@ async def test_a_batch_has_no_more_than_is_worth_while() -> None:
         tasks = await queued(scheduler, [(Item(f"{i}", length=4), Urgency.SHORT) for i in range(4)])
         await holding.go(*tasks)
     assert [len(batch) for batch in reader.batches[1:]] == [2, 2]
+
+
+async def test_the_reader_is_told_how_many_wait_that_could_be_read_together() -> None:
+    reader = Reader(most=2)
+    async with scheduling(reader, batch=3) as scheduler:
+        holding = await held(scheduler, reader)
+        lengths = [1, 1, 1, 1, 1, 2]
+        tasks = await queued(scheduler, [(Item(f"{i}", length), Urgency.SHORT) for i, length in enumerate(lengths)])
+        await holding.go(*tasks)
+    assert reader.asked[1:] == [3, 3, 1, 1]
 
 
 async def test_a_batch_has_windows_of_one_urgency() -> None:
