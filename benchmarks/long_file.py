@@ -19,13 +19,14 @@ def run(directory: Path | None, minutes: float) -> None:
 
 async def _run(service: Service, directory: Path | None, minutes: float) -> None:
     parts = recordings(directory)
+    # Before anything is read: what is kept from one recording to the next counts, too.
+    idle_mb = service.resident_mb()
     async with httpx2.AsyncClient(timeout=3600) as client:
         texts = [(await service.transcribe(client, part.wav))["text"] for part in parts]
         whole = joined(parts, at_least_s=60 * minutes)
         repeats = round(whole.duration_s / sum(part.duration_s for part in parts))
         expected = words(" ".join(texts)) * repeats
         spoken = words(" ".join(part.text or "" for part in parts)) * repeats
-        idle_mb = service.resident_mb()
         peak_mb, latencies_ms = idle_mb, list[float]()
         began = time.monotonic()
         work = asyncio.create_task(service.transcribe(client, whole.wav))

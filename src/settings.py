@@ -27,7 +27,7 @@ class Settings(BaseSettings):
         default=4, ge=1, le=256, description="most chunks that are read at once, and that one recording has waiting"
     )
     mlx_cache_limit: int = Field(
-        default=256 << 20, ge=0, description="freed memory that MLX keeps for the next chunks, bytes"
+        default=128 << 20, ge=0, description="freed memory that MLX keeps for the next chunks, bytes"
     )
     target_sr: int = Field(default=16000, ge=8000, le=48000, description="sample rate of the model, Hz")
     max_audio_duration: float = Field(default=30, gt=0, description="longest recording read without chunking, s")

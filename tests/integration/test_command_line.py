@@ -12,6 +12,14 @@ from .processes import SAMPLE, clean_environment, run, started, wait_until_ok
 SERVE = (sys.executable, "-m", "parakeet_service", "serve", "--model-id", "embedded", "--port", "0")
 
 
+@pytest.fixture
+def _heeds_control_c() -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
+    """A shell that runs the tests in the background has them ignore Control-C, and so what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_says_where_it_listens_becomes_ready_and_exits_with_0(tmp_path: Path, number: signal.Signals) -> None:
     with started(SERVE, cwd=tmp_path) as server:
@@ -149,6 +157,7 @@ def test_stream_says_why_it_was_refused(live_url: str, tmp_path: Path) -> None:
     assert ran.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("_heeds_control_c")
 def test_stream_ends_with_130_after_control_c_though_more_could_come(live_url: str, tmp_path: Path) -> None:
     command = (sys.executable, "-m", "parakeet_service", "stream", "-", "--json", "--url", live_url)
     environment = clean_environment(API_KEY="secret")
