@@ -1,10 +1,12 @@
 """A recording is dropped on the page."""
 
 import json
+import struct
 import wave
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -98,8 +100,48 @@ def test_what_is_no_recording_is_told_so(service: str, open_page: Open, tmp_path
     (tmp_path / "letter").write_text("Dear Sir or Madam")
     drop(page, tmp_path / "letter", name="letter.txt")
     expect(page.get_by_role("alert")).to_contain_text("The recording cannot be read")
-    expect(page.get_by_text("This browser cannot play the recording.")).to_be_visible()
     expect(button(page, "Try again")).to_be_visible()
+    # There are none that could be read all the same.
+    expect(page.locator("#unplayable")).to_be_hidden()
+
+
+def test_words_that_cannot_be_played_can_be_read(service: str, open_page: Open, tmp_path: Path) -> None:
+    page = ready(open_page(service))
+    with wave.open(str(SAMPLE)) as sample:
+        frames = np.frombuffer(sample.readframes(sample.getnframes()), "<i2")
+    sun = struct.pack(">4sIIIII", b".snd", 24, 0xFFFFFFFF, 3, 16000, 1) + frames.astype(">i2").tobytes()
+    (tmp_path / "demo.au").write_bytes(sun)
+    drop(page, tmp_path / "demo.au", name="demo.au")
+    expect(page.locator("#saves")).to_be_visible()
+    expect(page.get_by_text("This browser cannot play the recording.")).to_be_visible()
+    expect(page.locator("#help")).to_be_hidden()
+
+
+def test_words_stay_where_they_are_when_all_has_been_read(service: str, open_page: Open, long_recording: Path) -> None:
+    page = ready(open_page(service))
+    page.set_input_files("#file", long_recording)
+    expect(words(page).nth(60)).to_be_attached()
+    top = "document.querySelector('[data-at]').getBoundingClientRect().top + scrollY"
+    before = page.evaluate(top)
+    expect(page.locator("#saves")).to_be_hidden()
+    expect(page.locator("#saves")).to_be_visible()
+    assert page.evaluate(top) == before
+
+
+def test_the_focus_of_a_paragraph_is_seen_whole_on_a_phone(service: str, open_page: Open) -> None:
+    page = ready(open_page(service, viewport={"width": 390, "height": 844}))
+    read_sample(page)
+    page.keyboard.press("Tab")
+    page.locator(".time").first.focus()
+    expect(page.locator("#by-key")).to_be_visible()
+    room: float = page.locator(".time").first.evaluate(
+        """(time) => {
+          const { outlineWidth, outlineOffset } = getComputedStyle(time);
+          return time.getBoundingClientRect().left - time.parentElement.getBoundingClientRect().left
+            - parseFloat(outlineOffset) - parseFloat(outlineWidth);
+        }"""
+    )
+    assert room >= 0
 
 
 def test_one_that_is_too_large_is_not_sent(tmp_path: Path, open_page: Open) -> None:

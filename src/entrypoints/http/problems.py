@@ -65,6 +65,9 @@ PROBLEMS: Mapping[str, Problem] = {
 _NO_USE_TO_RETRY = (errors.ProcessingTimeoutError, errors.UndecodableAudioError, errors.DecoderUnavailableError)
 """OpenAI's clients send again after a 5xx: these would cost the same and fail the same."""
 
+_NO_FILE = "This is text, where a file should be. Of curl, -F file=@NAME sends a file, and -F file=NAME its name."
+"""For what FastAPI says with the names of Python's types; curl without the @ is the usual way to it."""
+
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -136,7 +139,8 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"][1:])
-    return problem_response(InvalidRequestError(f"{param}: {first['msg']}", param=param), request.scope)
+    reason = _NO_FILE if "UploadFile" in first["msg"] else first["msg"]
+    return problem_response(InvalidRequestError(f"{param}: {reason}", param=param), request.scope)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

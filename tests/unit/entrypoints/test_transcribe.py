@@ -105,6 +105,16 @@ async def test_names_a_missing_file() -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, "file")
 
 
+@pytest.mark.parametrize(("path", "status"), [("/transcribe", 422), ("/v1/audio/transcriptions", 400)])
+async def test_says_how_a_file_is_sent_to_whom_sends_its_name(path: str, status: int) -> None:
+    async with (await started()).client() as client:
+        answer = await client.post(path, data={"file": "talk.wav", "model": "whisper-1"}, files={"x": b""})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (status, "file")
+    assert error["message"].startswith("file: This is text, where a file should be.")
+    assert "-F file=@NAME" in error["message"]
+
+
 async def test_refuses_a_body_that_is_no_form() -> None:
     async with (await started()).client() as client:
         answer = await client.post("/transcribe", content=b"not a form", headers=FORM)

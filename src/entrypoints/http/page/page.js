@@ -25,13 +25,16 @@ const player = new Player(
   { bar: $("player"), audio: $("sound"), play: $("play"), seek: $("seek"), now: $("now"), length: $("length") },
   transcript,
   () => {
-    $("unplayable").hidden = false;
+    unplayable = true;
+    show();
   },
 );
 
 /** What the page is about: a recording by its file, or what was spoken by its sound. */
 let file = null;
 let sound = null;
+/** Whether this browser cannot play it. */
+let unplayable = false;
 /** What goes on, if something does. */
 let upload = null;
 let microphone = null;
@@ -103,11 +106,13 @@ function show() {
   $("transcript").hidden = !file && !sound;
   $("name").textContent = file ? file.name : "What you said";
   const hasWords = !transcript.isEmpty;
-  $("saves").hidden = busy || !(hasWords || sound);
+  $("saves").hidden = !file && !sound;
+  $("saves").classList.toggle("yet-to-come", busy || !(hasWords || sound));
   for (const button of document.querySelectorAll("[data-save]"))
     button.hidden = button.dataset.save === "wav" ? !sound : !hasWords;
   $("anew").hidden = busy;
-  $("help").hidden = busy || !hasWords;
+  $("help").hidden = listening || finishing || unplayable || !hasWords;
+  $("unplayable").hidden = !unplayable || !hasWords;
   $("nothing").hidden = busy || hasWords || !complete;
   document.body.classList.toggle("started", Boolean(file || sound));
 }
@@ -192,7 +197,7 @@ function mayReplace() {
 function clear() {
   transcript.clear();
   player.unload();
-  $("unplayable").hidden = true;
+  unplayable = false;
   file = sound = null;
   read = 0;
   complete = unsaved = false;
@@ -217,6 +222,7 @@ function readRecording(chosen) {
     progress({ words, draft, read_until: until }) {
       transcript.add(words);
       transcript.draft("", draft.map((word) => word.text).join(" "));
+      show();
       tellShare(`Reading, ${clock(until)} so far`, player.duration ? until / player.duration : null);
     },
     done(answer) {
