@@ -4,6 +4,7 @@ Source: Xu et al. 2023, "Efficient Sequence Transduction by Jointly Predicting T
 blank takes at least one frame; a label may take none. The last step must end exactly behind the last frame.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def token_and_duration_loss(
     *,
     durations: tuple[int, ...],
     sigma: float = 0.0,
+    late: float = 0.0,
     kernel: bool | None = None,
+    probabilities: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> Tensor:
     """Negative logarithm of the probability of each item's labels.
 
@@ -33,21 +36,32 @@ def token_and_duration_loss(
         lengths: Labels of each item.
         durations: What the last columns of `logits` mean, in frames, ``0, 1, ...`` without gaps.
         sigma: Taken off each token's log-probability, so that long steps are preferred.
+        late: Added to a label's log-probability for each frame that it comes later, so that labels do not come before
+            they are spoken (Kang et al. 2023, "Delay-penalized transducer", with the other sign).
         kernel: Use the CUDA kernel; by default where there is a GPU.
+        probabilities: `log_probabilities`, compiled.
 
     Returns:
         Shape ``(batch,)``, float32. Infinite, in effect, where there are more steps to take than frames.
     """
-    blank = logits.shape[-1] - len(durations) - 1
-    tokens = logits[..., : blank + 1].float()
-    total = tokens.logsumexp(-1) + sigma
-    blanks = tokens[..., blank] - total
-    wanted = torch.nn.functional.pad(labels, (0, 1))[:, None, :, None].expand(*tokens.shape[:3], 1)
-    written = tokens.gather(-1, wanted)[..., 0] - total
-    steps = logits[..., blank + 1 :].float().log_softmax(-1)
+    blanks, written, steps = (probabilities or log_probabilities)(logits, labels, len(durations), sigma)
+    if late:
+        # From the middle of the item, so that the loss as a whole stays about what it is.
+        frame = torch.arange(written.shape[1], device=written.device)
+        written = written + late * (frame[None] - frames[:, None] / 2)[..., None]
     if kernel if kernel is not None else logits.is_cuda:
         return _Lattice.apply(blanks, written, steps, frames, lengths)
     return lattice_loss(blanks, written, steps, frames, lengths)
+
+
+def log_probabilities(logits: Tensor, labels: Tensor, durations: int, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What the lattice needs of the scores: of the blank, of the next label, and of each duration; see `lattice_loss`."""
+    blank = logits.shape[-1] - durations - 1
+    tokens = logits[..., : blank + 1].float()
+    total = tokens.logsumexp(-1) + sigma
+    wanted = torch.nn.functional.pad(labels, (0, 1))[:, None, :, None].expand(*tokens.shape[:3], 1)
+    written = tokens.gather(-1, wanted)[..., 0] - total
+    return tokens[..., blank] - total, written, logits[..., blank + 1 :].float().log_softmax(-1)
 
 
 def lattice_loss(blanks: Tensor, written: Tensor, steps: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Runs the ONNX export of Kokoro on PyTorch, and so on a GPU for which there is no onnxruntime.
+"""Runs the ONNX exports of Kokoro and Piper on PyTorch, and so on a GPU for which there is no onnxruntime.
 
-Only the operators of that one network. Its 8-bit products are computed in floating point from the weights made wide
-again: what `DynamicQuantizeLinear` would have rounded stays as it is.
+Only the operators of those two networks. Kokoro's 8-bit products are computed in floating point from the weights made
+wide again: what `DynamicQuantizeLinear` would have rounded stays as it is.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,14 @@ _TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: t
 class OnnxOnTorch:
     """A graph that is run node by node; shapes are computed on the CPU, so that the GPU is rarely waited for."""
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        """Read the graph and compute once whatever does not depend on its inputs."""
+    def __init__(self, path: Path, device: torch.device, *, more: Sequence[str] = ()) -> None:
+        """Read the graph and compute once whatever does not depend on its inputs.
+
+        Args:
+            path: The export; weights of 16 bits are made wide.
+            device: Where all but shapes is computed.
+            more: Values within the graph that are wanted beside its first output.
+        """
         graph = onnx.load(str(path)).graph
         self._device = device
         constants: dict[str, Value] = {"": None}
@@ -43,20 +49,20 @@ class OnnxOnTorch:
         for place, (_, inputs, _, _) in enumerate(self._plan):
             last.update(dict.fromkeys(inputs, place))
         for name, place in last.items():
-            if name not in constants and name != graph.output[0].name:
+            if name not in constants and name not in (graph.output[0].name, *more):
                 self._plan[place][3].append(name)
         self._constants = constants
-        self._output = graph.output[0].name
+        self._outputs = [graph.output[0].name, *more]
 
     def _constant(self, array: np.ndarray) -> Tensor:
         if array.dtype in (np.int8, np.uint8):
             return torch.from_numpy(array.astype(np.float32)).to(self._device)
-        value = torch.from_numpy(array.copy())
+        value = torch.from_numpy(array.astype(np.float32) if array.dtype == np.float16 else array.copy())
         return value if array.dtype.kind in "ib" else value.to(self._device)
 
     @torch.inference_mode()
-    def __call__(self, **inputs: Tensor) -> Tensor:
-        """The graph's first output for inputs that already are on the device."""
+    def __call__(self, **inputs: Tensor) -> list[Tensor]:
+        """The graph's first output, and what else was wanted, for inputs that already are on the device."""
         values = dict(self._constants)
         values.update(inputs)
         for run, names, outputs, spent in self._plan:
@@ -67,7 +73,7 @@ class OnnxOnTorch:
                 values.update(zip(outputs, made, strict=False))
             for name in spent:
                 del values[name]
-        return values[self._output]
+        return [values[name] for name in self._outputs]
 
 
 def _together(*values: Tensor) -> list[Tensor]:
@@ -84,7 +90,22 @@ def _pair(compute: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
 
 def _reduced(compute: Callable[..., Tensor], attributes: dict[str, Any]) -> Callable[..., Tensor]:
     keep = bool(attributes.get("keepdims", 1))
-    return lambda x, axes: compute(x, dim=axes.tolist(), keepdim=keep)
+    fixed = attributes.get("axes")  # an input in the newer of the two exports
+
+    def reduce(x: Tensor, axes: Tensor | None = None) -> Tensor:
+        wanted = fixed if axes is None else axes.tolist()
+        return compute(x, dim=list(range(x.ndim)) if wanted is None else wanted, keepdim=keep)
+
+    return reduce
+
+
+def _taken(attributes: dict[str, Any]) -> Callable[..., Tensor]:
+    axis = int(attributes.get("axis", 0))
+    return lambda x, places: x.gather(axis, places.to(x.device))
+
+
+def _picked(x: Tensor, indices: Tensor) -> Tensor:
+    return x[tuple(indices.to(x.device).unbind(-1))]
 
 
 def _divided(a: Tensor, b: Tensor) -> Tensor:
@@ -234,13 +255,25 @@ def _fused_product(attributes: dict[str, Any]) -> Callable[..., Tensor]:
     return lambda a, b: alpha * ((a.mT if first else a) @ (b.mT if second else b))
 
 
-def _padded(x: Tensor, pads: Tensor) -> Tensor:
-    before, after = pads.tolist()[x.ndim - 1], pads.tolist()[-1]
-    if before + after == 0:
-        return x
-    shape = x.shape
-    flat = x.reshape(1, -1, shape[-1])
-    return functional.pad(flat, (before, after), mode="reflect").reshape(*shape[:-1], -1)
+def _padded(attributes: dict[str, Any]) -> Callable[..., Tensor]:
+    reflected = attributes.get("mode", b"constant") == b"reflect"
+
+    def pad(x: Tensor, pads: Tensor, value: Tensor | None = None) -> Tensor:
+        around = pads.tolist()
+        if not any(around):
+            return x
+        if reflected:  # only along the last axis
+            flat = functional.pad(x.reshape(1, -1, x.shape[-1]), (around[x.ndim - 1], around[-1]), mode="reflect")
+            return flat.reshape(*x.shape[:-1], -1)
+        pairs = [side for axis in reversed(range(x.ndim)) for side in (around[axis], around[axis + x.ndim])]
+        return functional.pad(x, pairs, value=0.0 if value is None else float(value))
+
+    return pad
+
+
+def _random(attributes: dict[str, Any]) -> Callable[..., Tensor]:
+    mean, scale = float(attributes.get("mean", 0.0)), float(attributes.get("scale", 1.0))
+    return lambda x: mean + scale * torch.randn(x.shape, device=x.device)
 
 
 def _operator(kind: str, attributes: dict[str, Any]) -> Callable[..., Value]:
@@ -255,27 +288,33 @@ def _operator(kind: str, attributes: dict[str, Any]) -> Callable[..., Value]:
             None if low is None else float(low), None if high is None else float(high)
         ),
         "Concat": lambda *xs: torch.cat(_together(*xs), int(attributes["axis"])),
+        "Ceil": torch.ceil,
         "Cos": torch.cos,
         "CumSum": lambda x, axis: torch.cumsum(x, int(axis)),
         "DequantizeLinear": lambda x, scale, zero: (x.float() - zero) * scale,
         "Div": _divided,
         "DynamicQuantizeLinear": lambda x: (x, torch.ones(()), torch.zeros(())),
         "Equal": _pair(torch.eq),
+        "Erf": torch.erf,
         "Exp": torch.exp,
         "Expand": lambda x, shape: x.expand(torch.broadcast_shapes(x.shape, tuple(shape.tolist()))),
         "FastGelu": lambda x, bias=None: functional.gelu(x if bias is None else x + bias, approximate="tanh"),
         "Floor": torch.floor,
+        "GatherND": _picked,
         "Greater": _pair(torch.gt),
         "GreaterOrEqual": _pair(torch.ge),
         "LeakyRelu": lambda x: functional.leaky_relu(x, float(attributes.get("alpha", 0.01))),
         "Less": _pair(torch.lt),
+        "LessOrEqual": _pair(torch.le),
         "MatMul": _pair(torch.matmul),
         "MatMulInteger": _integer_product,
         "Mul": _pair(torch.mul),
+        "Neg": torch.neg,
         "NonZero": lambda x: x.nonzero().T,
-        "Pad": _padded,
+        "Not": torch.logical_not,
         "Pow": _pair(torch.pow),
         "Range": lambda start, end, step: torch.arange(int(start), int(end), int(step)),
+        "Relu": torch.relu,
         "Reshape": _reshaped,
         "Round": torch.round,
         "ScatterND": _scattered,
@@ -283,6 +322,7 @@ def _operator(kind: str, attributes: dict[str, Any]) -> Callable[..., Value]:
         "Sigmoid": torch.sigmoid,
         "Sin": torch.sin,
         "Slice": _sliced,
+        "Softplus": functional.softplus,
         "Softmax": lambda x: torch.softmax(x, int(attributes.get("axis", -1))),
         "Sqrt": torch.sqrt,
         "Squeeze": lambda x, axes: x.squeeze(tuple(axes.tolist())),
@@ -302,7 +342,11 @@ def _operator(kind: str, attributes: dict[str, Any]) -> Callable[..., Value]:
         "DynamicQuantizeLSTM": _lstm,
         "FusedMatMul": _fused_product,
         "Gather": _gathered,
+        "GatherElements": _taken,
         "LayerNormalization": _layer_norm,
+        "Pad": _padded,
+        "RandomNormalLike": _random,
+        "ReduceMax": lambda given: _reduced(torch.amax, given),
         "ReduceMean": lambda given: _reduced(torch.mean, given),
         "ReduceSum": lambda given: _reduced(torch.sum, given),
         "Resize": _resized,

@@ -1,4 +1,4 @@
-"""Sentences as the phonemes that Kokoro reads, by espeak-ng as the wheel `piper-tts` carries it."""
+"""Sentences as espeak-ng says them, by the one that the wheel `piper-tts` carries."""
 
 import argparse
 import re
@@ -6,40 +6,10 @@ from pathlib import Path
 
 from piper.phonemize_espeak import EspeakPhonemizer
 
-_KOKORO = (
-    ("aɪ", "I"),
-    ("aʊ", "W"),
-    ("eɪ", "A"),
-    ("ɔɪ", "Y"),
-    ("oʊ", "O"),
-    ("əʊ", "O"),
-    ("eə", "ɛə"),
-    ("dʒ", "ʤ"),
-    ("tʃ", "ʧ"),
-    ("əl", "ᵊl"),
-    ("ɜːɹ", "ɜɹ"),
-    ("ɜː", "ɜɹ"),
-    ("ɪə", "iə"),
-    ("ɐ", "ə"),
-    ("ɚ", "əɹ"),
-    ("r", "ɹ"),
-    ("x", "k"),
-    ("e", "A"),
-    ("ʔ", "t"),
-    ("ɾ", "T"),
-    ("ː", ""),
-)
-"""What espeak-ng writes, and the letter on which Kokoro was trained; in this order.
-
-Source: the phonemes are described in EN_PHONES.md of misaki (MIT); the list is ours.
-"""
-
 
 def phonemes(phonemizer: EspeakPhonemizer, voice: str, text: str) -> str:
     """The phonemes of one sentence, its punctuation kept; `voice` is one of espeak-ng's, such as ``en-us``."""
     said = " ".join("".join(sentence) for sentence in phonemizer.phonemize(voice, text))
-    for theirs, ours in _KOKORO:
-        said = said.replace(theirs, ours)
     return re.sub(r"\s+", " ", said)
 
 

@@ -5,11 +5,14 @@ is spent. A run that was stopped goes on from its last checkpoint.
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import math
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,13 @@ from .augmentation import Augmentation, Strength
 from .batches import Batch, Corpus
 from .convert import from_mlx, read_weights
 from .features import LogMel
-from .loss import token_and_duration_loss
+from .loss import log_probabilities, token_and_duration_loss
 from .network import Attention, Shape, Transducer
 from .vocabulary import Vocabulary
 
 _LENGTHS_S = (3.0, 5.0, 8.0, 12.0, 17.0, 24.0, 34.0)
+_LOST = 0.06
+"""So much more of the words wrong than at best is no accident."""
 _ODDS = (0.12, 0.18, 0.2, 0.16, 0.14, 0.12, 0.08)
 
 
@@ -41,7 +46,9 @@ class Plan:
     augmented_from: float = 0.12
     short_until: float = 0.06
     transducer_from: float = 0.14
+    shared_from: float = 0.0
     ctc_share: float = 0.3
+    calmer_from: float = 0.8
 
     def rate(self, spent: float) -> float:
         """Learning rate: up in a line, level, and down to zero along a cosine."""
@@ -53,12 +60,28 @@ class Plan:
         return self.peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (spent - level) / (1 - level))))
 
     def strength(self, spent: float) -> float:
-        """Of augmentation, 0 to 1."""
-        return min(1.0, max(0.0, (spent - self.clean_until) / (self.augmented_from - self.clean_until)))
+        """Of augmentation, 0 to 1; towards the end, when the rate is low, it falls to a half."""
+        risen = (spent - self.clean_until) / (self.augmented_from - self.clean_until)
+        fallen = 1 - 0.5 * (spent - self.calmer_from) / (1 - self.calmer_from)
+        return min(1.0, max(0.0, risen), max(0.5, fallen))
+
+    def share(self, spent: float) -> float:
+        """Of the CTC loss that the encoder feels beside the transducer's."""
+        return self.ctc_share if spent >= self.shared_from else 0.0
 
     def longest(self, spent: float) -> int:
         """How many of the lengths of items are in use."""
         return 3 if spent < self.short_until else len(_LENGTHS_S)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Best:
+    """The state that read the voices held out best."""
+
+    wrong: float
+    model: dict[str, Any]
+    optimiser: dict[str, Any]
+    average: dict[str, Tensor]
 
 
 class Trainer:
@@ -81,22 +104,30 @@ class Trainer:
         self.shape = Shape(**{**shape, "vocabulary": len(self.vocabulary), "dropout": arguments.dropout})
         self.model = Transducer(self.shape).to(self.device)
         self.plan = Plan(peak=arguments.peak, transducer_from=arguments.transducer_from)
-        if arguments.start:
-            # It reads already: no clean, short beginnings; and a new CTC head must not unmake its encoder.
+        if arguments.checkpoint:
+            # It reads already: no clean, short beginnings; and a CTC head that knows nothing must not unmake its encoder.
             self.plan = Plan(
                 peak=arguments.peak,
                 clean_until=0.0,
                 augmented_from=0.05,
                 short_until=0.0,
                 transducer_from=0.0,
-                ctc_share=0.0,
+                shared_from=0.05,
             )
         decayed = [value for value in self.model.parameters() if value.ndim > 1]
         others = [value for value in self.model.parameters() if value.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=on_gpu)
+        self.loss: Callable[..., Tensor] = token_and_duration_loss
+        if arguments.compile:
+            # One after the other: the blocks are alike, and share what is compiled.
+            for layer in self.model.encoder.layers:
+                layer.compile(dynamic=True)
+            self.loss = partial(token_and_duration_loss, probabilities=torch.compile(log_probabilities, dynamic=True))
         self.average = {name: value.detach().clone().float() for name, value in self.model.state_dict().items()}
         self.step, self.spent_s = 0, 0.0
+        self._steep = torch.zeros(())
+        self._best: _Best | None = None
         self._resume()
         weights = {name: float(value) for name, value in (item.split("=") for item in arguments.weight)}
         self.corpus = Corpus(arguments.data, self.vocabulary, self.device, weights)
@@ -113,10 +144,12 @@ class Trainer:
             self.optimiser.load_state_dict(saved["optimiser"])
             self.average = saved["average"]
             self.step, self.spent_s = saved["step"], saved["spent_s"]
-        elif self.arguments.start or self.arguments.encoder_from:
-            weights = from_mlx(read_weights(self.arguments.start or self.arguments.encoder_from))
+        elif self.arguments.checkpoint or self.arguments.encoder_from:
+            weights = from_mlx(read_weights(self.arguments.checkpoint or self.arguments.encoder_from))
             kept = {
-                name: value for name, value in weights.items() if self.arguments.start or name.startswith("encoder.")
+                name: value
+                for name, value in weights.items()
+                if self.arguments.checkpoint or name.startswith("encoder.")
             }
             self.model.load_state_dict(kept, strict=False)
             self.average.update({name: value.to(self.device) for name, value in kept.items()})
@@ -166,7 +199,8 @@ class Trainer:
                 fast = heard_s * self.world / (now - reported)
                 print(
                     f"{self.spent_s:6.0f} s  step {self.step}  ctc {ctc:.3f}  tdt {tdt:.3f}  {fast:.0f} x  "
-                    f"{self.corpus.hours:.0f} h  rate {self.optimiser.param_groups[0]['lr']:.1e}",
+                    f"{self.corpus.hours:.0f} h  rate {self.optimiser.param_groups[0]['lr']:.1e}  "
+                    f"gradient {float(self._steep):.2f}",
                     flush=True,
                 )
             if now - reported > self.arguments.report_s:
@@ -176,7 +210,7 @@ class Trainer:
             if self.step % 64 == 0 and self.spent_s - before - saved > self.arguments.save_s:
                 saved = self.spent_s - before
                 self.save()
-                self.watch()
+                self._guard(self.watch())
         self.save()
         self.watch()
         if self.world > 1:
@@ -202,17 +236,18 @@ class Trainer:
             mel, frames = self._heard(batch, plan.strength(spent))
         self.model.train()
         with_tdt = spent >= plan.transducer_from
-        ctc, tdt = self._losses(mel, frames, batch, transducer=with_tdt)
+        share = plan.share(spent)
+        ctc, tdt = self._losses(mel, frames, batch, transducer=with_tdt, shared=not with_tdt or share > 0)
         # One more for each item, for its end: a batch of silence must not weigh like one of speech.
         number = (batch.lengths + 1).sum()
         # Without a share the encoder does not feel the CTC head; it is only there to watch by.
-        loss = ((plan.ctc_share or 1.0) * ctc + tdt) / number if with_tdt else ctc / number
+        loss = ((share or 1.0) * ctc + tdt) / number if with_tdt else ctc / number
         loss.backward()
         rate = plan.rate(spent)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self._share_gradients()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._steep = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self._bound()
         self.optimiser.zero_grad(set_to_none=False)
@@ -231,11 +266,13 @@ class Trainer:
         mel, frames = self.features(signal, samples, magnitude=magnitude, variation=variation)
         return self.augmentation.masked(mel, frames, strength), frames
 
-    def _losses(self, mel: Tensor, frames: Tensor, batch: Batch, *, transducer: bool) -> tuple[Tensor, Tensor]:
+    def _losses(
+        self, mel: Tensor, frames: Tensor, batch: Batch, *, transducer: bool, shared: bool
+    ) -> tuple[Tensor, Tensor]:
         on_gpu = self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
             encoded, lengths = self.model.encoder(mel, frames)
-            scores = self.model.ctc(encoded if self.plan.ctc_share else encoded.detach())
+            scores = self.model.ctc(encoded if shared else encoded.detach())
             logits = self.model.joint(encoded, self.model.decoder(batch.labels)) if transducer else None
         blank = self.shape.vocabulary
         written = scores.float().log_softmax(-1).transpose(0, 1)
@@ -244,8 +281,9 @@ class Trainer:
         )
         if logits is None:
             return ctc, torch.zeros((), device=self.device)
-        tdt = token_and_duration_loss(
-            logits, batch.labels, lengths, batch.lengths, durations=self.shape.durations, sigma=0.02
+        late = self.arguments.late
+        tdt = self.loss(
+            logits, batch.labels, lengths, batch.lengths, durations=self.shape.durations, sigma=0.02, late=late
         )
         return ctc, torch.where(tdt < 1e8, tdt, 0.0).sum()
 
@@ -258,7 +296,8 @@ class Trainer:
         if self.world > 1:
             dist.all_reduce(flat)
             flat /= self.world
-        # One broken batch must not cost the run.
+        # One broken batch must not cost the run: it teaches nothing.
+        flat = flat * torch.isfinite(flat).all()
         flat = torch.nan_to_num(flat, nan=0.0, posinf=0.0, neginf=0.0)
         torch._foreach_copy_(gradients, flat.split([gradient.numel() for gradient in gradients]))
 
@@ -290,13 +329,33 @@ class Trainer:
         torch._foreach_lerp_([self.average[name] for name in names], [state[name] for name in names], 1 - decay)
 
     @torch.no_grad()
-    def watch(self) -> None:
-        """Print the CTC error rate of the moving average on the voices held out."""
+    def _guard(self, wrong: float) -> None:
+        """Go back to the best state, at half the rate, when the model comes apart."""
+        shared = torch.tensor([wrong], device=self.device)
+        if self.world > 1:
+            dist.broadcast(shared, 0)
+        wrong = float(shared)
+        if self._best is None or wrong <= self._best.wrong:
+            self._best = _Best(
+                wrong,
+                *(copy.deepcopy(item) for item in (self.model.state_dict(), self.optimiser.state_dict(), self.average)),
+            )
+        elif wrong > self._best.wrong + _LOST:
+            self.model.load_state_dict(self._best.model)
+            self.optimiser.load_state_dict(self._best.optimiser)
+            self.average = copy.deepcopy(self._best.average)
+            self.plan = dataclasses.replace(self.plan, peak=self.plan.peak / 2)
+            if self.rank == 0:
+                print(f"back to {100 * self._best.wrong:.1f} %, at half the rate", flush=True)
+
+    @torch.no_grad()
+    def watch(self) -> float:
+        """Print the CTC error rate of the moving average on the voices held out; 0 where there are none."""
         if self.rank != 0:
-            return
+            return 0.0
         held = Corpus(self.arguments.data, self.vocabulary, self.device)
         if not held.refresh("dev"):
-            return
+            return 0.0
         kept = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
@@ -315,6 +374,7 @@ class Trainer:
                 words += len(reference)
         print(f"dev: {100 * wrong / max(1, words):.1f} % of {words} words wrong (CTC)", flush=True)
         self.model.load_state_dict(kept)
+        return wrong / max(1, words)
 
 
 def _words(text: str) -> list[str]:
@@ -344,7 +404,11 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--average", type=float, default=0.998)
     parser.add_argument("--weight", nargs="*", default=[], help="corpus=factor: draw its utterances so much oftener")
-    parser.add_argument("--start", type=Path, help="model.safetensors to go on from; --vocabulary is its config.json")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="model.safetensors to go on from; --vocabulary is its config.json"
+    )
+    parser.add_argument("--late", type=float, default=0.0, help="a label's reward for each frame that it comes later")
+    parser.add_argument("--compile", action="store_true", help="fuse small kernels; takes a while at the start")
     parser.add_argument("--encoder-from", type=Path, help="model.safetensors whose encoder to begin with")
     parser.add_argument("--shape", help="sizes of the network, as JSON, where they are not the default")
     parser.add_argument("--save-s", type=float, default=120)

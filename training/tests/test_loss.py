@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.loss import token_and_duration_loss
+from training.loss import log_probabilities, token_and_duration_loss
 
 DURATIONS = (0, 1, 2, 3, 4)
 
@@ -45,6 +45,33 @@ def test_is_the_sum_over_all_paths() -> None:
         said = labels[row, : lengths[row]].tolist()
         expected = by_hand(logits[row, :, : len(said) + 1].detach(), said, int(frames[row]), 0.05)
         assert loss[row].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_labels_come_later_where_that_is_rewarded() -> None:
+    logits, labels = scores(2, 9, 3, 7).detach(), torch.randint(0, 7, (2, 3))
+    times: list[float] = []
+    for late in (0.0, 0.5):
+        blanks, written, steps = log_probabilities(logits, labels, len(DURATIONS), 0.0)
+        written.requires_grad_()
+
+        def parts(*_: object, of: tuple[Tensor, Tensor, Tensor] = (blanks, written, steps)) -> tuple[Tensor, ...]:
+            return of
+
+        loss = token_and_duration_loss(
+            logits,
+            labels,
+            torch.tensor([9, 7]),
+            torch.tensor([3, 3]),
+            durations=DURATIONS,
+            late=late,
+            probabilities=parts,
+        )
+        loss.sum().backward()
+        assert written.grad is not None
+        probability = -written.grad
+        assert probability.sum().item() == pytest.approx(6, rel=1e-4), "each label comes once"
+        times.append(float((probability * torch.arange(9)[:, None]).sum() / 6))
+    assert times[1] > times[0] + 0.3
 
 
 def test_what_lies_behind_the_end_of_an_item_has_no_gradient() -> None:

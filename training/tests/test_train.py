@@ -40,11 +40,12 @@ def test_a_shard_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_goes_on_where_it_was_stopped(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    first = train.main([*given, "--minutes", "0.05", "--call-minutes", "0.02"])
-    assert 0 < first.spent_s < 0.05 * 60
-    second = train.main([*given, "--minutes", "0.05"])
+    call = [*given, "--minutes", "1000", "--call-minutes", "0.001"]
+    first = train.main(call)
+    assert first.step > 0
+    second = train.main(call)
     assert second.step > first.step
-    assert second.spent_s >= 0.05 * 60
+    assert second.spent_s > first.spent_s
     saved = torch.load(second.out / "state.pt", weights_only=True)
     assert saved["step"] == second.step
     assert "dev:" in capsys.readouterr().out
@@ -57,3 +58,31 @@ def test_scores_of_attention_stay_bounded(given: list[str]) -> None:
         attention.linear_q.weight.mul_(1e4)
     trainer._bound()
     assert attention.linear_q.weight.norm() <= 22.1
+
+
+def test_goes_back_to_the_best_state_when_the_model_comes_apart(given: list[str]) -> None:
+    trainer = train.main([*given, "--minutes", "0.01"])
+    weight = trainer.model.encoder.layers[0].self_attn.linear_q.weight
+    best, rate = weight.detach().clone(), trainer.plan.rate(0.2)
+
+    trainer._guard(0.3)
+    with torch.no_grad():
+        weight.zero_()
+    trainer._guard(0.35)
+    assert not weight.any(), "a little worse is no reason"
+    trainer._guard(0.4)
+
+    assert torch.equal(weight, best)
+    assert trainer.plan.rate(0.2) == rate / 2
+
+
+def test_the_encoder_does_not_feel_a_new_ctc_head_at_first() -> None:
+    plan = train.Plan(shared_from=0.05)
+    assert plan.share(0.04) == 0
+    assert plan.share(0.05) == plan.ctc_share
+
+
+def test_augmentation_rises_and_is_halved_towards_the_end() -> None:
+    plan = train.Plan()
+    assert [plan.strength(spent) for spent in (0.0, 0.12, 0.5, 0.8, 0.9)] == [0, 1, 1, 1, 0.75]
+    assert plan.strength(1.0) == 0.5

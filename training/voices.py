@@ -1,0 +1,221 @@
+"""Kokoro's and Piper's networks: sentences in, speech of many voices out."""
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import soxr  # type: ignore[import-untyped]
+import torch
+from torch import Tensor
+
+from .shards import Samples
+
+RATE = 16_000
+_STYLE_STEP = 10
+
+_KOKORO = (
+    ("aɪ", "I"),
+    ("aʊ", "W"),
+    ("eɪ", "A"),
+    ("ɔɪ", "Y"),
+    ("oʊ", "O"),
+    ("əʊ", "O"),
+    ("eə", "ɛə"),
+    ("dʒ", "ʤ"),
+    ("tʃ", "ʧ"),
+    ("əl", "ᵊl"),
+    ("ɜːɹ", "ɜɹ"),
+    ("ɜː", "ɜɹ"),
+    ("ɪə", "iə"),
+    ("ɐ", "ə"),
+    ("ɚ", "əɹ"),
+    ("r", "ɹ"),
+    ("x", "k"),
+    ("e", "A"),
+    ("ʔ", "t"),
+    ("ɾ", "T"),
+    ("ː", ""),
+)
+"""What espeak-ng writes, and the letter on which Kokoro was trained; in this order.
+
+Source: the phonemes are described in EN_PHONES.md of misaki (MIT); the list is ours.
+"""
+
+
+class Line(NamedTuple):
+    """A text and how espeak-ng says it."""
+
+    text: str
+    american: str
+    british: str
+
+
+class Spoken(NamedTuple):
+    """A text that was said."""
+
+    text: str
+    voice: str
+    samples: Samples
+
+
+class Voices(Protocol):
+    """A network that has been loaded."""
+
+    corpus: str
+    at_once: int
+    """How many lines are best said together."""
+
+    def say(self, lines: list[Line], chance: random.Random) -> list[Spoken]:
+        """Say each line in a voice of chance: 16 kHz, the peak at 0.6."""
+        ...
+
+
+def _levelled(audio: np.ndarray) -> Samples:
+    return (audio * (0.6 * 32767 / max(float(np.abs(audio).max(initial=0.0)), 1e-4))).astype(np.int16)
+
+
+class Kokoro:
+    """Kokoro-82M: 54 voices and mixtures of two of them, one line at a time."""
+
+    corpus = "kokoro"
+    at_once = 1
+
+    def __init__(self, model: Path, letters: Path, voices: Path, device: torch.device) -> None:
+        """Load all.
+
+        Args:
+            model: The ONNX export.
+            letters: JSON that numbers the phonemes, as ``{"vocab": {...}}`` or plainly.
+            voices: What `pack_voices` wrote.
+            device: With CUDA the network runs on PyTorch, else on onnxruntime.
+        """
+        numbers = json.loads(letters.read_text(encoding="utf-8"))
+        self._letters: dict[str, int] = numbers.get("vocab", numbers)
+        with np.load(voices) as found:
+            self._voices = {name: torch.from_numpy(found[name].astype(np.float32)) for name in found.files}
+        self._device = device
+        self._network: Any = None
+        self._session: Any = None
+        if device.type == "cuda":
+            from .onnx_on_torch import OnnxOnTorch  # noqa: PLC0415 - needs onnx
+
+            self._network = OnnxOnTorch(model, device)
+        else:
+            import onnxruntime  # noqa: PLC0415 - not wanted on a GPU
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def say(self, lines: list[Line], chance: random.Random) -> list[Spoken]:
+        """See `Voices`."""
+        said: list[Spoken] = []
+        for line in lines:
+            name, english, style = self._someone(chance)
+            phonemes = line.american if english == "a" else line.british
+            said.append(Spoken(line.text, name, self._one(phonemes, style, chance.uniform(0.8, 1.25))))
+        return said
+
+    def _one(self, phonemes: str, style: Tensor, speed: float) -> Samples:
+        for theirs, ours in _KOKORO:
+            phonemes = phonemes.replace(theirs, ours)
+        numbers = [self._letters[letter] for letter in phonemes if letter in self._letters][:508]
+        row = style[min(len(numbers) // _STYLE_STEP, len(style) - 1)][None]
+        tokens = torch.tensor([[0, *numbers, 0]])
+        if self._network is not None:
+            (said,) = self._network(
+                tokens=tokens.to(self._device),
+                style=row.to(self._device),
+                speed=torch.full((1,), speed, device=self._device),
+            )
+            audio = said.flatten().cpu().numpy()
+        else:
+            given = {"tokens": tokens.numpy(), "style": row.numpy(), "speed": np.full(1, speed, np.float32)}
+            audio = np.asarray(self._session.run(None, given)[0]).flatten()
+        return _levelled(soxr.resample(audio, 24_000, RATE))
+
+    def _someone(self, chance: random.Random) -> tuple[str, str, Tensor]:
+        """A name, the kind of English (``a`` or ``b``), and a style: one voice's, or a mixture of two."""
+        names = sorted(self._voices)
+        # English voices twice as often as those of other languages, which have an accent.
+        names += [name for name in names if name[0] in "ab"]
+        first, second = chance.choice(names), chance.choice(names)
+        english = first[0] if first[0] in "ab" else chance.choice("aab")
+        if chance.random() < 0.4:
+            return first, english, self._voices[first]
+        share = chance.uniform(0.3, 0.7)
+        return f"{first}-{second}", english, share * self._voices[first] + (1 - share) * self._voices[second]
+
+
+def pack_voices(directory: Path, out: Path) -> None:
+    """Every tenth style of each voice of a directory of ``NAME.bin`` (510 styles of 256 float32), in one file."""
+    voices = {
+        path.stem: np.fromfile(path, np.float32).reshape(-1, 256)[::_STYLE_STEP].astype(np.float16)
+        for path in sorted(directory.glob("*.bin"))
+    }
+    np.savez_compressed(out, allow_pickle=False, **voices)
+
+
+class Piper:
+    """A Piper voice of many speakers, many lines at a time, each in another voice; on PyTorch everywhere."""
+
+    corpus = "piper-libritts"
+    at_once = 24
+
+    _HOP = 256
+    _LENGTHS = "/Clip_output_0"
+    # 441 samples of 22.05 kHz are 320 of 16 kHz.
+    _FROM, _TO = 441, 320
+
+    def __init__(self, model: Path, letters: Path, speakers: int, device: torch.device) -> None:
+        """Load all.
+
+        Args:
+            model: The ONNX export, of 22.05 kHz.
+            letters: The configuration that comes with it, or lines of a phoneme, a blank and its number.
+            speakers: How many the model has.
+            device: Where it runs.
+        """
+        from .onnx_on_torch import OnnxOnTorch  # noqa: PLC0415 - needs onnx
+
+        text = letters.read_text(encoding="utf-8")
+        if letters.suffix == ".json":
+            self._letters = {letter: int(numbers[0]) for letter, numbers in json.loads(text)["phoneme_id_map"].items()}
+        else:
+            self._letters = {line[0]: int(line[1:]) for line in text.splitlines() if re.fullmatch(r". \d+", line)}
+        self._speakers, self._device = speakers, device
+        self._network = OnnxOnTorch(model, device, more=[self._LENGTHS])
+
+    def say(self, lines: list[Line], chance: random.Random) -> list[Spoken]:
+        """See `Voices`."""
+        rows = [self._numbers(line.american) for line in lines]
+        tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+        voices = [chance.randrange(self._speakers) for _ in lines]
+        # Noise of the sound, slowness, noise of the durations; wider than Piper's own 0.333, 1, 0.333.
+        scales = torch.tensor([chance.uniform(0.3, 0.7), chance.uniform(0.75, 1.25), chance.uniform(0.3, 0.9)])
+        said, frames = self._network(
+            input=tokens.to(self._device),
+            input_lengths=torch.tensor([len(row) for row in rows], device=self._device),
+            scales=scales.to(self._device),
+            sid=torch.tensor(voices, device=self._device),
+        )
+        audio = self._resampled(said.flatten(1)).cpu().numpy()
+        ends = (frames.flatten() * (self._HOP * self._TO / self._FROM)).long().tolist()
+        return [
+            Spoken(line.text, str(voice), _levelled(row[:end]))
+            for line, voice, row, end in zip(lines, voices, audio, ends, strict=True)
+        ]
+
+    def _numbers(self, phonemes: str) -> list[int]:
+        """Each phoneme between two blanks, as Piper was trained."""
+        known = [self._letters[letter] for letter in phonemes if letter in self._letters]
+        blank = self._letters["_"]
+        return [self._letters["^"], blank, *(number for one in known for number in (one, blank)), self._letters["$"]]
+
+    def _resampled(self, audio: Tensor) -> Tensor:
+        units = audio.shape[1] // self._FROM + 2
+        spectrum = torch.fft.rfft(audio, n=units * self._FROM)
+        return torch.fft.irfft(spectrum[:, : units * self._TO // 2 + 1], n=units * self._TO) * (self._TO / self._FROM)
