@@ -104,7 +104,8 @@ class Scheduler(Generic[Item, Result]):
         self._stopping = False
         self._mean_s = 0.5  # of a window, a first guess
         self._reader: Reader[Item, Result] | None = None
-        self._thread: threading.Thread | None = None
+        self._begun = False
+        self._ended = threading.Event()
 
     async def start(self, make: Callable[[], Reader[Item, Result]]) -> None:
         """Make the reader, in the thread, and begin to read.
@@ -119,14 +120,18 @@ class Scheduler(Generic[Item, Result]):
                 self._reader = make()
             except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the one who waits for it
                 made.set_exception(error)
-                return
-            made.set_result(None)
-            while (batch := self._wait()) is not None:
-                self._read(self._reader, batch)
-            self._reader = None
+            else:
+                made.set_result(None)
+                while (batch := self._wait()) is not None:
+                    self._read(self._reader, batch)
+                self._reader = None
+            self._ended.set()
+            # It sleeps until the process ends, and does not end before. When a thread ends, MLX frees what it keeps for
+            # it, Python objects among that; if Python itself has begun to end by then, that aborts the process.
+            threading.Event().wait()
 
-        self._thread = threading.Thread(target=run, name="inference", daemon=True)
-        self._thread.start()
+        self._begun = True
+        threading.Thread(target=run, name="inference", daemon=True).start()
         # Shielded: cancelling cannot stop the thread, and its result must find somebody.
         await asyncio.shield(asyncio.wrap_future(made))
 
@@ -166,7 +171,7 @@ class Scheduler(Generic[Item, Result]):
             self._changed.notify()
 
     def stop(self, *, patience_s: float) -> None:
-        """End the thread after the batch it is at; what waits is cancelled.
+        """Free the reader after the batch it is at; what waits is cancelled.
 
         Work that takes longer than `patience_s`, such as fetching a model, is left behind: it ends with the process.
         """
@@ -177,8 +182,8 @@ class Scheduler(Generic[Item, Result]):
             self._jobs.clear()
             self._meter.queue_changed(depth=0)
             self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(patience_s)
+        if self._begun:
+            self._ended.wait(patience_s)
 
     def _wait(self) -> list[_Job[Item, Result]] | None:
         """The next batch, as soon as there is one; ``None`` at the end."""

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
@@ -121,6 +122,21 @@ async def test_reads_in_the_thread_that_made_the_reader() -> None:
     await asyncio.to_thread(scheduler.stop, patience_s=60)
     assert set(made) == reader.threads
     assert threading.get_ident() not in reader.threads
+
+
+async def test_the_reader_is_freed_and_its_thread_sleeps_on_for_what_mlx_keeps_there() -> None:
+    class Heavy(Reader): ...
+
+    before = set(threading.enumerate())
+    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, meter=Unmetered())
+    await scheduler.start(Heavy)
+    await asyncio.to_thread(scheduler.stop, patience_s=60)
+
+    assert not [thing for thing in gc.get_objects() if isinstance(thing, Heavy)]
+    (thread,) = {thread for thread in threading.enumerate() if thread.name == "inference"} - before
+    thread.join(0.2)
+    assert thread.is_alive()
+    assert thread.daemon, "or the process would not end"
 
 
 async def test_a_reader_that_cannot_be_made_is_told() -> None:
