@@ -10,14 +10,14 @@ from parakeet_service.adapters.parakeet_mlx.blas import leave_a_core, usable_cor
 def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    _bound_to(monkeypatch, 8)
 
 
 def test_one_core_is_left_to_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
     monkeypatch.setattr(Path, "read_text", _no_file)
     leave_a_core(threads.append)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    _bound_to(monkeypatch, 1)
     leave_a_core(threads.append)
     assert threads == [7, 1]
 
@@ -40,6 +40,13 @@ def test_the_quota_of_a_container_counts(tmp_path: Path, quota: str, cores: int)
 
 def test_without_a_quota_all_cores_are_usable(tmp_path: Path) -> None:
     assert usable_cores(tmp_path / "none") == 8
+
+
+def _bound_to(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    def affinity(_process: int) -> set[int]:
+        return set(range(cores))
+
+    monkeypatch.setattr(os, "sched_getaffinity", affinity, raising=False)
 
 
 def _no_file(_path: Path, **_options: str) -> str:
