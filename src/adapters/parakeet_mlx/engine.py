@@ -5,7 +5,7 @@ Importing this module imports MLX, which binds its BLAS then and there: see `bla
 
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
@@ -171,13 +171,15 @@ class Engine:
         """Batches like those in which windows like this one will be read, one of each shape for which a GPU prepares.
 
         Args:
-            window: One of them.
+            window: One of them, with a draft.
             most: How many are read at once, at most.
         """
         if not self._on_gpu:
             return []
         sizes = (1 << doublings for doublings in range(most.bit_length() + 1))
-        return [[window] * size for size in sizes if size // 2 < most and size // 2 < self.room(window, size)]
+        batches = [[window] * size for size in sizes if size // 2 < most and size // 2 < self.room(window, size)]
+        # The last window of an utterance has no draft; to pick those that have one is code that is prepared, too.
+        return [*batches, [window, window, replace(window, settle=None, end=0)]] if most > 2 else batches
 
     def _encode(self, windows: Sequence[Window]) -> Generator[None, None, _Encoded]:
         if self._on_gpu:

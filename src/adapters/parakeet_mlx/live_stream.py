@@ -35,7 +35,10 @@ class LiveWindows:
     @property
     def whole(self) -> Window:
         """One of the windows that it will give to be read, with silence in it."""
-        return Window(np.zeros(self._full, np.float32), full=self._full)
+        end = self._full // self._frame
+        settle = end - self._right
+        samples = np.zeros(self._full, np.float32)
+        return Window(samples, begin=self._left, settle=settle, end=end, state=self._start, full=self._full)
 
     def begin(self, start_s: float) -> None:
         """Forget everything; the next sample lies at `start_s`, and times and frames count from there."""

@@ -7,8 +7,9 @@ import pytest
 from parakeet_service.adapters.parakeet_mlx import blas
 from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
 from parakeet_service.adapters.parakeet_mlx.engine import Engine
+from parakeet_service.adapters.parakeet_mlx.live_stream import LiveWindows
 from parakeet_service.adapters.parakeet_mlx.window import Reading, Window
-from parakeet_service.application.ports.speech_model import Decoding
+from parakeet_service.application.ports.speech_model import Decoding, StreamContext
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.errors import InferenceError
 
@@ -120,14 +121,42 @@ def test_on_a_gpu_only_batches_that_fill_it_are_held_to_whole_shapes(
 def test_a_gpu_prepares_for_every_shape_that_live_batches_have(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int, sizes: list[int]
 ) -> None:
-    live = Window(NO_SAMPLES, full=14 * RATE_HZ)
+    live = Window(NO_SAMPLES, begin=62, settle=75, end=175, full=14 * RATE_HZ)
     assert engine.shapes(live, most=most) == []
 
     monkeypatch.setattr(engine, "_on_gpu", True)
-    assert [len(batch) for batch in engine.shapes(live, most=most)] == sizes
+    batches = engine.shapes(live, most=most)
+    assert [len(batch) for batch in batches] == [*sizes, *([3] if most > 2 else [])]
+    assert {window.end for window in batches[-1]} == ({0, 175} if most > 2 else {175})
     for waiting in range(1, most + 1):
         size = min(waiting, engine.room(live, waiting))
         assert any(size <= padded < 2 * size for padded in sizes)
+
+
+def test_what_a_gpu_prepares_with_is_like_the_windows_of_a_long_stream(
+    engine: Engine, speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = StreamContext(left_s=5, chunk_s=1, right_s=8)
+    prepared, stream = LiveWindows(engine, context).whole, LiveWindows(engine, context)
+    reading = read(engine, [prepared])[0]
+    assert (reading.settled, reading.decoded) == (prepared.settle, prepared.end)
+
+    heard: list[Window] = []
+    for at in range(20):
+        stream.push(speech[at * RATE_HZ : (at + 1) * RATE_HZ] if at < 8 else speech[:RATE_HZ])
+        if (window := stream.step()) is not None:
+            stream.accept(read(engine, [window])[0])
+            heard.append(window)
+    last = heard[-1]
+    monkeypatch.setattr(engine, "_on_gpu", True)
+    assert engine.bucket(prepared) == engine.bucket(last)
+    assert prepared.settle is not None
+    assert last.settle is not None
+    assert (prepared.begin, prepared.settle - prepared.begin) == (
+        last.begin,
+        pytest.approx(last.settle - last.begin, abs=1),
+    )
+    assert (prepared.full, prepared.end) == (last.full, pytest.approx(last.end, abs=1))
 
 
 def test_gives_way_often(engine: Engine, speech: Samples) -> None:
