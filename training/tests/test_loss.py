@@ -54,7 +54,9 @@ def test_labels_come_later_where_that_is_rewarded() -> None:
         blanks, written, steps = log_probabilities(logits, labels, len(DURATIONS), 0.0)
         written.requires_grad_()
 
-        def parts(*_: object, of: tuple[Tensor, Tensor, Tensor] = (blanks, written, steps)) -> tuple[Tensor, ...]:
+        def parts(
+            *_: object, of: tuple[Tensor, Tensor, Tensor] = (blanks, written, steps)
+        ) -> tuple[Tensor, Tensor, Tensor]:
             return of
 
         loss = token_and_duration_loss(

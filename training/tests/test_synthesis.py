@@ -22,7 +22,7 @@ def _graph(path: Path) -> Path:
         helper.make_node("Cast", ["input_lengths"], ["/Clip_output_0"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["said", "tenth"], ["output"]),
     ]
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "last": np.array([2], np.int64),
         "ones": np.ones(256, np.float16),
         "flat": np.array([0, -1], np.int64),
