@@ -4,9 +4,11 @@ import threading
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
+from parakeet_service.adapters.parakeet_mlx import scheduler as scheduler_module
 from parakeet_service.adapters.parakeet_mlx.scheduler import Scheduler, Urgency
 from parakeet_service.application.ports.meter import Meter, Unmetered
 from parakeet_service.domain.errors import InferenceError, OverloadedError, ShuttingDownError
@@ -172,7 +174,8 @@ async def test_takes_a_little_window_before_big_ones_that_came_a_little_earlier(
 @pytest.mark.parametrize("urgency", [Urgency.SHORT, Urgency.LONG])
 async def test_who_waits_long_enough_goes_first(monkeypatch: pytest.MonkeyPatch, urgency: Urgency) -> None:
     now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    # The scheduler's clock alone: an event loop in another thread, of another test's server, would sleep for hours.
+    monkeypatch.setattr(scheduler_module, "time", SimpleNamespace(monotonic=lambda: now))
     reader = Reader()
     async with scheduling(reader, batch=1) as scheduler:
         holding = await held(scheduler, reader, Urgency.LIVE)
