@@ -1,6 +1,6 @@
 import asyncio
-import gc
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -127,14 +127,19 @@ async def test_reads_in_the_thread_that_made_the_reader() -> None:
 
 
 async def test_the_reader_is_freed_and_its_thread_sleeps_on_for_what_mlx_keeps_there() -> None:
-    class Heavy(Reader): ...
+    made: list[weakref.ref[Reader]] = []
+
+    def make() -> Reader:
+        reader = Reader()
+        made.append(weakref.ref(reader))
+        return reader
 
     before = set(threading.enumerate())
     scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, meter=Unmetered())
-    await scheduler.start(Heavy)
+    await scheduler.start(make)
     await asyncio.to_thread(scheduler.stop, patience_s=60)
 
-    assert not [thing for thing in gc.get_objects() if isinstance(thing, Heavy)]
+    assert made[0]() is None
     (thread,) = {thread for thread in threading.enumerate() if thread.name == "inference"} - before
     thread.join(0.2)
     assert thread.is_alive()
