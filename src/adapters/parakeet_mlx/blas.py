@@ -73,7 +73,7 @@ def leave_a_core(set_threads: Callable[[int], object]) -> None:
     """Let OpenBLAS use all cores but one, unless the environment says how many.
 
     Its threads wait for each other without rest. Where one of them has to share its core, with the detector, the event
-    loop or anything else, all others wait for that one: on two busy cores ten live sessions fell behind by half a minute.
+    loop or anything else, all others wait for that one: on two busy cores ten live sessions fell half a minute behind.
     """
     if not any(name in os.environ for name in _THREADS):
         set_threads(max(1, usable_cores() - 1))
