@@ -19,6 +19,8 @@ class Entry:
     corpus: str
     speaker: str
     text: str
+    bounds: tuple[int, ...] = ()
+    """For each word the sample before which it does not begin, rising; empty where nothing is known."""
 
 
 def write_shard(path: Path, items: Iterable[tuple[Samples, Entry]]) -> float:
@@ -40,7 +42,10 @@ def write_shard(path: Path, items: Iterable[tuple[Samples, Entry]]) -> float:
     half = path.with_suffix(".part")
     with half.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
-        writer.writerows([entry.samples, entry.corpus, entry.speaker, entry.text] for entry in entries)
+        writer.writerows(
+            [entry.samples, entry.corpus, entry.speaker, entry.text, " ".join(map(str, entry.bounds))]
+            for entry in entries
+        )
     half.rename(path.with_suffix(".tsv"))
     return sum(entry.samples for entry in entries) / 16_000 / 3600
 
@@ -53,7 +58,10 @@ def read_shard(path: Path) -> tuple[Samples, list[Entry]]:
     """
     with path.open(encoding="utf-8", newline="") as lines:
         rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        entries = [Entry(int(samples), corpus, speaker, text) for samples, corpus, speaker, text in rows]
+        entries = [
+            Entry(int(samples), corpus, speaker, text, tuple(map(int, bounds.split())))
+            for samples, corpus, speaker, text, bounds in rows
+        ]
     audio: Samples = np.load(path.with_suffix(".npy"))
     if len(audio) != sum(entry.samples for entry in entries):
         raise ValueError(f"{path}: {len(audio)} samples of audio, but the table says otherwise")

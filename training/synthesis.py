@@ -75,7 +75,7 @@ def _work(number: int, arguments: argparse.Namespace) -> None:
                     return
                 for said in voices.say(some, chance):
                     made += len(said.samples)
-                    yield said.samples, Entry(len(said.samples), voices.corpus, said.voice, said.text)
+                    yield said.samples, Entry(len(said.samples), voices.corpus, said.voice, said.text, said.bounds)
 
         name = f"{voices.corpus}-{arguments.seed}-{number:03d}-{round_:03d}"
         hours = write_shard(arguments.out / name, spoken())

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ class Vocabulary:
         known = (letter if letter in self._letters else letter.lower() for letter in text.replace("?", self._asked))
         text = "".join(letter for letter in known if letter in self._letters)
         return [int(piece) for piece in self._pieces.encode(text)]
+
+    def spread(self, pieces: list[int], bounds: Sequence[int]) -> list[int]:
+        """What is said of each word of a text, for each of the text's pieces; zeros where nothing is."""
+        word = -1
+        words: list[int] = []
+        for piece in pieces:
+            word += str(self._pieces.id_to_piece(piece)).startswith("▁")
+            words.append(word)
+        # Of a word of which no letter is in the vocabulary there is no piece either.
+        return [bounds[word] for word in words] if word + 1 == len(bounds) else [0] * len(pieces)
 
     @property
     def _asked(self) -> str:

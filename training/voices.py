@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +11,9 @@ import numpy as np
 import soxr  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from .alignment import beginnings
 from .shards import Samples
 
 RATE = 16_000
@@ -59,6 +62,8 @@ class Spoken(NamedTuple):
     text: str
     voice: str
     samples: Samples
+    bounds: tuple[int, ...] = ()
+    """See `Entry`."""
 
 
 class Voices(Protocol):
@@ -166,7 +171,8 @@ class Piper:
     at_once = 24
 
     _HOP = 256
-    _LENGTHS = "/Clip_output_0"
+    # Frames of each phoneme.
+    _LENGTHS = "/Ceil_output_0"
     # 441 samples of 22.05 kHz are 320 of 16 kHz.
     _FROM, _TO = 441, 320
 
@@ -196,24 +202,34 @@ class Piper:
         voices = [chance.randrange(self._speakers) for _ in lines]
         # Noise of the sound, slowness, noise of the durations; wider than Piper's own 0.333, 1, 0.333.
         scales = torch.tensor([chance.uniform(0.3, 0.7), chance.uniform(0.75, 1.25), chance.uniform(0.3, 0.9)])
-        said, frames = self._network(
+        said, lasting = self._network(
             input=tokens.to(self._device),
             input_lengths=torch.tensor([len(row) for row in rows], device=self._device),
             scales=scales.to(self._device),
             sid=torch.tensor(voices, device=self._device),
         )
         audio = self._resampled(said.flatten(1)).cpu().numpy()
-        ends = (frames.flatten() * (self._HOP * self._TO / self._FROM)).long().tolist()
-        return [
-            Spoken(line.text, str(voice), _levelled(row[:end]))
-            for line, voice, row, end in zip(lines, voices, audio, ends, strict=True)
-        ]
+        # Column n: where the n-th number of a row begins; the last one: where the row ends.
+        places = functional.pad(lasting.flatten(1).cumsum(1), (1, 0)) * (self._HOP * self._TO / self._FROM)
+        made: list[Spoken] = []
+        for line, voice, row, sound, place in zip(lines, voices, rows, audio, places.long().tolist(), strict=True):
+            bounds = tuple(place[number] for number in self._first_numbers(line))
+            made.append(Spoken(line.text, str(voice), _levelled(sound[: place[len(row)]]), bounds))
+        return made
 
     def _numbers(self, phonemes: str) -> list[int]:
         """Each phoneme between two blanks, as Piper was trained."""
         known = [self._letters[letter] for letter in phonemes if letter in self._letters]
         blank = self._letters["_"]
         return [self._letters["^"], blank, *(number for one in known for number in (one, blank)), self._letters["$"]]
+
+    def _first_numbers(self, line: Line) -> list[int]:
+        """Of each word of the text the place, among the numbers, of its first; the word's before where it is not sure."""
+        before = [0, *accumulate(int(letter in self._letters) for letter in line.american)]
+        found: list[int] = []
+        for start in beginnings(line.text, line.american):
+            found.append(found[-1] if start is None else 2 + 2 * before[start])
+        return found
 
     def _resampled(self, audio: Tensor) -> Tensor:
         units = audio.shape[1] // self._FROM + 2

@@ -19,13 +19,14 @@ def _graph(path: Path) -> Path:
         helper.make_node("Unsqueeze", ["numbers", "last"], ["column"]),
         helper.make_node("Mul", ["column", "ones"], ["spread"]),
         helper.make_node("Reshape", ["spread", "flat"], ["said"]),
-        helper.make_node("Cast", ["input_lengths"], ["/Clip_output_0"], to=TensorProto.FLOAT),
+        helper.make_node("Pow", ["numbers", "nothing"], ["/Ceil_output_0"]),
         helper.make_node("Mul", ["said", "tenth"], ["output"]),
     ]
     constants: dict[str, np.ndarray] = {
         "last": np.array([2], np.int64),
         "ones": np.ones(256, np.float16),
         "flat": np.array([0, -1], np.int64),
+        "nothing": np.array(0, np.float32),
         "tenth": np.array(0.1, np.float32),
     }
     graph = helper.make_graph(
@@ -56,6 +57,8 @@ def test_piper_says_each_line_as_long_as_it_is(tmp_path: Path) -> None:
     ]
     assert np.allclose(np.array(loud) / max(loud), np.array([1, 0, 4, 0, 3, 0, 9, 0, 2]) / 9, atol=0.02)
     assert all(0 <= int(one.voice) < 904 for one in said)
+    # "A" begins with the third number, "b." with the seventh.
+    assert [one.bounds for one in said] == [(int(2 * 185.76), int(6 * 185.76)), (int(2 * 185.76),)]
 
 
 def test_letters_may_come_from_pipers_configuration(tmp_path: Path) -> None:
@@ -71,10 +74,10 @@ def test_letters_may_come_from_pipers_configuration(tmp_path: Path) -> None:
 
 
 def test_values_within_the_graph_come_out_too(tmp_path: Path) -> None:
-    network = OnnxOnTorch(_graph(tmp_path / "voice.onnx"), torch.device("cpu"), more=["/Clip_output_0"])
+    network = OnnxOnTorch(_graph(tmp_path / "voice.onnx"), torch.device("cpu"), more=["/Ceil_output_0"])
     sound, frames = network(input=torch.tensor([[1, 2]]), input_lengths=torch.tensor([2]))
     assert sound.shape == (1, 512)
-    assert frames.tolist() == [2.0]
+    assert frames.tolist() == [[1.0, 1.0]]
 
 
 def test_batches_hold_every_line_once_and_lines_of_about_one_length() -> None:
