@@ -12,6 +12,11 @@ from .features import RATE
 from .shards import read_shard
 from .vocabulary import Vocabulary
 
+END_S = 0.5
+"""Most seconds of silence at the end of an item."""
+_SILENCE_S = 60
+"""Longest pause that there can be within an item, or behind it."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
@@ -25,6 +30,13 @@ class Batch:
     """``(batch, labels)``, zeros behind the end."""
     lengths: Tensor
     """Labels of each item."""
+    bounds: Tensor
+    """``(batch, labels)``: the sample before which a label's word does not begin."""
+
+
+def items_of(seconds: float, budget_s: float) -> int:
+    """How many items of so many seconds a batch has."""
+    return max(2, int(budget_s / seconds))
 
 
 class Corpus:
@@ -45,9 +57,11 @@ class Corpus:
         self._weights = weights or {}
         self._seen: set[Path] = set()
         self._audio: list[Tensor] = []
+        self._silence = torch.zeros(_SILENCE_S * RATE, dtype=torch.int16, device=device)
         self._place: list[tuple[int, int]] = []
-        self.labels: list[list[int]] = []
+        self.labels: list[NDArray[np.int64]] = []
         self.texts: list[str] = []
+        self._bounds: list[NDArray[np.float32]] = []
         self.samples: NDArray[np.int64] = np.zeros(0, np.int64)
         self._weight: list[float] = []
         self._sum: NDArray[np.float64] = np.zeros(0)
@@ -75,7 +89,8 @@ class Corpus:
             for entry in entries:
                 labels = self._vocabulary.encode(entry.text)
                 self._place.append((len(self._audio), at))
-                self.labels.append(labels)
+                self.labels.append(np.array(labels, np.int64))
+                self._bounds.append(np.array(self._vocabulary.spread(labels, entry.bounds), np.float32))
                 self.texts.append(entry.text)
                 self._weight.append(self._weights.get(entry.corpus, 1.0))
                 samples.append(entry.samples)
@@ -93,29 +108,39 @@ class Corpus:
             gaps: Seconds of silence before each utterance of each item.
             silences: Seconds of silence at the end of each item.
         """
-        joined = [[label for index in item for label in self.labels[index]] for item in items]
-        ends = [
-            sum(int(self.samples[index]) + int(gap * RATE) for index, gap in zip(item, between, strict=True))
-            + int(silence * RATE)
-            for item, between, silence in zip(items, gaps, silences, strict=True)
-        ]
-        signal = torch.zeros(len(items), max(*ends, 1600), device=self._device)
-        for row, (item, between) in enumerate(zip(items, gaps, strict=True)):
-            at = 0
+        numbers = [sum(len(self.labels[index]) for index in item) for item in items]
+        most = max(1, *numbers)
+        labels = np.zeros((len(items), most), np.int64)
+        bounds = np.zeros((len(items), most), np.float32)
+        rows: list[list[Tensor]] = []
+        lengths: list[int] = []
+        for row, (item, between, silence) in enumerate(zip(items, gaps, silences, strict=True)):
+            pieces: list[Tensor] = []
+            at = written = 0
             for index, gap in zip(item, between, strict=True):
-                at += int(gap * RATE)
+                pause = int(gap * RATE)
                 shard, start = self._place[index]
                 length = int(self.samples[index])
-                signal[row, at : at + length] = self._audio[shard][start : start + length]
-                at += length
-        labels = torch.zeros(len(items), max(1, *(len(item) for item in joined)), dtype=torch.int64)
-        for row, item in enumerate(joined):
-            labels[row, : len(item)] = torch.tensor(item, dtype=torch.int64)
+                pieces += [self._silence[:pause], self._audio[shard][start : start + length]]
+                at += pause
+                until = written + len(self.labels[index])
+                labels[row, written:until] = self.labels[index]
+                bounds[row, written:until] = self._bounds[index] + at
+                at, written = at + length, until
+            rows.append(pieces)
+            lengths.append(max(at + int(silence * RATE), 1600))
+            pieces.append(self._silence[: lengths[-1] - at])
+        longest = max(lengths)
+        for pieces, length in zip(rows, lengths, strict=True):
+            pieces.append(self._silence[: longest - length])
+        # One call: hundreds of small copies take longer to ask for than to do.
+        signal = torch.cat([piece for pieces in rows for piece in pieces]).view(len(items), longest)
         return Batch(
             signal / 32768,
-            torch.tensor([max(end, 1600) for end in ends]),
-            labels.to(self._device, non_blocking=True),
-            torch.tensor([len(item) for item in joined], device=self._device),
+            torch.tensor(lengths),
+            torch.from_numpy(labels).to(self._device, non_blocking=True),
+            torch.tensor(numbers).to(self._device, non_blocking=True),
+            torch.from_numpy(bounds).to(self._device, non_blocking=True),
         )
 
     def draw(self, chance: np.random.Generator, seconds: float, budget_s: float, *, silent: float = 0.01) -> Batch:
@@ -127,7 +152,7 @@ class Corpus:
             budget_s: Seconds of audio of the whole batch.
             silent: Share of the items without speech.
         """
-        count = max(2, int(budget_s / seconds))
+        count = items_of(seconds, budget_s)
         items: list[list[int]] = []
         gaps: list[list[float]] = []
         limit = seconds * RATE
@@ -152,5 +177,5 @@ class Corpus:
                     used += gap + length
             items.append(item)
             gaps.append(between)
-        silences = chance.uniform(0.0, 0.5, len(items)) + np.array([0.0 if item else seconds * 0.8 for item in items])
+        silences = chance.uniform(0.0, END_S, len(items)) + np.array([0.0 if item else seconds * 0.8 for item in items])
         return self.gather(items, gaps, silences)

@@ -28,7 +28,7 @@ def to_mlx(state: dict[str, Tensor]) -> dict[str, Tensor]:
     made: dict[str, Tensor] = {}
     for own, tensor in state.items():
         name, value = own, tensor
-        if name.startswith("ctc.") or name.endswith("num_batches_tracked"):
+        if name.startswith("ctc."):
             continue
         if name == "decoder.dec_rnn.bias_ih_l0":
             name, value = "decoder.prediction.dec_rnn.lstm.0.bias", value + state["decoder.dec_rnn.bias_hh_l0"]

@@ -4,7 +4,6 @@ Source: Xu et al. 2023, "Efficient Sequence Transduction by Jointly Predicting T
 blank takes at least one frame; a label may take none. The last step must end exactly behind the last frame.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 _IMPOSSIBLE = -1e30
+_TOO_EARLY = 5.0
 _KERNELS: dict[int, Any] = {}
 
 
@@ -23,9 +23,8 @@ def token_and_duration_loss(
     *,
     durations: tuple[int, ...],
     sigma: float = 0.0,
-    late: float = 0.0,
+    earliest: Tensor | None = None,
     kernel: bool | None = None,
-    probabilities: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> Tensor:
     """Negative logarithm of the probability of each item's labels.
 
@@ -36,20 +35,21 @@ def token_and_duration_loss(
         lengths: Labels of each item.
         durations: What the last columns of `logits` mean, in frames, ``0, 1, ...`` without gaps.
         sigma: Taken off each token's log-probability, so that long steps are preferred.
-        late: Added to a label's log-probability for each frame that it comes later, so that labels do not come before
-            they are spoken (Kang et al. 2023, "Delay-penalized transducer", with the other sign).
-        kernel: Use the CUDA kernel; by default where there is a GPU.
-        probabilities: `log_probabilities`, compiled.
+        earliest: ``(batch, labels)``, the frame before which a label should not come: its log-probability is less by
+            5 there. Otherwise a model that sees the future writes words before they are spoken.
+        kernel: Use the CUDA kernels; by default where there is a GPU.
 
     Returns:
         Shape ``(batch,)``, float32. Infinite, in effect, where there are more steps to take than frames.
     """
-    blanks, written, steps = (probabilities or log_probabilities)(logits, labels, len(durations), sigma)
-    if late:
-        # From the middle of the item, so that the loss as a whole stays about what it is.
-        frame = torch.arange(written.shape[1], device=written.device)
-        written = written + late * (frame[None] - frames[:, None] / 2)[..., None]
-    if kernel if kernel is not None else logits.is_cuda:
+    on_gpu = kernel if kernel is not None else logits.is_cuda
+    if on_gpu and logits.dtype == torch.bfloat16:
+        blanks, written, steps = _LogProbabilities.apply(logits, labels, len(durations), sigma)
+    else:
+        blanks, written, steps = log_probabilities(logits, labels, len(durations), sigma)
+    if earliest is not None:
+        written = held_back(written, earliest)
+    if on_gpu:
         return _Lattice.apply(blanks, written, steps, frames, lengths)
     return lattice_loss(blanks, written, steps, frames, lengths)
 
@@ -62,6 +62,13 @@ def log_probabilities(logits: Tensor, labels: Tensor, durations: int, sigma: flo
     wanted = torch.nn.functional.pad(labels, (0, 1))[:, None, :, None].expand(*tokens.shape[:3], 1)
     written = tokens.gather(-1, wanted)[..., 0] - total
     return tokens[..., blank] - total, written, logits[..., blank + 1 :].float().log_softmax(-1)
+
+
+def held_back(written: Tensor, earliest: Tensor) -> Tensor:
+    """The log-probability of the next label, less where it would be too early."""
+    frame = torch.arange(written.shape[1], device=written.device)
+    early = frame[None, :, None] < torch.nn.functional.pad(earliest, (0, 1))[:, None]
+    return written - _TOO_EARLY * early
 
 
 def lattice_loss(blanks: Tensor, written: Tensor, steps: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:
@@ -116,6 +123,36 @@ def lattice_loss(blanks: Tensor, written: Tensor, steps: Tensor, frames: Tensor,
     return -torch.stack(ends).logsumexp(0)
 
 
+class _LogProbabilities(torch.autograd.Function):
+    """`log_probabilities` of scores in bfloat16 by a CUDA kernel, which reads them once and writes no copies of them."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, durations: int, sigma: float) -> tuple[Tensor, ...]:
+        logits, labels = logits.contiguous(), labels.contiguous()
+        places = logits.shape[:3]
+        blanks, written, totals = (torch.empty(places, device=logits.device) for _ in range(3))
+        steps = torch.empty(*places, durations, device=logits.device)
+        ctx.sizes = [places.numel(), places[1], places[2], logits.shape[3] - durations, durations]
+        _launch(
+            "log_probabilities",
+            places.numel() // 8 + 1,
+            256,
+            [logits, labels, blanks, written, steps, totals],
+            ctx.sizes,
+        )
+        ctx.save_for_backward(logits, labels, steps, totals)
+        return blanks - sigma, written - sigma, steps
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        logits, labels, steps, totals = ctx.saved_tensors
+        slope = torch.empty_like(logits)
+        given = [item.contiguous() for item in upstream]
+        tensors = [logits, labels, steps, totals, *given, slope]
+        _launch("log_probabilities_backward", ctx.sizes[0] // 8 + 1, 256, tensors, ctx.sizes)
+        return slope, None, None, None
+
+
 class _Lattice(torch.autograd.Function):
     """The same sum by a CUDA kernel: a block an utterance, a thread a label; gradients by the backward variable."""
 
@@ -130,12 +167,8 @@ class _Lattice(torch.autograd.Function):
         threads = 32 * ((states + 31) // 32)
         if threads > 1024:
             raise ValueError(f"{states - 1} labels in one utterance are too many: at most 1023")
-        _launch(
-            batch,
-            threads,
-            [item.data_ptr() for item in (blanks, written, steps, sizes, alpha, beta, loss, *gradients)],
-            [batch, most_frames, states, steps.shape[3]],
-        )
+        tensors = [blanks, written, steps, sizes, alpha, beta, loss, *gradients]
+        _launch("lattice", batch, threads, tensors, [batch, most_frames, states, steps.shape[3]])
         ctx.save_for_backward(*gradients)
         return loss
 
@@ -147,13 +180,13 @@ class _Lattice(torch.autograd.Function):
         return first * scale, second * scale, third * scale[..., None], None, None
 
 
-def _launch(blocks: int, threads: int, pointers: list[int], sizes: list[int]) -> None:
+def _launch(name: str, blocks: int, threads: int, tensors: list[Tensor], sizes: list[int]) -> None:
     import cupy  # noqa: PLC0415 - only where there is a GPU
 
     device = torch.cuda.current_device()
     with cupy.cuda.Device(device), cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
         if device not in _KERNELS:
-            source = (Path(__file__).parent / "lattice.cu").read_text(encoding="utf-8")
-            _KERNELS[device] = cupy.RawKernel(source, "lattice")
-        arguments = [cupy.uint64(item) for item in pointers] + [cupy.int32(item) for item in sizes]
-        _KERNELS[device]((blocks,), (threads,), tuple(arguments))
+            source = (Path(__file__).parent / "loss.cu").read_text(encoding="utf-8")
+            _KERNELS[device] = cupy.RawModule(code=source)
+        arguments = [cupy.uint64(item.data_ptr()) for item in tensors] + [cupy.int32(item) for item in sizes]
+        _KERNELS[device].get_function(name)((blocks,), (threads,), tuple(arguments))

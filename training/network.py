@@ -4,12 +4,16 @@ Source: the shapes are those of parakeet-mlx 0.7.0 (Apache-2.0), conformer.py an
 "Fast Conformer"; Xu et al. 2023, "Efficient Sequence Transduction by Jointly Predicting Tokens and Durations".
 """
 
+import copy
 import dataclasses
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+SUBSAMPLING = 8
+"""Feature frames to a frame of the encoder."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Subsampling(nn.Module):
                 nn.ReLU(),
             ]
         )
-        self.out = nn.Linear(wide * math.ceil(shape.mels / 8), shape.width)
+        self.out = nn.Linear(wide * math.ceil(shape.mels / SUBSAMPLING), shape.width)
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
         """Frames of shape ``(batch, frames / 8, width)`` from ``(batch, frames, mels)``."""
@@ -127,6 +131,33 @@ class Attention(nn.Module):
         return self.linear_out(out.transpose(1, 2).reshape(batch, frames, width))
 
 
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation whose statistics are those of speech alone, however much padding a batch has."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_var", torch.ones(width))
+
+    def forward(self, x: Tensor, keep: Tensor) -> Tensor:
+        """The same shape, ``(batch, width, frames)``; `keep` is ``(batch, frames)``."""
+        wide = x.float()
+        mean, variance = self.running_mean, self.running_var
+        if self.training:
+            inside, number = keep[:, None], keep.sum()
+            mean = (wide * inside).sum((0, 2)) / number
+            variance = ((wide - mean[:, None]).square() * inside).sum((0, 2)) / number
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, 0.1)
+                self.running_var.lerp_(variance, 0.1)
+        scale = self.weight * torch.rsqrt(variance + 1e-5)
+        return ((wide - mean[:, None]) * scale[:, None] + self.bias[:, None]).to(x.dtype)
+
+
 class Convolution(nn.Module):
     """Gated pointwise, depthwise, batch normalisation, pointwise."""
 
@@ -137,7 +168,7 @@ class Convolution(nn.Module):
         self.depthwise_conv = nn.Conv1d(
             width, width, shape.kernel, padding=(shape.kernel - 1) // 2, groups=width, bias=False
         )
-        self.batch_norm = nn.BatchNorm1d(width)
+        self.batch_norm = MaskedBatchNorm(width)
         self.pointwise_conv2 = nn.Conv1d(width, width, 1, bias=False)
 
     def forward(self, x: Tensor, keep: Tensor) -> Tensor:
@@ -145,7 +176,7 @@ class Convolution(nn.Module):
         # The pointwise layers as products: faster than convolutions of width one.
         x = functional.glu(functional.linear(x, self.pointwise_conv1.weight[:, :, 0]), dim=2)
         x = (x * keep[:, :, None]).transpose(1, 2)
-        x = functional.silu(self.batch_norm(self.depthwise_conv(x)))
+        x = functional.silu(self.batch_norm(self.depthwise_conv(x), keep))
         return functional.linear(x.transpose(1, 2), self.pointwise_conv2.weight[:, :, 0])
 
 
@@ -178,6 +209,16 @@ class Block(nn.Module):
         return self.norm_out(x)
 
 
+class Blocks(nn.ModuleList):
+    """Conformer blocks, one behind the other."""
+
+    def forward(self, x: Tensor, positions: Tensor, keep: Tensor) -> Tensor:
+        """The same shape; see `Attention`."""
+        for block in self:
+            x = block(x, positions, keep)
+        return x
+
+
 class Encoder(nn.Module):
     """Features to frames of 80 ms."""
 
@@ -185,7 +226,32 @@ class Encoder(nn.Module):
         super().__init__()
         self.width, self.dropout = shape.width, shape.dropout
         self.pre_encode = Subsampling(shape)
-        self.layers = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
+        self.layers = Blocks([Block(shape) for _ in range(shape.layers)])
+        self._captured: dict[int, tuple[int, Blocks]] = {}
+
+    def capture(self, sizes: dict[int, int]) -> None:
+        """Record what the blocks do in training as CUDA graphs: thousands of small kernels are then launched as two.
+
+        To be called with autocast as in training, without its cache, and before anything else runs on the GPU.
+
+        Args:
+            sizes: Most frames of a batch of so many items. Batches of other numbers or of more frames go as ever.
+        """
+        kept = {name: value.clone() for name, value in self.layers.named_buffers()}
+        device = self.pre_encode.out.weight.device
+        pool = torch.cuda.graph_pool_handle()
+        # The largest first: the others find room in its memory.
+        for items, frames in sorted(sizes.items(), key=lambda size: -size[0] * size[1]):
+            x = torch.randn(items, frames, self.width, device=device, dtype=torch.bfloat16, requires_grad=True)
+            keep = torch.ones(items, frames, device=device, dtype=torch.bool)
+            # A copy has the same weights; its forward is replaced.
+            blocks = copy.copy(self.layers).train()
+            arguments = (x, self._positions(frames, device), keep)
+            torch.cuda.make_graphed_callables(blocks, arguments, pool=pool)
+            self._captured[items] = frames, blocks
+        # Capturing has trained the running means on noise.
+        for name, value in self.layers.named_buffers():
+            value.copy_(kept[name])
 
     def forward(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode features.
@@ -199,11 +265,14 @@ class Encoder(nn.Module):
         """
         x = functional.dropout(self.pre_encode(mel, lengths), self.dropout, self.training)
         lengths = encoded_length(lengths)
+        frames = x.shape[1]
+        blocks = self.layers
+        most, captured = self._captured.get(len(x), (0, blocks))
+        if self.training and frames <= most:
+            blocks = captured
+            x = functional.pad(x, (0, 0, 0, most - frames))
         keep = torch.arange(x.shape[1], device=x.device)[None] < lengths[:, None]
-        positions = self._positions(x.shape[1], x.device)
-        for layer in self.layers:
-            x = layer(x, positions, keep)
-        return x, lengths
+        return blocks(x, self._positions(x.shape[1], x.device), keep)[:, :frames], lengths
 
     def _positions(self, frames: int, device: torch.device) -> Tensor:
         distance = torch.arange(frames - 1, -frames, -1, device=device, dtype=torch.float32)[:, None]

@@ -11,8 +11,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from .augmentation import Augmentation, Strength
-from .batches import Batch, Corpus
+from .batches import END_S, Batch, Corpus, items_of
 from .convert import from_mlx, read_weights
-from .features import LogMel
-from .loss import log_probabilities, token_and_duration_loss
-from .network import Attention, Shape, Transducer
+from .features import HOP, RATE, LogMel
+from .loss import token_and_duration_loss
+from .network import SUBSAMPLING, Attention, Shape, Transducer, encoded_length
 from .vocabulary import Vocabulary
 
 _LENGTHS_S = (3.0, 5.0, 8.0, 12.0, 17.0, 24.0, 34.0)
 _LOST = 0.06
 """So much more of the words wrong than at best is no accident."""
+_BOUND_EVERY = 8
 _ODDS = (0.12, 0.18, 0.2, 0.16, 0.14, 0.12, 0.08)
 
 
@@ -118,12 +117,8 @@ class Trainer:
         others = [value for value in self.model.parameters() if value.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=on_gpu)
-        self.loss: Callable[..., Tensor] = token_and_duration_loss
-        if arguments.compile:
-            # One after the other: the blocks are alike, and share what is compiled.
-            for layer in self.model.encoder.layers:
-                layer.compile(dynamic=True)
-            self.loss = partial(token_and_duration_loss, probabilities=torch.compile(log_probabilities, dynamic=True))
+        if on_gpu:
+            self._capture()
         self.average = {name: value.detach().clone().float() for name, value in self.model.state_dict().items()}
         self.step, self.spent_s = 0, 0.0
         self._steep = torch.zeros(())
@@ -135,6 +130,16 @@ class Trainer:
         self.features = LogMel(self.device, self.shape.mels)
         self.chance = np.random.default_rng([self.step, self.rank])
         self.augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
+
+    def _capture(self) -> None:
+        """Prepare the encoder for the batches that there will be: before NCCL's first call, whose thread disturbs it."""
+        fastest = (1 - Strength().speed) * (1 - Strength().tempo)
+        sizes: dict[int, int] = {}
+        for seconds in _LENGTHS_S:
+            frames = math.ceil((seconds + END_S) * RATE / HOP / fastest) + 1
+            sizes[items_of(seconds, self.arguments.batch_s)] = int(encoded_length(torch.tensor(frames)))
+        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+            self.model.encoder.capture(sizes)
 
     def _resume(self) -> None:
         path = self.out / "state.pt"
@@ -233,11 +238,12 @@ class Trainer:
         seconds = float(self.chance.choice(_LENGTHS_S[:count], p=odds / odds.sum()))
         batch = self.corpus.draw(self.chance, seconds, self.arguments.batch_s)
         with torch.no_grad():
-            mel, frames = self._heard(batch, plan.strength(spent))
+            mel, frames, earliest = self._heard(batch, plan.strength(spent))
         self.model.train()
         with_tdt = spent >= plan.transducer_from
         share = plan.share(spent)
-        ctc, tdt = self._losses(mel, frames, batch, transducer=with_tdt, shared=not with_tdt or share > 0)
+        shared = not with_tdt or share > 0
+        ctc, tdt = self._losses(mel, frames, batch, shared=shared, earliest=earliest if with_tdt else None)
         # One more for each item, for its end: a batch of silence must not weigh like one of speech.
         number = (batch.lengths + 1).sum()
         # Without a share the encoder does not feel the CTC head; it is only there to watch by.
@@ -249,31 +255,37 @@ class Trainer:
         self._share_gradients()
         self._steep = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
-        self._bound()
-        self.optimiser.zero_grad(set_to_none=False)
+        if self.step % _BOUND_EVERY == 0:
+            self._bound()
+        self.optimiser.zero_grad()
         self._follow()
         self.step += 1
         return torch.stack([ctc, tdt]).detach() / number, float(batch.samples.sum()) / 16_000
 
-    def _heard(self, batch: Batch, factor: float) -> tuple[Tensor, Tensor]:
+    def _heard(self, batch: Batch, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, their frames, and the encoder's frame before which each label should not come."""
         magnitude = bool(self.chance.random() < 0.5)
         if factor == 0:
-            return self.features(batch.signal, batch.samples, magnitude=magnitude)
+            mel, frames = self.features(batch.signal, batch.samples, magnitude=magnitude)
+            return mel, frames, (batch.bounds / (SUBSAMPLING * HOP)).round()
         strength = Strength().scaled(factor)
         signal, samples = self.augmentation.speed(batch.signal, batch.samples, strength)
         signal = self.augmentation.surroundings(signal, samples, strength)
         variation = self.augmentation.variation(len(signal), strength)
         mel, frames = self.features(signal, samples, magnitude=magnitude, variation=variation)
-        return self.augmentation.masked(mel, frames, strength), frames
+        share = samples / batch.samples / (SUBSAMPLING * variation.hop)
+        earliest = (batch.bounds * share.to(self.device)[:, None]).round()
+        return self.augmentation.masked(mel, frames, strength), frames, earliest
 
     def _losses(
-        self, mel: Tensor, frames: Tensor, batch: Batch, *, transducer: bool, shared: bool
+        self, mel: Tensor, frames: Tensor, batch: Batch, *, shared: bool, earliest: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        """CTC's, which the encoder feels if it is shared, and the transducer's, if labels have an earliest frame."""
         on_gpu = self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
             encoded, lengths = self.model.encoder(mel, frames)
             scores = self.model.ctc(encoded if shared else encoded.detach())
-            logits = self.model.joint(encoded, self.model.decoder(batch.labels)) if transducer else None
+            logits = None if earliest is None else self.model.joint(encoded, self.model.decoder(batch.labels))
         blank = self.shape.vocabulary
         written = scores.float().log_softmax(-1).transpose(0, 1)
         ctc = functional.ctc_loss(
@@ -281,25 +293,24 @@ class Trainer:
         )
         if logits is None:
             return ctc, torch.zeros((), device=self.device)
-        late = self.arguments.late
-        tdt = self.loss(
-            logits, batch.labels, lengths, batch.lengths, durations=self.shape.durations, sigma=0.02, late=late
+        tdt = token_and_duration_loss(
+            logits, batch.labels, lengths, batch.lengths, durations=self.shape.durations, sigma=0.02, earliest=earliest
         )
         return ctc, torch.where(tdt < 1e8, tdt, 0.0).sum()
 
     def _share_gradients(self) -> None:
-        for value in self.model.parameters():
-            if value.grad is None:
-                value.grad = torch.zeros_like(value)
-        gradients = [value.grad.view(-1) for value in self.model.parameters() if value.grad is not None]
-        flat = torch.cat(gradients)
+        weights = list(self.model.parameters())
+        flat = torch.cat(
+            [(torch.zeros_like(value) if value.grad is None else value.grad).reshape(-1) for value in weights]
+        )
         if self.world > 1:
             dist.all_reduce(flat)
             flat /= self.world
         # One broken batch must not cost the run: it teaches nothing.
         flat = flat * torch.isfinite(flat).all()
         flat = torch.nan_to_num(flat, nan=0.0, posinf=0.0, neginf=0.0)
-        torch._foreach_copy_(gradients, flat.split([gradient.numel() for gradient in gradients]))
+        for value, gradient in zip(weights, flat.split([value.numel() for value in weights]), strict=True):
+            value.grad = gradient.view_as(value)
 
     @torch.no_grad()
     def _bound(self) -> None:
@@ -407,8 +418,6 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint", type=Path, help="model.safetensors to go on from; --vocabulary is its config.json"
     )
-    parser.add_argument("--late", type=float, default=0.0, help="a label's reward for each frame that it comes later")
-    parser.add_argument("--compile", action="store_true", help="fuse small kernels; takes a while at the start")
     parser.add_argument("--encoder-from", type=Path, help="model.safetensors whose encoder to begin with")
     parser.add_argument("--shape", help="sizes of the network, as JSON, where they are not the default")
     parser.add_argument("--save-s", type=float, default=120)

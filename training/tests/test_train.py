@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from training import train
+from training.batches import Corpus
 from training.shards import Entry, read_shard, write_shard
+from training.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for CPUs")
+
+
+def write_vocabulary(path: Path) -> None:
+    vocabulary = ["<unk>", "▁", "a", "b", "c", "d", "B", "."]
+    path.write_text(json.dumps({"joint": {"vocabulary": vocabulary}}), encoding="utf-8")
 
 
 @pytest.fixture
@@ -21,9 +28,7 @@ def given(tmp_path: Path) -> list[str]:
             for _ in range(6)
         ]
         write_shard(tmp_path / "shards" / name, items)
-    vocabulary = ["<unk>", "▁", "a", "b", "c", "d", "B", "."]
-    config = {"joint": {"vocabulary": vocabulary}}
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_vocabulary(tmp_path / "config.json")
     shape = {"width": 16, "layers": 1, "heads": 2, "channels": 4}
     return [
         *("--data", str(tmp_path / "shards"), "--vocabulary", str(tmp_path / "config.json")),
@@ -32,11 +37,28 @@ def given(tmp_path: Path) -> list[str]:
 
 
 def test_a_shard_is_read_as_it_was_written(tmp_path: Path) -> None:
-    entry = Entry(3, "corpus", "anna", "One.")
-    write_shard(tmp_path / "a", [(np.array([1, 2, 3], np.int16), entry)])
+    given = [Entry(3, "corpus", "anna", "One two.", (0, 2)), Entry(1, "corpus", "anna", "One.")]
+    write_shard(
+        tmp_path / "a",
+        [(np.array(samples, np.int16), entry) for samples, entry in zip(([1, 2, 3], [4]), given, strict=True)],
+    )
     audio, entries = read_shard(tmp_path / "a.tsv")
-    assert audio.tolist() == [1, 2, 3]
-    assert entries == [entry]
+    assert audio.tolist() == [1, 2, 3, 4]
+    assert entries == given
+
+
+def test_labels_of_joined_utterances_do_not_come_before_their_words(tmp_path: Path) -> None:
+    entries = [Entry(16_000, "corpus", "anna", "Bad dad.", (1000, 8000)), Entry(16_000, "corpus", "anna", "Cab.")]
+    write_shard(tmp_path / "two", [(np.zeros(16_000, np.int16), entry) for entry in entries])
+    write_vocabulary(tmp_path / "config.json")
+    corpus = Corpus(tmp_path, Vocabulary(tmp_path / "config.json"), torch.device("cpu"))
+    corpus.refresh()
+
+    batch = corpus.gather([[0, 1], [1]], [[0.5, 0.25], [0.0]], np.zeros(2))
+
+    # ▁ B a d ▁ d a d . ▁ C a b . : the vocabulary has no C, but a c.
+    first = [9000] * 4 + [16_000] * 5 + [28_000] * 5
+    assert batch.bounds.tolist() == [first, [0] * 14]
 
 
 def test_goes_on_where_it_was_stopped(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
