@@ -13,9 +13,9 @@ from .features import HOP, RATE, Variation
 class Strength:
     """How often and how strongly; the defaults are what the checkpoint was trained with."""
 
-    speed: float = 0.12
-    tempo: float = 0.1
-    warp: float = 0.15
+    speed: float = 0.15
+    tempo: float = 0.12
+    warp: float = 0.2
     room: float = 0.35
     noise: float = 0.6
     babble: float = 0.12

@@ -61,6 +61,7 @@ class Corpus:
         self._place: list[tuple[int, int]] = []
         self.labels: list[NDArray[np.int64]] = []
         self.texts: list[str] = []
+        self.corpora: list[str] = []
         self._bounds: list[NDArray[np.float32]] = []
         self.samples: NDArray[np.int64] = np.zeros(0, np.int64)
         self._weight: list[float] = []
@@ -92,6 +93,7 @@ class Corpus:
                 self.labels.append(np.array(labels, np.int64))
                 self._bounds.append(np.array(self._vocabulary.spread(labels, entry.bounds), np.float32))
                 self.texts.append(entry.text)
+                self.corpora.append(entry.corpus)
                 self._weight.append(self._weights.get(entry.corpus, 1.0))
                 samples.append(entry.samples)
                 at += entry.samples
@@ -169,7 +171,7 @@ class Corpus:
                     gap = float(chance.uniform(0.05, 0.7) if item else chance.uniform(0.0, 0.4)) * RATE
                     if used + gap + length > limit:
                         misses += 1
-                        if item and misses > 2:
+                        if item and misses > 5:
                             break
                         continue
                     item.append(int(index))

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from .texts import cleaned, normalised
 
+UNKNOWN = "unknown"
+"""The speaker where a manifest names none."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Utterance:
@@ -43,7 +46,7 @@ def read_manifest(path: Path, *, audio: Path | None = None) -> list[Utterance]:
                 directory / row["file"],
                 float(row["seconds"]),
                 row.get("corpus") or row.get("source") or path.stem,
-                row.get("speaker") or "unknown",
+                row.get("speaker") or UNKNOWN,
                 row["text"],
             )
             for row in rows
@@ -70,13 +73,18 @@ def trainable(
 ) -> Iterator[Utterance]:
     """The utterances that may and can be trained on, their text cleaned.
 
-    Left out is what a test says (the same words, whatever the case), what is longer than `longest_s`, what is spoken
-    impossibly fast or slowly (the text is then not that of the audio), and text that has no one way to be read.
+    Left out is what a test says (the same words, whatever the case) and who speaks in one, what is longer than
+    `longest_s`, what is spoken impossibly fast or slowly (the text is then not that of the audio), and text that has no
+    one way to be read.
     """
-    banned = {normalised(item.text) for item in forbidden}
+    tests = list(forbidden)
+    banned = {normalised(item.text) for item in tests}
+    voices = {item.voice for item in tests if item.speaker != UNKNOWN}
     for item in utterances:
         text = cleaned(item.text)
-        if text is None or normalised(text) in banned or not 0.3 <= item.seconds <= longest_s:
+        if text is None or normalised(text) in banned or item.voice in voices:
+            continue
+        if not 0.3 <= item.seconds <= longest_s:
             continue
         if words_per_s[0] <= len(text.split()) / item.seconds <= words_per_s[1]:
             yield dataclasses.replace(item, text=text)

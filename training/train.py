@@ -11,6 +11,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -370,7 +371,8 @@ class Trainer:
         kept = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
-        wrong = words = 0
+        wrong: Counter[str] = Counter()
+        words: Counter[str] = Counter()
         for start in range(0, len(held.texts), 32):
             chosen = list(range(start, min(start + 32, len(held.texts))))
             batch = held.gather([[index] for index in chosen], [[0.0]] * len(chosen), np.zeros(len(chosen)))
@@ -381,11 +383,14 @@ class Trainer:
                 path = torch.unique_consecutive(best[row, : int(lengths[row])]).tolist()
                 text = self.vocabulary.decode([piece for piece in path if piece != self.shape.vocabulary])
                 reference = _words(held.texts[index])
-                wrong += _distance(_words(text), reference)
-                words += len(reference)
-        print(f"dev: {100 * wrong / max(1, words):.1f} % of {words} words wrong (CTC)", flush=True)
+                wrong[held.corpora[index]] += _distance(_words(text), reference)
+                words[held.corpora[index]] += len(reference)
+        shares = [
+            f"{corpus} {100 * wrong[corpus] / words[corpus]:.1f} % of {words[corpus]}" for corpus in sorted(words)
+        ]
+        print(f"dev: words wrong (CTC): {', '.join(shares)}", flush=True)
         self.model.load_state_dict(kept)
-        return wrong / max(1, words)
+        return wrong.total() / max(1, words.total())
 
 
 def _words(text: str) -> list[str]:

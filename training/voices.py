@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .accents import accented
 from .alignment import beginnings
 from .shards import Samples
 
@@ -170,6 +171,7 @@ class Piper:
     corpus = "piper-libritts"
     at_once = 24
 
+    _ACCENTED = 0.3
     _HOP = 256
     # Frames of each phoneme.
     _LENGTHS = "/Ceil_output_0"
@@ -197,6 +199,10 @@ class Piper:
 
     def say(self, lines: list[Line], chance: random.Random) -> list[Spoken]:
         """See `Voices`."""
+        lines = [
+            line._replace(american=accented(line.american, chance)) if chance.random() < self._ACCENTED else line
+            for line in lines
+        ]
         rows = [self._numbers(line.american) for line in lines]
         tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
         voices = [chance.randrange(self._speakers) for _ in lines]

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from training.accents import accented
 from training.onnx_on_torch import OnnxOnTorch
 from training.synthesis import batches, tasks
 from training.voices import Line, Piper
@@ -40,8 +42,9 @@ def _graph(path: Path) -> Path:
     return path
 
 
-def test_piper_says_each_line_as_long_as_it_is(tmp_path: Path) -> None:
+def test_piper_says_each_line_as_long_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "letters").write_text("_ 0\n^ 1\n$ 2\n  3\na 4\nb 9\n", encoding="utf-8")
+    monkeypatch.setattr(Piper, "_ACCENTED", 0)
     voices = Piper(_graph(tmp_path / "voice.onnx"), tmp_path / "letters", 904, torch.device("cpu"))
     lines = [Line("A b.", "a bx", ""), Line("A.", "a", "")]
 
@@ -78,6 +81,14 @@ def test_values_within_the_graph_come_out_too(tmp_path: Path) -> None:
     sound, frames = network(input=torch.tensor([[1, 2]]), input_lengths=torch.tensor([2]))
     assert sound.shape == (1, 512)
     assert frames.tolist() == [[1.0, 1.0]]
+
+
+def test_an_accent_keeps_the_words_apart() -> None:
+    said = "ðə wˈɪnɚz ʌv ˈiːtʃ stˈeɪdʒ, wʌɾ ɹˈoʊd ðæt wˈɪl hæv ðˈɪs?"
+    heard = {accented(said, random.Random(seed)) for seed in range(50)}
+    assert len(heard) > 40
+    assert {len(other.split()) for other in heard} == {len(said.split())}
+    assert all(other.count(",") == 1 and other.endswith("?") for other in heard)
 
 
 def test_batches_hold_every_line_once_and_lines_of_about_one_length() -> None:

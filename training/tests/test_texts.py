@@ -40,13 +40,19 @@ def test_what_a_test_says_and_what_was_said_before_is_left_out() -> None:
     assert list(without(["One two.", "one TWO", "Three."], ["three"])) == ["One two."]
 
 
-def utterance(text: str, seconds: float = 3.0) -> Utterance:
-    return Utterance(Path("a.wav"), seconds, "corpus", "anna", text)
+def utterance(text: str, seconds: float = 3.0, speaker: str = "anna") -> Utterance:
+    return Utterance(Path("a.wav"), seconds, "corpus", speaker, text)
 
 
-def test_trains_on_no_sentence_of_a_test() -> None:
-    kept = list(trainable([utterance("Hello there."), utterance("Good bye.")], forbidden=[utterance("HELLO, there!")]))
-    assert [item.text for item in kept] == ["Good bye."]
+def test_trains_on_no_sentence_and_no_speaker_of_a_test() -> None:
+    spoken = [utterance("Hello there."), utterance("Good bye."), utterance("Good bye.", speaker="ben")]
+    kept = list(trainable(spoken, forbidden=[utterance("HELLO, there!", speaker="ben")]))
+    assert kept == [utterance("Good bye.")]
+
+
+def test_speakers_without_a_name_are_not_taken_for_one() -> None:
+    spoken = [utterance("Good bye.", speaker="unknown")]
+    assert list(trainable(spoken, forbidden=[utterance("Hello there.", speaker="unknown")])) == spoken
 
 
 @pytest.mark.parametrize("seconds", [0.1, 36.0, 20.0])
