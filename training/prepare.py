@@ -1,6 +1,7 @@
 """Decodes, resamples and filters what manifests name, and writes shards."""
 
 import argparse
+import dataclasses
 import random
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +13,7 @@ import soxr  # type: ignore[import-untyped]
 
 from .manifests import Utterance, read_manifest, trainable
 from .shards import Entry, Samples, write_shard
+from .texts import names, with_names
 
 RATE = 16_000
 
@@ -59,16 +61,21 @@ def main() -> None:
     parser.add_argument("manifest", type=Path, nargs="+", help="file.tsv, its audio in file/ or beside it")
     parser.add_argument("--forbidden", type=Path, nargs="*", default=[], help="test lists")
     parser.add_argument("--held-out", type=float, default=0.04, help="share of the voices for watching")
+    parser.add_argument("--names-from", type=Path, help="sentences, one a line, that know which words have a capital")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     forbidden = [item for path in arguments.forbidden for item in read_manifest(path)]
+    capitals = names(arguments.names_from.read_text(encoding="utf-8").splitlines()) if arguments.names_from else {}
     watched: list[Utterance] = []
     for path in arguments.manifest:
         beside = path.with_suffix("")
         found = read_manifest(path, audio=beside if beside.is_dir() else path.parent)
-        usable = list(trainable(found, forbidden=forbidden))
+        usable = [
+            dataclasses.replace(item, text=with_names(item.text, capitals))
+            for item in trainable(found, forbidden=forbidden)
+        ]
         away = held_out(usable, arguments.held_out)
         watched.extend(item for item in usable if item.voice in away)
         kept = [item for item in usable if item.voice not in away]

@@ -3,6 +3,7 @@
 import argparse
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -76,6 +77,23 @@ def without(texts: Iterable[str], forbidden: Iterable[str]) -> Iterator[str]:
         if key and key not in seen:
             seen.add(key)
             yield text
+
+
+def names(sentences_: Iterable[str]) -> dict[str, str]:
+    """Words that within sentences nearly always have a capital, by their small form."""
+    small: Counter[str] = Counter()
+    capital: Counter[str] = Counter()
+    for sentence in sentences_:
+        for word in re.findall(r"[A-Za-z]+(?:'[a-z]+)?", sentence)[1:]:
+            (small if word[0].islower() else capital)[word.lower()] += 1
+    return {word: word.capitalize() for word, count in capital.items() if count >= 3 and count > 9 * small[word]}
+
+
+def with_names(text: str, capitals: dict[str, str]) -> str:
+    """A text that has no capitals but its first, with those of `names`; any other text as it is."""
+    if re.search(r"[A-Z]", text[1:].replace(" I ", "").replace(" I'", "")):
+        return text
+    return re.sub(r"\b[a-z]+(?:'[a-z]+)?", lambda word: capitals.get(word[0], word[0]), text)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from training.manifests import Utterance, read_manifest, trainable, write_manifest
-from training.texts import cleaned, normalised, sentences, without
+from training.texts import cleaned, names, normalised, sentences, with_names, without
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,18 @@ def test_long_sentences_give_their_clauses() -> None:
 
 def test_what_a_test_says_and_what_was_said_before_is_left_out() -> None:
     assert list(without(["One two.", "one TWO", "Three."], ["three"])) == ["One two."]
+
+
+def test_small_letters_get_the_capitals_of_names() -> None:
+    capitals = names(
+        ["We saw Kate in China.", "Then Kate left China.", "So Kate says, I like China.", "The china broke."]
+    )
+    assert capitals == {"kate": "Kate"}, "china may be a dish"
+    assert (
+        with_names("It was kate's, said kate.", capitals | {"t": "T", "kate's": "Kate's"})
+        == "It was Kate's, said Kate."
+    )
+    assert with_names("He and i saw Mr kate.", capitals) == "He and i saw Mr kate.", "it has capitals of its own"
 
 
 def utterance(text: str, seconds: float = 3.0, speaker: str = "anna") -> Utterance:
