@@ -54,6 +54,10 @@ class OnnxOnTorch:
         self._constants = constants
         self._outputs = [graph.output[0].name, *more]
 
+    def constant(self, name: str) -> Tensor:
+        """A tensor of the graph's own; an input of its name takes its place."""
+        return self._constants[name]
+
     def _constant(self, array: np.ndarray) -> Tensor:
         if array.dtype in (np.int8, np.uint8):
             return torch.from_numpy(array.astype(np.float32)).to(self._device)

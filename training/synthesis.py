@@ -43,9 +43,9 @@ def batches(waiting: Iterator[Line], size: int, chance: random.Random) -> Iterat
 
 
 def _voices(arguments: argparse.Namespace, device: torch.device) -> Voices:
-    if arguments.speakers:
-        return Piper(arguments.model, arguments.letters, arguments.speakers, device)
-    return Kokoro(arguments.model, arguments.letters, arguments.voices, device)
+    if arguments.voices:
+        return Kokoro(arguments.model, arguments.letters, arguments.voices, device)
+    return Piper(arguments.model, arguments.letters, device)
 
 
 def _work(number: int, arguments: argparse.Namespace) -> None:
@@ -86,10 +86,13 @@ def _work(number: int, arguments: argparse.Namespace) -> None:
 def main() -> None:
     """``python -m training.synthesis``: shards of speech, until the text or the time is used up."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="ONNX export of Kokoro, or of a voice of Piper")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="ONNX export of Kokoro, or of a Piper voice of many speakers"
+    )
     parser.add_argument("--letters", type=Path, required=True, help="the numbers of the phonemes")
-    parser.add_argument("--voices", type=Path, help="Kokoro's: a file, or a directory of NAME.bin")
-    parser.add_argument("--speakers", type=int, help="how many the voice of Piper has; says that it is one")
+    parser.add_argument(
+        "--voices", type=Path, help="those of Kokoro, a file or a directory of NAME.bin; without, Piper"
+    )
     parser.add_argument("--phonemes", type=Path, required=True, help="what training.phonemes wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=1)
@@ -97,8 +100,6 @@ def main() -> None:
     parser.add_argument("--shard-s", type=float, default=900, help="seconds of audio in a shard")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    if bool(arguments.voices) == bool(arguments.speakers):
-        parser.error("either --voices or --speakers")
     arguments.begun = time.time()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.voices and arguments.voices.is_dir():

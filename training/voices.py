@@ -166,7 +166,7 @@ def pack_voices(directory: Path, out: Path) -> None:
 
 
 class Piper:
-    """A Piper voice of many speakers, many lines at a time, each in another voice; on PyTorch everywhere."""
+    """A Piper voice of many speakers and mixtures of two of them, many lines at a time; on PyTorch everywhere."""
 
     corpus = "piper-libritts"
     at_once = 24
@@ -175,16 +175,16 @@ class Piper:
     _HOP = 256
     # Frames of each phoneme.
     _LENGTHS = "/Ceil_output_0"
+    _STYLES = "emb_g.weight"
     # 441 samples of 22.05 kHz are 320 of 16 kHz.
     _FROM, _TO = 441, 320
 
-    def __init__(self, model: Path, letters: Path, speakers: int, device: torch.device) -> None:
+    def __init__(self, model: Path, letters: Path, device: torch.device) -> None:
         """Load all.
 
         Args:
             model: The ONNX export, of 22.05 kHz.
             letters: The configuration that comes with it, or lines of a phoneme, a blank and its number.
-            speakers: How many the model has.
             device: Where it runs.
         """
         from .onnx_on_torch import OnnxOnTorch  # noqa: PLC0415 - needs onnx
@@ -194,8 +194,9 @@ class Piper:
             self._letters = {letter: int(numbers[0]) for letter, numbers in json.loads(text)["phoneme_id_map"].items()}
         else:
             self._letters = {line[0]: int(line[1:]) for line in text.splitlines() if re.fullmatch(r". \d+", line)}
-        self._speakers, self._device = speakers, device
+        self._device = device
         self._network = OnnxOnTorch(model, device, more=[self._LENGTHS])
+        self._styles = self._network.constant(self._STYLES)
 
     def say(self, lines: list[Line], chance: random.Random) -> list[Spoken]:
         """See `Voices`."""
@@ -205,14 +206,15 @@ class Piper:
         ]
         rows = [self._numbers(line.american) for line in lines]
         tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
-        voices = [chance.randrange(self._speakers) for _ in lines]
+        voices, styles = zip(*(self._someone(chance) for _ in lines), strict=True)
         # Noise of the sound, slowness, noise of the durations; wider than Piper's own 0.333, 1, 0.333.
         scales = torch.tensor([chance.uniform(0.3, 0.7), chance.uniform(0.75, 1.25), chance.uniform(0.3, 0.9)])
         said, lasting = self._network(
             input=tokens.to(self._device),
             input_lengths=torch.tensor([len(row) for row in rows], device=self._device),
             scales=scales.to(self._device),
-            sid=torch.tensor(voices, device=self._device),
+            sid=torch.arange(len(lines), device=self._device),
+            **{self._STYLES: torch.stack(styles)},
         )
         audio = self._resampled(said.flatten(1)).cpu().numpy()
         # Column n: where the n-th number of a row begins; the last one: where the row ends.
@@ -220,8 +222,15 @@ class Piper:
         made: list[Spoken] = []
         for line, voice, row, sound, place in zip(lines, voices, rows, audio, places.long().tolist(), strict=True):
             bounds = tuple(place[number] for number in self._first_numbers(line))
-            made.append(Spoken(line.text, str(voice), _levelled(sound[: place[len(row)]]), bounds))
+            made.append(Spoken(line.text, voice, _levelled(sound[: place[len(row)]]), bounds))
         return made
+
+    def _someone(self, chance: random.Random) -> tuple[str, Tensor]:
+        """A name and a style: one speaker's, or a mixture of two."""
+        first, second = (chance.randrange(len(self._styles)) for _ in range(2))
+        if chance.random() < 0.5:
+            return str(first), self._styles[first]
+        return f"{first}-{second}", torch.lerp(self._styles[first], self._styles[second], chance.uniform(0.3, 0.7))
 
     def _numbers(self, phonemes: str) -> list[int]:
         """Each phoneme between two blanks, as Piper was trained."""
