@@ -88,7 +88,7 @@ def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     cores = len(os.sched_getaffinity(0))
     try:
         time, period = quota.read_text(encoding="ascii").split()
-    except FileNotFoundError:
+    except OSError:  # no such control group, or one that this process may not look at
         return cores
     return cores if time == "max" else min(cores, max(1, int(time) // int(period)))
 

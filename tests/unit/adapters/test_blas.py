@@ -38,8 +38,9 @@ def test_the_quota_of_a_container_counts(tmp_path: Path, quota: str, cores: int)
     assert usable_cores(tmp_path / "cpu.max") == cores
 
 
-def test_without_a_quota_all_cores_are_usable(tmp_path: Path) -> None:
+def test_without_a_quota_that_can_be_read_all_cores_are_usable(tmp_path: Path) -> None:
     assert usable_cores(tmp_path / "none") == 8
+    assert usable_cores(tmp_path) == 8
 
 
 def _bound_to(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
