@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file.tsv")
     arguments = parser.parse_args()
     found = list(_KINDS[arguments.kind](arguments.directory.resolve()))
+    if not found:
+        raise SystemExit(f"{arguments.directory}: nothing of {arguments.kind}")
     with ThreadPoolExecutor(8) as pool:
         seconds = list(pool.map(lambda item: float(soundfile.info(item[0]).duration), found))
     utterances = [

@@ -35,22 +35,25 @@ def read_manifest(path: Path, *, audio: Path | None = None) -> list[Utterance]:
         audio: Where the audio lies; by default the directory of the file itself.
 
     Raises:
-        KeyError: A column is missing.
-        ValueError: A duration is no number.
+        ValueError: A column is missing, or a duration is no number.
     """
     directory = audio or path.parent
+    found: list[Utterance] = []
     with path.open(encoding="utf-8", newline="") as lines:
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [
-            Utterance(
-                directory / row["file"],
-                float(row["seconds"]),
-                row.get("corpus") or row.get("source") or path.stem,
-                row.get("speaker") or UNKNOWN,
-                row["text"],
+        missing = [name for name in ("file", "seconds", "text") if name not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{path}: the first line names no column {', '.join(missing)}")
+        for row in rows:
+            try:
+                seconds = float(row["seconds"])
+            except ValueError as error:
+                raise ValueError(f"{path}, line {rows.line_num}: {error}") from error
+            corpus = row.get("corpus") or row.get("source") or path.stem
+            found.append(
+                Utterance(directory / row["file"], seconds, corpus, row.get("speaker") or UNKNOWN, row["text"])
             )
-            for row in rows
-        ]
+    return found
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:

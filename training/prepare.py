@@ -65,6 +65,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    shards = {"dev", *(path.stem for path in arguments.manifest)}
+    if len(shards) <= len(arguments.manifest):
+        parser.error("the shard of a manifest has its name: names must differ, and none be dev")
     arguments.out.mkdir(parents=True, exist_ok=True)
     forbidden = [item for path in arguments.forbidden for item in read_manifest(path)]
     capitals = names(arguments.names_from.read_text(encoding="utf-8").splitlines()) if arguments.names_from else {}
@@ -76,6 +79,9 @@ def main() -> None:
             dataclasses.replace(item, text=with_names(item.text, capitals))
             for item in trainable(found, forbidden=forbidden)
         ]
+        for item in usable:
+            if not item.file.is_file():
+                raise SystemExit(f"{path}: there is no {item.file}")
         away = held_out(usable, arguments.held_out)
         watched.extend(item for item in usable if item.voice in away)
         kept = [item for item in usable if item.voice not in away]

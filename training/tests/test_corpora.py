@@ -21,6 +21,12 @@ def listed(monkeypatch: pytest.MonkeyPatch, kind: str, directory: Path) -> list[
     return [(item.file.name, item.voice, item.seconds, item.text) for item in trainable(read_manifest(out))]
 
 
+def test_a_directory_of_nothing_gives_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="nothing of librispeech"):
+        listed(monkeypatch, "librispeech", tmp_path / "train")
+    assert not (tmp_path / "list.tsv").exists()
+
+
 def test_librispeech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chapter = tmp_path / "train" / "103" / "1240"
     silence(chapter / "103-1240-0000.flac", 1.5)

@@ -76,3 +76,17 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     item = Utterance(tmp_path / "a.wav", 3.0, "corpus", "anna", 'He said "no", it\'s late.')
     write_manifest(tmp_path / "list.tsv", [item])
     assert read_manifest(tmp_path / "list.tsv") == [item]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("path\tseconds\ttext\na.wav\t1\tOne.\n", r"list\.tsv: the first line names no column file"),
+        ("", "no column file, seconds, text"),
+        ("file\tseconds\ttext\na.wav\t1\tOne.\nb.wav\tone\tOne.\n", r"list\.tsv, line 3: .*'one'"),
+    ],
+)
+def test_says_what_is_wrong_with_a_manifest(tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "list.tsv").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=complaint):
+        read_manifest(tmp_path / "list.tsv")
