@@ -17,15 +17,22 @@ _SORTED = 8
 """So many batches are put in the order of their length at a time: less of what the longest leaves empty is computed."""
 
 
+def _line(row: str) -> Line:
+    columns = row.rstrip("\n").split("\t")
+    if len(columns) != len(Line._fields):
+        raise ValueError(f"not a text and its phonemes, as training.phonemes writes them: {row!r}")
+    return Line(*columns)
+
+
 def tasks(lines: list[str], chance: random.Random) -> Iterator[Line]:
     """One to five sentences at a time, of lines of text, American and British phonemes."""
     at = 0
     while at < len(lines):
         wanted = chance.choice((20, 60, 120, 200, 280))
-        group = [Line(*lines[at].rstrip("\n").split("\t"))]
+        group = [_line(lines[at])]
         at += 1
         while at < len(lines) and sum(len(item.american) for item in group) < wanted:
-            following = Line(*lines[at].rstrip("\n").split("\t"))
+            following = _line(lines[at])
             if sum(len(item.american) for item in group) + len(following.american) > 380:
                 break
             group.append(following)

@@ -157,11 +157,17 @@ class Kokoro:
 
 
 def pack_voices(directory: Path, out: Path) -> None:
-    """Every tenth style of each voice of a directory of ``NAME.bin`` (510 styles of 256 float32), in one file."""
+    """Every tenth style of each voice of a directory of ``NAME.bin`` (510 styles of 256 float32), in one file.
+
+    Raises:
+        ValueError: The directory has no voices.
+    """
     voices = {
         path.stem: np.fromfile(path, np.float32).reshape(-1, 256)[::_STYLE_STEP].astype(np.float16)
         for path in sorted(directory.glob("*.bin"))
     }
+    if not voices:
+        raise ValueError(f"{directory}: no NAME.bin")
     np.savez_compressed(out, allow_pickle=False, **voices)
 
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from training.accents import accented
 from training.onnx_on_torch import OnnxOnTorch
 from training.synthesis import batches, tasks
-from training.voices import Line, Piper
+from training.voices import Line, Piper, pack_voices
 
 
 def _graph(path: Path) -> Path:
@@ -102,6 +102,17 @@ def test_batches_hold_every_line_once_and_lines_of_about_one_length() -> None:
     )
     as_they_came = [alone[start : start + 8] for start in range(0, len(alone), 8)]
     assert _left_empty(together) < _left_empty(as_they_came) / 2
+
+
+def test_says_that_a_line_has_no_phonemes() -> None:
+    with pytest.raises(ValueError, match=r"training\.phonemes.*Only a text"):
+        list(tasks(["One.\ta\tb\n", "Only a text.\n"], random.Random(0)))
+
+
+def test_says_that_a_directory_has_no_voices(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no NAME\.bin"):
+        pack_voices(tmp_path, tmp_path / "voices.npz")
+    assert not list(tmp_path.iterdir())
 
 
 def _left_empty(batches: list[list[Line]]) -> int:
