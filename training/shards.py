@@ -54,14 +54,17 @@ def read_shard(path: Path) -> tuple[Samples, list[Entry]]:
     """What `write_shard` wrote; `path` is that of the table.
 
     Raises:
-        ValueError: Audio and table are not of one length.
+        ValueError: The table is none of a shard, or not as long as the audio.
     """
     with path.open(encoding="utf-8", newline="") as lines:
         rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        entries = [
-            Entry(int(samples), corpus, speaker, text, tuple(map(int, bounds.split())))
-            for samples, corpus, speaker, text, bounds in rows
-        ]
+        try:
+            entries = [
+                Entry(int(samples), corpus, speaker, text, tuple(map(int, bounds.split())))
+                for samples, corpus, speaker, text, bounds in rows
+            ]
+        except ValueError as error:
+            raise ValueError(f"{path}, line {rows.line_num}: not of a shard: {error}") from error
     audio: Samples = np.load(path.with_suffix(".npy"))
     if len(audio) != sum(entry.samples for entry in entries):
         raise ValueError(f"{path}: {len(audio)} samples of audio, but the table says otherwise")

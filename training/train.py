@@ -125,9 +125,13 @@ class Trainer:
         self._steep = torch.zeros(())
         self._best: _Best | None = None
         self._resume()
-        weights = {name: float(value) for name, value in (item.split("=") for item in arguments.weight)}
+        weights = dict(arguments.weight)
         self.corpus = Corpus(arguments.data, self.vocabulary, self.device, weights)
         self.corpus.refresh()
+        if not self.corpus.texts:
+            raise SystemExit(f"{arguments.data}: no shard of speech other than dev")
+        if self.rank == 0 and (absent := weights.keys() - set(self.corpus.corpora)):
+            print(f"--weight: no shard has {', '.join(sorted(absent))} so far", flush=True)
         self.features = LogMel(self.device, self.shape.mels)
         self.chance = np.random.default_rng([self.step, self.rank])
         self.augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
@@ -146,11 +150,15 @@ class Trainer:
         path = self.out / "state.pt"
         if path.exists():
             saved = torch.load(path, map_location=self.device, weights_only=True)
+            self._same_pieces(saved["vocabulary"], path)
             self.model.load_state_dict(saved["model"])
             self.optimiser.load_state_dict(saved["optimiser"])
             self.average = saved["average"]
             self.step, self.spent_s = saved["step"], saved["spent_s"]
         elif self.arguments.checkpoint or self.arguments.encoder_from:
+            if self.arguments.checkpoint:
+                beside = self.arguments.checkpoint.with_name("config.json")
+                self._same_pieces(Vocabulary(beside).pieces, beside)
             weights = from_mlx(read_weights(self.arguments.checkpoint or self.arguments.encoder_from))
             kept = {
                 name: value
@@ -159,6 +167,14 @@ class Trainer:
             }
             self.model.load_state_dict(kept, strict=False)
             self.average.update({name: value.to(self.device) for name, value in kept.items()})
+
+    def _same_pieces(self, pieces: list[str], path: Path) -> None:
+        # Of another vocabulary of the same size the weights would load, and mean nothing.
+        if pieces != self.vocabulary.pieces:
+            raise SystemExit(
+                f"{path} has another vocabulary ({len(pieces)} pieces) than --vocabulary {self.arguments.vocabulary} "
+                f"({len(self.vocabulary)} pieces)"
+            )
 
     def save(self) -> None:
         """Write the whole state, and the moving average alone, each in one step."""
@@ -213,7 +229,7 @@ class Trainer:
                 reported, heard_s, steps = now, 0.0, 0
                 sums.zero_()
                 self.corpus.refresh()
-            if self.step % 64 == 0 and self.spent_s - before - saved > self.arguments.save_s:
+            if self.spent_s - before - saved > self.arguments.save_s:
                 saved = self.spent_s - before
                 self.save()
                 self._guard(self.watch())
@@ -406,11 +422,16 @@ def _distance(first: list[str], second: list[str]) -> int:
     return row[-1]
 
 
+def _weight(given: str) -> tuple[str, float]:
+    corpus, factor = given.split("=")
+    return corpus, float(factor)
+
+
 def options() -> argparse.ArgumentParser:
     """What can be said on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="directory of shards")
-    parser.add_argument("--vocabulary", type=Path, required=True, help="sentencepiece model")
+    parser.add_argument("--vocabulary", type=Path, required=True, help="sentencepiece model, or config.json")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60, help="of the whole run")
     parser.add_argument("--call-minutes", type=float, default=1e9, help="of this call")
@@ -419,13 +440,15 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--transducer-from", type=float, default=0.14)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--average", type=float, default=0.998)
-    parser.add_argument("--weight", nargs="*", default=[], help="corpus=factor: draw its utterances so much oftener")
     parser.add_argument(
-        "--checkpoint", type=Path, help="model.safetensors to go on from; --vocabulary is its config.json"
+        "--weight", type=_weight, nargs="*", default=[], help="corpus=factor: draw its utterances so much oftener"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, help="model.safetensors to go on from; --vocabulary is the config.json beside it"
     )
     parser.add_argument("--encoder-from", type=Path, help="model.safetensors whose encoder to begin with")
     parser.add_argument("--shape", help="sizes of the network, as JSON, where they are not the default")
-    parser.add_argument("--save-s", type=float, default=120)
+    parser.add_argument("--save-s", type=float, default=120, help="what is killed goes on from the last time")
     parser.add_argument("--report-s", type=float, default=10)
     return parser
 

@@ -4,17 +4,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from training import train
 from training.batches import Corpus
+from training.convert import to_mlx
 from training.shards import Entry, read_shard, write_shard
 from training.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for CPUs")
 
 
-def write_vocabulary(path: Path) -> None:
-    vocabulary = ["<unk>", "▁", "a", "b", "c", "d", "B", "."]
+def write_vocabulary(path: Path, last: str = ".") -> None:
+    vocabulary = ["<unk>", "▁", "a", "b", "c", "d", "B", last]
     path.write_text(json.dumps({"joint": {"vocabulary": vocabulary}}), encoding="utf-8")
 
 
@@ -71,6 +73,59 @@ def test_goes_on_where_it_was_stopped(given: list[str], capsys: pytest.CaptureFi
     saved = torch.load(second.out / "state.pt", weights_only=True)
     assert saved["step"] == second.step
     assert "dev:" in capsys.readouterr().out
+
+
+def test_what_is_killed_goes_on_from_the_last_step_that_was_saved(given: list[str]) -> None:
+    class Interrupted(train.Trainer):
+        def _guard(self, wrong: float) -> None:
+            """What is called whenever the state has been saved."""
+            raise KeyboardInterrupt(wrong)
+
+    trainer = Interrupted(train.options().parse_args([*given, "--minutes", "1000", "--save-s", "0"]))
+    trainer.out.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert train.main([*given, "--minutes", "1000", "--call-minutes", "0.001"]).step > trainer.step == 1
+
+
+def test_trains_on_nothing_but_speech(given: list[str], tmp_path: Path) -> None:
+    for path in (tmp_path / "shards").glob("one.*"):
+        path.unlink()
+    with pytest.raises(SystemExit, match="no shard of speech"):
+        train.main(given)
+
+
+def test_says_what_is_no_shard(given: list[str], tmp_path: Path) -> None:
+    (tmp_path / "shards" / "list.tsv").write_text("file\tseconds\tcorpus\tspeaker\ttext\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"list\.tsv, line 1: not of a shard"):
+        train.main(given)
+
+
+def test_says_which_weights_have_no_corpus(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    train.Trainer(train.options().parse_args([*given, "--weight", "corpus=2", "other=3"]))
+    assert capsys.readouterr().out == "--weight: no shard has other so far\n"
+
+
+def test_refuses_a_weight_without_a_factor(given: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main([*given, "--weight", "corpus"])
+
+
+def test_goes_on_with_no_other_vocabulary_of_the_same_size(given: list[str], tmp_path: Path) -> None:
+    short = [*given, "--minutes", "0.001"]
+    trainer = train.main(short)
+    finished = tmp_path / "model"
+    finished.mkdir()
+    save_file(to_mlx(trainer.average), finished / "model.safetensors")
+    write_vocabulary(finished / "config.json")
+    from_it = ["--out", str(tmp_path / "further"), "--checkpoint", str(finished / "model.safetensors")]
+    assert train.main([*short, *from_it]).step > 0
+
+    write_vocabulary(tmp_path / "config.json", last="!")
+    with pytest.raises(SystemExit, match=r"state\.pt has another vocabulary"):
+        train.main(short)
+    with pytest.raises(SystemExit, match=r"model.config\.json has another vocabulary"):
+        train.main([*short, *from_it[2:], "--out", str(tmp_path / "new")])
 
 
 def test_scores_of_attention_stay_bounded(given: list[str]) -> None:
