@@ -90,16 +90,23 @@ def upstream(directory: Path) -> Reader:
     return lambda paths: [str(model.transcribe(path).text) for path in paths]
 
 
+def transcribed(directory: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """What the service's command says of each file, as it says it in JSON.
+
+    Raises:
+        SystemExit: It failed; with what it complained of.
+    """
+    command = [sys.executable, "-m", "parakeet_service", "transcribe", "--format", "json"]
+    given = ["--model-id", str(directory.resolve()), *(str(path) for path in paths)]
+    done = subprocess.run([*command, *given], check=False, capture_output=True, text=True)  # noqa: S603 - our own
+    if done.returncode:
+        raise SystemExit(f"{done.stderr}the service failed: see above")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def service(directory: Path) -> Reader:
     """The service's own engine, cutting of long recordings included, through its command."""
-
-    def read(paths: list[Path]) -> list[str]:
-        command = [sys.executable, "-m", "parakeet_service", "transcribe", "--format", "json"]
-        given = ["--model-id", str(directory.resolve()), *(str(path) for path in paths)]
-        done = subprocess.run([*command, *given], check=True, capture_output=True, text=True)  # noqa: S603 - our own
-        return [str(json.loads(line)["text"]) for line in done.stdout.splitlines()]
-
-    return read
+    return lambda paths: [str(said["text"]) for said in transcribed(directory, paths)]
 
 
 def wav(path: Path, directory: Path) -> Path:

@@ -2,11 +2,8 @@
 
 import argparse
 import difflib
-import json
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from .evaluate import transcribed
 from .manifests import Utterance, read_manifest
 from .prepare import RATE, decoded
 from .texts import normalised
@@ -73,21 +71,23 @@ def main() -> None:
     beside = arguments.manifest.with_suffix("")
     found = read_manifest(arguments.manifest, audio=beside if beside.is_dir() else arguments.manifest.parent)
     short = [item for item in found if item.seconds < 7]
+    if len(short) < arguments.each:
+        raise SystemExit(f"{arguments.manifest}: only {len(short)} of the recordings are shorter than 7 s")
     made: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         wanted: list[list[tuple[str, float]]] = []
-        files: list[str] = []
+        files: list[Path] = []
         for number in range(arguments.recordings):
             audio, words = joined(chance.sample(short, arguments.each), chance)
             path = Path(scratch) / f"{number}.wav"
             soundfile.write(path, audio, RATE)
             wanted.append(words)
-            files.append(str(path))
-        command = [sys.executable, "-m", "parakeet_service", "transcribe", "--format", "json"]
-        given = ["--model-id", str(arguments.model.resolve()), *files]
-        done = subprocess.run([*command, *given], check=True, capture_output=True, text=True)  # noqa: S603 - our own
-    for words, line in zip(wanted, done.stdout.splitlines(), strict=True):
-        made += errors(words, json.loads(line)["timestamps"]["words"])
+            files.append(path)
+        read = transcribed(arguments.model, files)
+    for words, said in zip(wanted, read, strict=True):
+        made += errors(words, said["timestamps"]["words"])
+    if not made:
+        raise SystemExit("not one of the first words was read rightly")
     late = statistics.median(made)
     off = sorted(abs(item) for item in made)
     print(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from training.evaluate import Reading, rate, reading
+from training.evaluate import Reading, rate, reading, transcribed
 from training.manifests import Utterance
 
 
@@ -28,3 +28,8 @@ def test_a_single_speaker_is_drawn_by_utterance() -> None:
     found = rate([Reading("anna", number % 2, 1) for number in range(100)])
     assert found.voices == 100
     assert 0.38 < found.low < 0.5 < found.high < 0.62
+
+
+def test_shows_why_the_service_failed(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no config\.json"):
+        transcribed(tmp_path, [tmp_path / "a.wav"])
