@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .network import Shape
@@ -138,7 +138,8 @@ def main() -> None:
     config = configuration(shape, loaded[0]["vocabulary"], service)
     text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
     (arguments.out / "config.json").write_text(text, encoding="utf-8")
-    save_file(to_mlx(state), arguments.out / "model.safetensors")
+    # Not by `save_file`: what that writes no one but its owner may read.
+    (arguments.out / "model.safetensors").write_bytes(save(to_mlx(state)))
 
 
 if __name__ == "__main__":
