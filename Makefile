@@ -46,7 +46,7 @@ check: .venv/.synced ## run everything that CI runs: format, lint, types, contra
 	$(RUN) coverage report --include='src/domain/*,src/application/*' --fail-under=100
 
 setup-training: .venv/.synced ## add what the recipe of the embedded model needs: PyTorch, 3 GB
-	$(UV) sync --frozen --quiet $(SYNC_$(BACKEND)) --group training
+	$(UV) sync --frozen --quiet --group training
 
 check-training: ## check the types of the recipe and run its tests, after setup-training
 	$(RUN) mypy -p training

@@ -35,8 +35,9 @@ def held_out(utterances: Iterable[Utterance], share: float) -> set[str]:
         voices.setdefault(item.corpus, set()).add(item.voice)
     chosen: set[str] = set()
     for corpus, found in sorted(voices.items()):
-        if len(found) >= 10:
-            chosen.update(random.Random(corpus).sample(sorted(found), round(len(found) * share)))  # noqa: S311
+        if share and len(found) >= 10:
+            number = max(1, round(len(found) * share))
+            chosen.update(random.Random(corpus).sample(sorted(found), number))  # noqa: S311
     return chosen
 
 

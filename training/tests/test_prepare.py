@@ -46,3 +46,10 @@ def test_says_which_recording_is_missing(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "a" / "1.wav").unlink()
     with pytest.raises(SystemExit, match=r"one\.tsv: there is no .*1\.wav"):
         prepared(monkeypatch, tmp_path / "out", path)
+
+
+def test_of_ten_voices_one_is_held_out() -> None:
+    spoken = [Utterance(Path("a.wav"), 1.0, "corpus", str(number), "One.") for number in range(10)]
+    assert len(prepare.held_out(spoken, 0.04)) == 1
+    assert prepare.held_out(spoken, 0.0) == set()
+    assert prepare.held_out(spoken[:9], 0.04) == set()
