@@ -246,6 +246,7 @@ class Piper:
 
     def _first_numbers(self, line: Line) -> list[int]:
         """Of each word of the text the place, among the numbers, of its first; the word's before where it is not sure."""
+        # Two numbers come before the first phoneme, and each phoneme has two; see `_numbers`.
         before = [0, *accumulate(int(letter in self._letters) for letter in line.american)]
         found: list[int] = []
         for start in beginnings(line.text, line.american):
