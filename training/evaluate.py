@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import random
 import subprocess
 import sys
@@ -90,23 +91,24 @@ def upstream(directory: Path) -> Reader:
     return lambda paths: [str(model.transcribe(path).text) for path in paths]
 
 
-def transcribed(directory: Path, paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """What the service's command says of each file, as it says it in JSON.
+def transcribed(directory: Path, paths: Sequence[Path], **settings: str) -> list[dict[str, Any]]:
+    """What the service's command says of each file, as it says it in JSON; `settings` are those of its environment.
 
     Raises:
         SystemExit: It failed; with what it complained of.
     """
     command = [sys.executable, "-m", "parakeet_service", "transcribe", "--format", "json"]
     given = ["--model-id", str(directory.resolve()), *(str(path) for path in paths)]
-    done = subprocess.run([*command, *given], check=False, capture_output=True, text=True)  # noqa: S603 - our own
+    environment = {**os.environ, **settings}
+    done = subprocess.run([*command, *given], check=False, capture_output=True, text=True, env=environment)  # noqa: S603 - our own
     if done.returncode:
         raise SystemExit(f"{done.stderr}the service failed: see above")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def service(directory: Path) -> Reader:
+def service(directory: Path, **settings: str) -> Reader:
     """The service's own engine, cutting of long recordings included, through its command."""
-    return lambda paths: [str(said["text"]) for said in transcribed(directory, paths)]
+    return lambda paths: [str(said["text"]) for said in transcribed(directory, paths, **settings)]
 
 
 def wav(path: Path, directory: Path) -> Path:
