@@ -167,7 +167,7 @@ def model_directory(model: str, scratch: Path) -> str:
 
         return str(save_random_0_6b(scratch / "random-0.6b"))
     if model == "embedded":
-        from parakeet_service.adapters.parakeet_mlx.checkpoint import locate  # noqa: PLC0415
+        from parakeet_service.adapters.inference.checkpoint import locate  # noqa: PLC0415
 
         return str(locate(model, offline=True).weights.parent)
     return model

@@ -7,7 +7,7 @@ from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from parakeet_service.settings import Settings
+from parakeet_service.config.settings import Settings
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- settings: `make format` writes this table -->"

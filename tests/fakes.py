@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.ports.speech_model import GREEDY, Decoding, ModelDescription
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import (
@@ -18,8 +17,9 @@ from parakeet_service.domain.errors import (
     UndecodableAudioError,
 )
 from parakeet_service.domain.hypothesis import Hypothesis
-from parakeet_service.domain.speech import Probabilities
 from parakeet_service.domain.transcript import Token
+from parakeet_service.domain.vad import Probabilities
+from tests.scripted_model import ScriptedModel
 
 NOT_AUDIO = b"not audio"
 KILLS_DECODER = b"kills the decoder"
@@ -148,20 +148,20 @@ class FailingStream:
         raise InferenceError("The model failed.")
 
 
-class LoudnessDetector:
+class LoudnessVad:
     """Takes for speech what is loud, more than a quarter of full scale; at any rate that has whole frames of 50 ms."""
 
     def __init__(self) -> None:
         self.opened = 0
 
-    def open(self, *, sample_rate_hz: int) -> "LoudnessStream":
+    def open(self, *, sample_rate_hz: int) -> "LoudnessVadStream":
         if sample_rate_hz % 20:
             raise ModelLoadError(f"A frame is no whole number of samples at {sample_rate_hz} Hz.")
         self.opened += 1
-        return LoudnessStream(sample_rate_hz // 20)
+        return LoudnessVadStream(sample_rate_hz // 20)
 
 
-class LoudnessStream:
+class LoudnessVadStream:
     """One signal; `heard` counts the frames that were complete."""
 
     def __init__(self, frame: int) -> None:

@@ -4,14 +4,14 @@ from typing import Protocol, cast
 
 import soxr  # type: ignore[import-untyped]
 
-from ..application.ports.resampler import ResampleStream
+from ..application.ports.resampler import RateConverter
 from ..domain.audio import NO_SAMPLES, Samples
 
 
 class SoxrResampler:
     """Makes streams of libsoxr's "HQ" quality, which keep 100 dB up to 0.91 of the lower Nyquist rate."""
 
-    def open(self, *, from_hz: int, to_hz: int) -> ResampleStream:
+    def open(self, *, from_hz: int, to_hz: int) -> RateConverter:
         """Start a stream from one rate to another; equal rates need no filter."""
         return _Unchanged() if from_hz == to_hz else _SoxrStream(from_hz, to_hz)
 

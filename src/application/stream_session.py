@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from ..domain.audio import Encoding, PcmReader
 from ..domain.endpointing import Endpointing
 from ..domain.errors import InvalidRequestError
-from ..domain.passages import SpeechGate
-from ..domain.speech import SpeechSpans
-from .ears import Ears, HearsAll, HearsSpeech
-from .live_session import LiveSession
+from ..domain.vad import VadEndpointer
+from ..domain.vad_gate import VadGate
+from .live_transcriber import LiveTranscriber
 from .ports.resampler import Resampler
 from .ports.speech_model import ModelDescription, SpeechModel, StreamContext
-from .ports.voice_detector import VoiceDetector
+from .ports.voice_activity_detector import VoiceActivityDetector
+from .segmenter import PassThroughSegmenter, Segmenter, VadSegmenter
 
 _LONGEST_STEP_S = 5.0
 """The detector takes 8 ms for so much; others wait for their turn meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
-class StreamOptions:
+class LiveOptions:
     """What a client asks of its session.
 
     Attributes:
@@ -49,14 +49,14 @@ class StreamSession:
     model: SpeechModel
     resampler: Resampler
     context: StreamContext
-    detector: VoiceDetector | None = None
+    detector: VoiceActivityDetector | None = None
     longest_window_s: float = 60.0
     longest_backlog_s: float = 30.0
 
     @property
-    def defaults(self) -> StreamOptions:
+    def defaults(self) -> LiveOptions:
         """What a client gets that asks for nothing."""
-        return StreamOptions(Encoding.PCM_S16LE, 16000, None, self.context, Endpointing())
+        return LiveOptions(Encoding.PCM_S16LE, 16000, None, self.context, Endpointing())
 
     def check(self) -> None:
         """Hold the defaults against the loaded model, so that a start fails and not every session after it.
@@ -67,7 +67,7 @@ class StreamSession:
         _check(self.defaults, self.model.describe())
 
     @asynccontextmanager
-    async def open(self, options: StreamOptions) -> AsyncGenerator["LiveSession"]:
+    async def open(self, options: LiveOptions) -> AsyncGenerator["LiveTranscriber"]:
         """Begin a session; leaving the context frees its place, whatever happened.
 
         Raises:
@@ -81,28 +81,28 @@ class StreamSession:
         # Who is behind reads all that waits, as far as it fits beside the rest of a window.
         room_s = min(model.max_window_s - context.left_s - context.right_s - context.chunk_s, _LONGEST_STEP_S)
         async with self.model.open_stream(context) as stream:
-            yield LiveSession(
+            yield LiveTranscriber(
                 stream,
                 PcmReader(options.encoding),
                 self.resampler.open(from_hz=options.sample_rate_hz, to_hz=rate_hz),
-                self._ears(options.endpointing, model),
+                self._segmenter(options.endpointing, model),
                 options.endpointing,
                 sample_rate_hz=rate_hz,
                 longest_step_s=max(room_s, context.chunk_s),
                 longest_backlog_s=self.longest_backlog_s,
             )
 
-    def _ears(self, endpointing: Endpointing, model: ModelDescription) -> Ears:
+    def _segmenter(self, endpointing: Endpointing, model: ModelDescription) -> Segmenter:
         if self.detector is None:
-            return HearsAll()
-        voice = self.detector.open(sample_rate_hz=model.sample_rate_hz)
+            return PassThroughSegmenter()
+        vad = self.detector.open(sample_rate_hz=model.sample_rate_hz)
         # As recordings are cut: then live text reads like theirs.
         long_s = min(self.longest_window_s, model.max_window_s) / 2
-        spans = SpeechSpans(endpointing.detection(), frame_s=voice.frame / model.sample_rate_hz, long_s=long_s)
-        return HearsSpeech(voice, SpeechGate(spans, frame=voice.frame))
+        spans = VadEndpointer(endpointing.detection(), frame_s=vad.frame / model.sample_rate_hz, long_s=long_s)
+        return VadSegmenter(vad, VadGate(spans, frame=vad.frame))
 
 
-def _check(options: StreamOptions, model: ModelDescription) -> None:
+def _check(options: LiveOptions, model: ModelDescription) -> None:
     context = options.context
     if not 8000 <= options.sample_rate_hz <= 192_000:
         raise InvalidRequestError("sample_rate must be from 8000 to 192000 Hz.", param="sample_rate")

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..domain.audio import NO_SAMPLES, Samples
-from ..domain.chunking import SpeechCutter, Window, WindowCutter
+from ..domain.chunking import AudioWindow, SpeechCutter, WindowCutter
 from ..domain.errors import AudioTooLongError, InvalidRequestError, OverloadedError, ProcessingTimeoutError
-from ..domain.merging import join_at_seam, settled
-from ..domain.passages import SpeechGate
-from ..domain.speech import LONGEST_PAUSE_S, Probabilities, SpeechCurve, SpeechDetection, SpeechSpans
+from ..domain.merging import finalized_count, join_at_seam
 from ..domain.transcript import Token, Transcript, Word, words_of
+from ..domain.vad import LONGEST_PAUSE_S, Probabilities, VadEndpointer, VadParams, VadScores
+from ..domain.vad_gate import VadGate
 from .ports.audio_decoder import AudioDecoder
 from .ports.speech_model import GREEDY, Decoding, ModelDescription, SpeechModel
-from .ports.voice_detector import VoiceDetector, VoiceStream
+from .ports.voice_activity_detector import VadStream, VoiceActivityDetector
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class TranscribeFile:
     model: SpeechModel
     decoder: AudioDecoder
     limits: FileLimits
-    detector: VoiceDetector | None = None
+    detector: VoiceActivityDetector | None = None
 
     async def __call__(
         self,
@@ -76,7 +76,7 @@ class TranscribeFile:
         *,
         chunked: bool = True,
         decoding: Decoding = GREEDY,
-        detection: SpeechDetection | None = None,
+        detection: VadParams | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Transcript:
         """Transcribe one recording.
@@ -97,7 +97,7 @@ class TranscribeFile:
         """
         if detection is not None and self.detector is None:
             raise InvalidRequestError("This service has no detector of speech.", param="chunking_strategy")
-        detection = detection or SpeechDetection()
+        detection = detection or VadParams()
         timeout = asyncio.timeout(self.limits.timeout_s)
         try:
             async with timeout:
@@ -115,7 +115,7 @@ class TranscribeFile:
         *,
         chunked: bool,
         decoding: Decoding,
-        detection: SpeechDetection,
+        detection: VadParams,
         on_progress: Callable[[Progress], None] | None,
     ) -> Transcript:
         model = self.model.describe()
@@ -132,14 +132,14 @@ class TranscribeFile:
             async for window, tokens in results:
                 heard = words_of(token.shifted(window.start_s) for token in tokens)
                 words = join_at_seam(draft, heard, overlap_s=(window.start_s, window.seam_s))
-                count = settled(words, overlap_s=(window.next_s, window.end_s))
+                count = finalized_count(words, overlap_s=(window.next_s, window.end_s))
                 news, draft = words[:count], words[count:]
                 finalized.extend(news)
                 if on_progress is not None:
                     on_progress(Progress(news, draft, window.end_s))
         return Transcript.of((*finalized, *draft), duration_s=plan.received_s, speech=plan.speech)
 
-    def _plan(self, model: ModelDescription, detection: SpeechDetection, *, chunked: bool) -> "_Everything | _Speech":
+    def _plan(self, model: ModelDescription, detection: VadParams, *, chunked: bool) -> "_Everything | _Speech":
         rate_hz = model.sample_rate_hz
         window_s = min(self.limits.window_s if chunked else self.limits.longest_unchunked_s, model.max_window_s)
         if self.detector is None:
@@ -151,9 +151,9 @@ class TranscribeFile:
             detection = replace(detection, silence_s=LONGEST_PAUSE_S)
         frame_s = voice.frame / rate_hz
         # In noise no place is quiet: the detector knows pauses in which a long span can be cut.
-        spans = SpeechSpans(detection, frame_s=frame_s, long_s=window_s / 2 if chunked else math.inf)
+        spans = VadEndpointer(detection, frame_s=frame_s, long_s=window_s / 2 if chunked else math.inf)
         cutter = SpeechCutter(
-            SpeechGate(spans, frame=voice.frame),
+            VadGate(spans, frame=voice.frame),
             sample_rate_hz=rate_hz,
             longest_s=window_s,
             overlap_s=self.limits.overlap_s,
@@ -173,10 +173,10 @@ class TranscribeFile:
             yield block
 
     async def _read_in_order(
-        self, windows: AsyncIterator[Window], decoding: Decoding
-    ) -> AsyncGenerator[tuple[Window, tuple[Token, ...]]]:
+        self, windows: AsyncIterator[AudioWindow], decoding: Decoding
+    ) -> AsyncGenerator[tuple[AudioWindow, tuple[Token, ...]]]:
         """Keep a few windows with the model, so that it never waits for us, and give the results in order."""
-        ahead: deque[tuple[Window, asyncio.Task[tuple[Token, ...]]]] = deque()
+        ahead: deque[tuple[AudioWindow, asyncio.Task[tuple[Token, ...]]]] = deque()
         first = True
         try:
             async for window in windows:
@@ -193,7 +193,7 @@ class TranscribeFile:
                 task.cancel()
             await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
 
-    async def _read(self, window: Window, decoding: Decoding, *, patient: bool) -> tuple[Token, ...]:
+    async def _read(self, window: AudioWindow, decoding: Decoding, *, patient: bool) -> tuple[Token, ...]:
         """Read a window; a recording that has been let in waits its turn, where a new one is turned away."""
         while True:
             try:
@@ -218,7 +218,7 @@ class _Everything:
     def speech(self) -> None:
         """Nobody has listened for it."""
 
-    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[Window]:
+    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[AudioWindow]:
         async for block in blocks:
             for window in self._cutter.push(block):
                 yield window
@@ -229,7 +229,7 @@ class _Everything:
 class _Speech:
     """What is spoken in a recording, in windows."""
 
-    def __init__(self, voice: VoiceStream, cutter: SpeechCutter, *, frame_s: float) -> None:
+    def __init__(self, voice: VadStream, cutter: SpeechCutter, *, frame_s: float) -> None:
         self._voice = voice
         self._cutter = cutter
         self._frame_s = frame_s
@@ -240,10 +240,10 @@ class _Speech:
         return self._cutter.received_s
 
     @property
-    def speech(self) -> SpeechCurve:
-        return SpeechCurve(np.concatenate([NO_SAMPLES, *self._probabilities]), self._frame_s)
+    def speech(self) -> VadScores:
+        return VadScores(np.concatenate([NO_SAMPLES, *self._probabilities]), self._frame_s)
 
-    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[Window]:
+    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[AudioWindow]:
         async for block in blocks:
             probabilities = await asyncio.to_thread(self._voice.push, block)
             # Kept for all of the recording: 125 bytes a second, less than its words take.

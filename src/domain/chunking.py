@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .audio import Samples
-from .passages import Passage, SpeechGate
+from .vad_gate import SpeechChunk, VadGate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Window:
+class AudioWindow:
     """A piece of a recording that the model reads at once.
 
     Attributes:
@@ -53,26 +53,26 @@ class WindowCutter:
         """Where in the recording the samples taken so far end."""
         return (self._start + self._buffered) / self._rate_hz
 
-    def push(self, samples: Samples) -> list[Window]:
+    def push(self, samples: Samples) -> list[AudioWindow]:
         """Take a block and give the windows that are complete."""
         self._blocks.append(samples)
         self._buffered += len(samples)
-        windows: list[Window] = []
+        windows: list[AudioWindow] = []
         # Half a window in reserve keeps the last window from being a splinter, which models read badly.
         while self._buffered >= self._longest * 3 // 2:
             windows.append(self._cut(earliest=self._longest // 2))
         return windows
 
-    def finish(self) -> list[Window]:
+    def finish(self) -> list[AudioWindow]:
         """Give what is left: one window, or two of about the same size; none if there is nothing."""
-        windows: list[Window] = []
+        windows: list[AudioWindow] = []
         if self._buffered > self._longest:
             windows.append(self._cut(earliest=max(self._buffered - self._longest + self._overlap, self._longest // 4)))
         if self._buffered:
             windows.append(self._take(self._buffered, keep=0))
         return windows
 
-    def _cut(self, *, earliest: int) -> Window:
+    def _cut(self, *, earliest: int) -> AudioWindow:
         latest = min(self._longest, self._buffered - self._longest // 4)
         buffer = self._joined()
         quiet = quietest_place(buffer[earliest:latest], self._rate_hz)
@@ -80,9 +80,9 @@ class WindowCutter:
             return self._take(earliest + quiet, keep=0)
         return self._take(latest, keep=self._overlap)
 
-    def _take(self, length: int, *, keep: int) -> Window:
+    def _take(self, length: int, *, keep: int) -> AudioWindow:
         buffer = self._joined()
-        window = Window(
+        window = AudioWindow(
             samples=buffer[:length].copy(),
             start_s=self._start / self._rate_hz,
             seam_s=self._seam / self._rate_hz,
@@ -107,7 +107,7 @@ class SpeechCutter:
     Keeps at most one and a half windows, beside what the gate keeps.
     """
 
-    def __init__(self, gate: SpeechGate, *, sample_rate_hz: int, longest_s: float, overlap_s: float) -> None:
+    def __init__(self, gate: VadGate, *, sample_rate_hz: int, longest_s: float, overlap_s: float) -> None:
         """Cut what `gate` lets through; the rest is as in `WindowCutter`."""
         self._gate = gate
         self._rate_hz = sample_rate_hz
@@ -120,26 +120,26 @@ class SpeechCutter:
         """Seconds taken so far."""
         return self._gate.received / self._rate_hz
 
-    def push(self, samples: Samples, probabilities: Iterable[float]) -> list[Window]:
+    def push(self, samples: Samples, probabilities: Iterable[float]) -> list[AudioWindow]:
         """Take a block, and the probabilities of the frames that it completes; give the windows that are complete."""
         return self._cut(self._gate.push(samples, probabilities))
 
-    def finish(self) -> list[Window]:
+    def finish(self) -> list[AudioWindow]:
         """Give what is left of the last span."""
         return self._cut(self._gate.finish())
 
-    def _cut(self, passages: Iterable[Passage]) -> list[Window]:
-        windows: list[Window] = []
-        for passage in passages:
+    def _cut(self, chunks: Iterable[SpeechChunk]) -> list[AudioWindow]:
+        windows: list[AudioWindow] = []
+        for chunk in chunks:
             if self._cutter is None:
                 self._cutter = WindowCutter(
                     sample_rate_hz=self._rate_hz,
                     longest_s=self._longest_s,
                     overlap_s=self._overlap_s,
-                    start=passage.start,
+                    start=chunk.start,
                 )
-            windows += self._cutter.push(passage.samples)
-            if passage.closes:
+            windows += self._cutter.push(chunk.samples)
+            if chunk.closes:
                 windows += self._cutter.finish()
                 self._cutter = None
         return windows

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from .speech import SpeechCurve
+from .vad import VadScores
 
 SENTENCE_ENDS = (".", "?", "!")
 _CLOSING = "\"')]}»”\u2019"
@@ -96,9 +96,9 @@ class Transcript:
         return join_words(self.words)
 
     @classmethod
-    def of(cls, words: Sequence[Word], *, duration_s: float, speech: SpeechCurve | None = None) -> "Transcript":
+    def of(cls, words: Sequence[Word], *, duration_s: float, speech: VadScores | None = None) -> "Transcript":
         """Set the words' times straight and group them into segments; `speech` tells how likely they were spoken."""
-        straight = settle_times(words, end_s=duration_s)
+        straight = monotone_times(words, end_s=duration_s)
         segments = segments_of(straight)
         if speech is not None:
             segments = tuple(
@@ -188,7 +188,7 @@ def _word(pieces: list[Token]) -> Word | None:
     )
 
 
-def settle_times(
+def monotone_times(
     words: Sequence[Word], *, begin_s: float = 0.0, end_s: float, shortest_s: float = 0.04
 ) -> tuple[Word, ...]:
     """Make times monotone, without overlap, inside ``[begin_s, end_s]``; a word's end gives way to the next one's start.

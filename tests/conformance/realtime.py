@@ -14,9 +14,9 @@ from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import BaseModel
 from websockets.exceptions import ConnectionClosed
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from tests.conformance.calls import strictly
 from tests.conformance.serving import make_app
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.realtime.client import silence, voice
 
 Event = dict[str, Any]

@@ -10,16 +10,16 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from parakeet_service.adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
-from parakeet_service.adapters.prometheus_meter import PrometheusMeter
-from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.decoders.wave import WaveDecoder
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
-from parakeet_service.adapters.wave_decoder import WaveDecoder
+from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
 from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
 from parakeet_service.entrypoints.http.app import create_app
-from tests.fakes import LoudnessDetector
+from tests.fakes import LoudnessVad
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import a_settings
 
 _LIMITS: dict[str, float] = {
@@ -46,7 +46,7 @@ def make_app(
         model=model,
         resampler=resampler,
         context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5),
-        detector=LoudnessDetector(),
+        detector=LoudnessVad(),
     )
 
     async def start() -> None:
@@ -56,7 +56,7 @@ def make_app(
     def on_fatal() -> None:
         raise AssertionError("the model cannot fail to load")
 
-    meter = PrometheusMeter()
+    metrics = PrometheusMetrics()
     return create_app(
         settings=a_settings(**settings),
         transcribe_file=lambda: transcribe_file,
@@ -65,8 +65,8 @@ def make_app(
         start=start,
         stop=model.aclose,
         on_fatal=on_fatal,
-        traffic=meter,
-        exposition=meter.exposition,
+        http_metrics=metrics,
+        exposition=metrics.exposition,
     )
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import openai
 from openai.types.audio import Transcription, TranscriptionVerbose, Translation, TranslationVerbose
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from tests.conformance.calls import Callers, Heard, Parameters, callers
 from tests.conformance.realtime import SITUATIONS as REALTIME_SITUATIONS
 from tests.conformance.realtime import talk
 from tests.conformance.serving import make_app, served
 from tests.conformance.situations import SITUATIONS, outcome
 from tests.fakes import SearchingModel
+from tests.scripted_model import ScriptedModel
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
 

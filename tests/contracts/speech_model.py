@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from parakeet_service.application.ports.speech_model import SpeechModel, SpeechStream, StreamContext
+from parakeet_service.application.ports.speech_model import RecognitionStream, SpeechModel, StreamContext
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.errors import ModelNotReadyError, TooManyStreamsError
 from parakeet_service.domain.hypothesis import Hypothesis
@@ -231,12 +231,12 @@ def _finalized(steps: Sequence[Hypothesis]) -> list[Token]:
     return [token for step in steps for token in step.finalized]
 
 
-async def _push_all(stream: SpeechStream, samples: Samples, piece: int) -> list[Hypothesis]:
+async def _push_all(stream: RecognitionStream, samples: Samples, piece: int) -> list[Hypothesis]:
     steps = [await stream.push(samples[at : at + piece]) for at in range(0, len(samples), piece)]
     return [step for step in steps if step is not None]
 
 
-async def _heard(stream: SpeechStream, pieces: Sequence[Samples], piece: int) -> str:
+async def _heard(stream: RecognitionStream, pieces: Sequence[Samples], piece: int) -> str:
     steps = [step for samples in pieces for step in await _push_all(stream, samples, piece)]
     steps.append(await stream.flush())
     return _text([token for step in steps for token in step.finalized])

@@ -1,4 +1,4 @@
-"""What every `VoiceDetector` must do."""
+"""What every `VoiceActivityDetector` must do."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from parakeet_service.application.ports.voice_detector import VoiceDetector
+from parakeet_service.application.ports.voice_activity_detector import VoiceActivityDetector
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.errors import ModelLoadError
-from parakeet_service.domain.speech import Probabilities
+from parakeet_service.domain.vad import Probabilities
 
 RATE_HZ = 16_000
 
 
-def in_steps(detector: VoiceDetector, samples: Samples, step: int) -> Probabilities:
+def in_steps(detector: VoiceActivityDetector, samples: Samples, step: int) -> Probabilities:
     stream = detector.open(sample_rate_hz=RATE_HZ)
     parts = [stream.push(samples[start : start + step]) for start in range(0, len(samples), step)]
     return np.concatenate([NO_SAMPLES, *parts])
@@ -28,7 +28,7 @@ class VoiceDetectorContract(ABC):
     """A rate that it does not take."""
 
     @abstractmethod
-    def make(self) -> VoiceDetector: ...
+    def make(self) -> VoiceActivityDetector: ...
 
     def speech(self) -> Samples:
         """At least two seconds at 16 kHz of which most are speech."""

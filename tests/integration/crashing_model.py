@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
-from parakeet_service.application.ports.speech_model import GREEDY, Decoding, SpeechStream, StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, RecognitionStream, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import InvalidRequestError, ModelLoadError, OverloadedError
 from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.transcript import Token
+from tests.scripted_model import ScriptedModel
 
 DEADLY, OVERLOADING, REFUSED, DEFECTIVE, TALKATIVE = (level / 10 for level in range(1, 6))
 """What a window does is in its samples."""
@@ -107,7 +107,7 @@ class CrashingModel(ScriptedModel):
         return await super().transcribe(samples, after_s=after_s, decoding=decoding)
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[SpeechStream]:
+    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
         async with super().open_stream(context) as stream:
             try:
                 yield _CrashingStream(stream)
@@ -117,7 +117,7 @@ class CrashingModel(ScriptedModel):
 
 
 class _CrashingStream:
-    def __init__(self, stream: SpeechStream) -> None:
+    def __init__(self, stream: RecognitionStream) -> None:
         self._stream = stream
 
     async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx2
 
-from parakeet_service.settings import Settings
+from parakeet_service.config.settings import Settings
 
-SAMPLE = Path(__file__).parents[2] / "src" / "samples" / "demo.wav"
+SAMPLE = Path(__file__).parents[2] / "src" / "assets" / "samples" / "demo.wav"
 
 
 def clean_environment(**settings: str) -> dict[str, str]:

@@ -6,17 +6,17 @@ import signal
 
 from fastapi import FastAPI
 
-from parakeet_service.adapters.prometheus_meter import PrometheusMeter
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
+from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
 from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
+from parakeet_service.config.logs import configure_logging
+from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import ModelLoadError
 from parakeet_service.entrypoints.http.app import create_app
-from parakeet_service.observability import configure_logging
-from parakeet_service.settings import Settings
 from tests.fakes import FakeDecoder, GatedModel
+from tests.scripted_model import ScriptedModel
 
 LONG_WORD = "w" * 20_000
 
@@ -44,7 +44,7 @@ def make() -> FastAPI:
     stream_session = StreamSession(
         model=model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
     )
-    meter = PrometheusMeter()
+    metrics = PrometheusMetrics()
     app = create_app(
         settings=Settings(),
         transcribe_file=lambda: transcribe_file,
@@ -53,8 +53,8 @@ def make() -> FastAPI:
         start=model.start,
         stop=model.aclose,
         on_fatal=lambda: os.kill(os.getpid(), signal.SIGTERM),
-        traffic=meter,
-        exposition=meter.exposition,
+        http_metrics=metrics,
+        exposition=metrics.exposition,
         grace_s=float(os.environ["SERVER_GRACE_S"]),
         send_timeout_s=float(os.environ["SERVER_SEND_TIMEOUT_S"]),
     )

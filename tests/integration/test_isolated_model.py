@@ -16,10 +16,9 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.isolated_model.calls import Calls, ProcessEndedError
-from parakeet_service.adapters.isolated_model.model import IsolatedModel
-from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
-from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.adapters.isolation.calls import Calls, ProcessEndedError
+from parakeet_service.adapters.isolation.model import IsolatedModel
+from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
 from parakeet_service.application.ports.speech_model import Decoding, SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import (
@@ -34,6 +33,7 @@ from parakeet_service.domain.errors import (
 from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.transcript import Token
 from tests.contracts.speech_model import SpeechModelContract
+from tests.scripted_model import ScriptedModel
 
 from .crashing_model import (
     DEADLY,
@@ -423,7 +423,7 @@ PARENT = """
 import asyncio, sys
 from functools import partial
 from pathlib import Path
-from parakeet_service.adapters.isolated_model.model import IsolatedModel
+from parakeet_service.adapters.isolation.model import IsolatedModel
 from tests.integration.crashing_model import CrashingModel, samples_that_are
 
 async def main():
@@ -477,7 +477,7 @@ async def test_garbage_from_the_process_is_its_end() -> None:
 async def embedded() -> AsyncGenerator[tuple[SpeechModel, SpeechModel]]:
     """The embedded model here and in a process."""
     make = partial(
-        ParakeetMlxModel,
+        parakeet_mlx_model,
         model_id="embedded",
         precision="bf16",
         offline=True,

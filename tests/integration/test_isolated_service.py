@@ -134,7 +134,7 @@ WITHOUT_MLX = """
 import asyncio, sys
 import numpy as np
 from parakeet_service.bootstrap import Container
-from parakeet_service.settings import Settings
+from parakeet_service.config.settings import Settings
 
 async def main():
     model = Container(settings=Settings()).model()

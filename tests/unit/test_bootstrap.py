@@ -3,8 +3,8 @@ from typing import Literal, get_args
 import pytest
 
 from parakeet_service.bootstrap import Container
+from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import ModelNotReadyError
-from parakeet_service.settings import Settings
 
 Decoder = Literal["ffmpeg", "pydub"]
 Isolation = Literal["none", "process"]

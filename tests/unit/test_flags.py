@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from parakeet_service.flags import add_flags, load_settings
-from parakeet_service.settings import Settings
+from parakeet_service.config.flags import add_flags, load_settings
+from parakeet_service.config.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from parakeet_service.observability import configure_logging
+from parakeet_service.config.logs import configure_logging
 
 UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 

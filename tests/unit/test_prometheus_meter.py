@@ -2,14 +2,14 @@ import re
 
 import pytest
 
-from parakeet_service.adapters.prometheus_meter import PrometheusMeter
-from parakeet_service.application.ports.meter import Meter
+from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
+from parakeet_service.application.ports.metrics import ModelMetrics
 from parakeet_service.application.ports.speech_model import ModelDescription
-from parakeet_service.entrypoints.http.traffic import Traffic
+from parakeet_service.entrypoints.http.guards.http_metrics import HttpMetrics
 
 
-def figures(meter: PrometheusMeter) -> dict[str, float]:
-    body, media_type = meter.exposition("")
+def figures(metrics: PrometheusMetrics) -> dict[str, float]:
+    body, media_type = metrics.exposition("")
     assert media_type.startswith("text/plain")
     lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
@@ -20,15 +20,15 @@ def a_description() -> ModelDescription:
 
 
 def test_the_model_and_its_queue() -> None:
-    prometheus = PrometheusMeter()
-    meter: Meter = prometheus
-    meter.model_loaded(a_description())
-    meter.queue_changed(depth=3)
-    meter.window_began(live=True, waited_s=0.25)
-    meter.window_began(live=False, waited_s=2)
-    meter.batch_read(size=2, audio_s=30, took_s=0.5)
-    meter.window_refused()
-    meter.streams_changed(open_now=4)
+    prometheus = PrometheusMetrics()
+    metrics: ModelMetrics = prometheus
+    metrics.model_loaded(a_description())
+    metrics.queue_changed(depth=3)
+    metrics.window_began(live=True, waited_s=0.25)
+    metrics.window_began(live=False, waited_s=2)
+    metrics.batch_read(size=2, audio_s=30, took_s=0.5)
+    metrics.window_refused()
+    metrics.streams_changed(open_now=4)
     seen = figures(prometheus)
     assert (
         seen['parakeet_model_info{architecture="tdt",blas="",compute="float32",device="cpu",id="m",precision="bf16"}']
@@ -45,8 +45,8 @@ def test_the_model_and_its_queue() -> None:
 
 
 def test_what_comes_and_goes() -> None:
-    prometheus = PrometheusMeter()
-    traffic: Traffic = prometheus
+    prometheus = PrometheusMetrics()
+    traffic: HttpMetrics = prometheus
     traffic.request_answered(method="POST", route="/transcribe", status=200, took_s=3)
     traffic.session_ended(route="/ws", code=1000, took_s=60)
     traffic.recording_read(audio_s=10, took_s=0.5)
@@ -63,20 +63,20 @@ def test_what_comes_and_goes() -> None:
 
 
 def test_an_empty_recording_has_no_speed() -> None:
-    prometheus = PrometheusMeter()
+    prometheus = PrometheusMetrics()
     prometheus.recording_read(audio_s=0, took_s=0.5)
     assert figures(prometheus)["parakeet_real_time_factor_count"] == 0
 
 
 def test_what_has_not_happened_yet_is_zero() -> None:
-    seen = figures(PrometheusMeter())
+    seen = figures(PrometheusMetrics())
     assert seen['parakeet_audio_seconds_total{source="live"}'] == 0
     assert seen['parakeet_queue_wait_seconds_count{source="file"}'] == 0
     assert seen['parakeet_uploads{state="receiving"}'] == 0
 
 
 def test_methods_that_nobody_knows_are_one() -> None:
-    prometheus = PrometheusMeter()
+    prometheus = PrometheusMetrics()
     for method in ("BREW", "WHEN"):
         prometheus.request_answered(method=method, route="unmatched", status=404, took_s=1)
     name = 'parakeet_http_request_duration_seconds_count{method="other",route="unmatched",status="404"}'
@@ -85,11 +85,11 @@ def test_methods_that_nobody_knows_are_one() -> None:
 
 @pytest.mark.parametrize("figure", ["python_info", "python_gc_collections_total"])
 def test_the_process_is_described(figure: str) -> None:
-    assert any(name.startswith(figure) for name in figures(PrometheusMeter()))
+    assert any(name.startswith(figure) for name in figures(PrometheusMetrics()))
 
 
 def test_names_have_units_and_help() -> None:
-    body, media_type = PrometheusMeter().exposition("application/openmetrics-text; version=1.0.0")
+    body, media_type = PrometheusMetrics().exposition("application/openmetrics-text; version=1.0.0")
     assert media_type.startswith("application/openmetrics-text")
     text = body.decode()
     assert text.endswith("# EOF\n")

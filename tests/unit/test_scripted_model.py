@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.ports.speech_model import SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
 from tests.contracts.speech_model import SpeechModelContract
+from tests.scripted_model import ScriptedModel
 
 
 class TestScriptedModel(SpeechModelContract):

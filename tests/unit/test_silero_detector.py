@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import parakeet_service
-from parakeet_service.adapters.silero_detector import MODEL, SileroDetector
+from parakeet_service.adapters.vad.silero import SileroVad
+from parakeet_service.assets import DEMO_RECORDING, SILERO_VAD
 from parakeet_service.domain.audio import Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import ModelLoadError
 from tests.contracts.voice_detector import RATE_HZ, VoiceDetectorContract, in_steps
-from tests.fakes import LoudnessDetector
+from tests.fakes import LoudnessVad
 
-_DEMO = Path(parakeet_service.__file__).parent / "samples" / "demo.wav"
+_DEMO = DEMO_RECORDING
 
 
 def demo() -> Samples:
@@ -26,13 +26,13 @@ def demo() -> Samples:
         return PcmReader(Encoding.PCM_S16LE).read(file.readframes(4 * RATE_HZ))
 
 
-_LOADED = SileroDetector()
+_LOADED = SileroVad()
 
 
 class TestSileroDetector(VoiceDetectorContract):
     unknown_rate_hz = 8000
 
-    def make(self) -> SileroDetector:
+    def make(self) -> SileroVad:
         return _LOADED
 
     def speech(self) -> Samples:
@@ -40,8 +40,8 @@ class TestSileroDetector(VoiceDetectorContract):
 
 
 class TestLoudnessDetector(VoiceDetectorContract):
-    def make(self) -> LoudnessDetector:
-        return LoudnessDetector()
+    def make(self) -> LoudnessVad:
+        return LoudnessVad()
 
 
 @pytest.mark.parametrize("level", [1e-3, 1e-2, 0.1])
@@ -64,9 +64,9 @@ def test_speech_in_noise_is_speech() -> None:
 
 
 def test_the_model_is_the_one_that_its_readme_names() -> None:
-    digest = hashlib.sha256(MODEL.read_bytes()).hexdigest()
+    digest = hashlib.sha256(SILERO_VAD.read_bytes()).hexdigest()
 
-    assert digest in (MODEL.parent / "README.md").read_text(encoding="utf-8")
+    assert digest in (SILERO_VAD.parent / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells how many threads there are")
@@ -100,7 +100,7 @@ async def test_who_leaves_while_it_is_heard_holds_up_nobody() -> None:
 
 async def test_live_audio_is_heard_in_one_thread() -> None:
     before = {thread.name for thread in threading.enumerate()} - {"listener"}
-    detector = SileroDetector()
+    detector = SileroVad()
     await asyncio.gather(*(detector.open(sample_rate_hz=RATE_HZ).hear(demo()) for _ in range(8)))
 
     assert {thread.name for thread in threading.enumerate()} - before == {"listener"}
@@ -108,7 +108,7 @@ async def test_live_audio_is_heard_in_one_thread() -> None:
 
 def test_tells_nobody_that_it_is_used(tmp_path: Path) -> None:
     """ONNX Runtime's reports begin with a file in the directory for temporary ones, unless it thinks it is tested."""
-    script = "from parakeet_service.adapters.silero_detector import SileroDetector; SileroDetector()"
+    script = "from parakeet_service.adapters.vad.silero import SileroVad; SileroVad()"
     unset = ("CI", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     subprocess.run([sys.executable, "-c", script], env={**environment, "TMPDIR": str(tmp_path)}, check=True)
@@ -122,4 +122,4 @@ def test_a_model_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | No
         (tmp_path / "model.onnx").write_bytes(content)
 
     with pytest.raises(ModelLoadError, match="VAD"):
-        SileroDetector(tmp_path / "model.onnx")
+        SileroVad(tmp_path / "model.onnx")

@@ -10,8 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanContext, StatusCode, format_trace_id
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.opentelemetry_tracing import Tracing, service_resource
-from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.adapters.telemetry.opentelemetry import Tracing, service_resource
 from parakeet_service.application.ports.audio_decoder import AudioDecoder
 from parakeet_service.application.ports.speech_model import SpeechModel
 from parakeet_service.bootstrap import build_app
@@ -19,6 +18,7 @@ from parakeet_service.domain.errors import InferenceError
 from tests.contracts.audio_decoder import AudioDecoderContract
 from tests.contracts.speech_model import SpeechModelContract
 from tests.fakes import NOT_AUDIO, FailingModel
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import World, a_settings, pcm
 from tests.unit.test_wave_decoder import TestWaveDecoder
 

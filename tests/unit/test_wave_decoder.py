@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from parakeet_service.adapters.decoders.wave import WaveDecoder
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
-from parakeet_service.adapters.wave_decoder import WaveDecoder
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import EmptyAudioError, UndecodableAudioError
 from tests.contracts.audio_decoder import AudioDecoderContract, decode, pieces, sweep, wave_of

@@ -8,8 +8,8 @@ from parakeet_mlx import ParakeetRNNT, ParakeetTDT
 from parakeet_mlx.parakeet import BaseParakeet
 
 from ...application.ports.speech_model import ModelDescription
+from ..inference.checkpoint import Checkpoint, Precision
 from .blas import Blas
-from .checkpoint import Checkpoint, Precision
 
 
 def describe(

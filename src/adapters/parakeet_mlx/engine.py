@@ -16,21 +16,22 @@ from parakeet_mlx.utils import from_config
 from ...domain.audio import NO_SAMPLES
 from ...domain.errors import InferenceError, ModelLoadError
 from ...domain.transcript import Token
+from ..inference.checkpoint import Checkpoint, Precision
+from ..inference.decoding import DecodeRange, DecoderState, Emission
+from ..inference.jobs import DecodeResult, EncoderJob
 from .arrays import integers
 from .blas import Blas
-from .checkpoint import Checkpoint, Precision
 from .decoders.boosting import Boosters, forms_of
 from .decoders.cuda import CudaDecoder
 from .decoders.host import HostDecoder
 from .decoders.lockstep import LockstepDecoder
 from .decoders.network import HostNetwork
 from .decoders.search import SearchDecoder
-from .decoders.transducer import DecoderState, Emission, Stretch, Transducer, TransducerDecoder, start_of
+from .decoders.transducer import Transducer, TransducerDecoder, start_of
 from .description import describe
 from .encoder import Encoder
 from .features import LogMel
 from .precision import round_weights
-from .window import Reading, Window
 
 _CONTROL = re.compile(r"<.*>")
 _CPU_FRAMES = 1600
@@ -56,7 +57,7 @@ class _Encoded:
     counts: list[int]
 
 
-class Engine:
+class MlxEngine:
     """One loaded model; belongs to the thread that made it."""
 
     def __init__(
@@ -109,83 +110,83 @@ class Engine:
             raise InferenceError(_NO_STATE)
         return self._start
 
-    def bucket(self, window: Window) -> tuple[int, bool]:
-        """Windows that may be read as one batch have the same.
+    def bucket(self, job: EncoderJob) -> tuple[int, bool]:
+        """Jobs that may be read as one batch have the same.
 
         Returns:
             The length to which a GPU pads them, in frames, and whether they are searched: nobody else waits for that.
         """
-        return self._padded(window), window.searched
+        return self._padded(job), job.searched
 
-    def _padded(self, window: Window) -> int:
-        count = self._features.count(max(len(window.samples), window.full if self._on_gpu else 0))
+    def _padded(self, job: EncoderJob) -> int:
+        count = self._features.count(max(len(job.samples), job.full if self._on_gpu else 0))
         # Four steps to each doubling: padding is a tenth of the work on average, and shapes stay few.
         step = max(1 << max(count.bit_length() - 3, 0), 32)
         return -(-count // step) * step
 
-    def room(self, window: Window, waiting: int) -> int:
-        """See `Reader`: a GPU is not filled by one window; a CPU is, and only short ones gain by company.
+    def room(self, job: EncoderJob, waiting: int) -> int:
+        """See `Reader`: a GPU is not filled by one job; a CPU is, and only short ones gain by company.
 
         Searches are made one after the other, and the first would wait for the last.
         """
-        if window.searched:
+        if job.searched:
             return 1
-        frames = self._padded(window)
+        frames = self._padded(job)
         if not self._on_gpu:
             return max(_CPU_FRAMES // frames, 1)
         room = min(waiting, max(_MOST_GPU_FRAMES // frames, 1))
         # The number is padded to a power of two, which costs nothing until the GPU is full: then only whole ones.
         return room if room * frames <= _GPU_FRAMES else 1 << (room.bit_length() - 1)
 
-    def seconds(self, window: Window) -> float:
+    def seconds(self, job: EncoderJob) -> float:
         """How much audio it is."""
-        return len(window.samples) / self.description.sample_rate_hz
+        return len(job.samples) / self.description.sample_rate_hz
 
-    def read(self, windows: Sequence[Window]) -> Generator[None, None, list[Reading | InferenceError]]:
-        """Read windows of one bucket as a batch; between two steps of the generator something else may be done.
+    def read(self, jobs: Sequence[EncoderJob]) -> Generator[None, None, list[DecodeResult | InferenceError]]:
+        """Read jobs of one bucket as a batch; between two steps of the generator something else may be done.
 
         Returns:
-            For each window what was read, or why it could not be.
+            For each job what was read, or why it could not be.
 
         Raises:
             RuntimeError: The device failed.
         """
-        encoded = yield from self._encode(windows)
+        encoded = yield from self._encode(jobs)
         finite = _finite(encoded)
         yield
         if isinstance(self._model, ParakeetCTC):
             readings = self._read_ctc(self._model, encoded)
         else:
-            readings = yield from self._read_transducer(windows, encoded)
+            readings = yield from self._read_transducer(jobs, encoded)
         error = InferenceError("The model's encoder gave numbers that are not finite.")
         return [reading if good else error for reading, good in zip(readings, finite, strict=True)]
 
-    def warm_up(self, batches: Sequence[Sequence[Window]] = ()) -> None:
+    def warm_up(self, batches: Sequence[Sequence[EncoderJob]] = ()) -> None:
         """Read a second of noise, and then `batches`: what is read first compiles kernels, which can take seconds."""
         noise = np.random.default_rng(0).normal(0, 0.1, self.description.sample_rate_hz).astype(np.float32)
-        for batch in ([Window(noise)], *batches):
+        for batch in ([EncoderJob(noise)], *batches):
             for _ in self.read(batch):
                 pass
 
-    def shapes(self, window: Window, *, most: int) -> list[list[Window]]:
-        """Batches like those in which windows like this one will be read, one of each shape for which a GPU prepares.
+    def shapes(self, job: EncoderJob, *, most: int) -> list[list[EncoderJob]]:
+        """Batches like those in which jobs like this one will be read, one of each shape for which a GPU prepares.
 
         Args:
-            window: One of them, with a draft.
+            job: One of them, with a draft.
             most: How many are read at once, at most.
         """
         if not self._on_gpu:
             return []
         sizes = (1 << doublings for doublings in range(most.bit_length() + 1))
-        batches = [[window] * size for size in sizes if size // 2 < most and size // 2 < self.room(window, size)]
-        # The last window of an utterance has no draft; to pick those that have one is code that is prepared, too.
-        return [*batches, [window, window, replace(window, settle=None, end=0)]] if most > 2 else batches
+        batches = [[job] * size for size in sizes if size // 2 < most and size // 2 < self.room(job, size)]
+        # The last job of an utterance has no draft; to pick those that have one is code that is prepared, too.
+        return [*batches, [job, job, replace(job, finalized_until=None, end=0)]] if most > 2 else batches
 
-    def _encode(self, windows: Sequence[Window]) -> Generator[None, None, _Encoded]:
+    def _encode(self, jobs: Sequence[EncoderJob]) -> Generator[None, None, _Encoded]:
         if self._on_gpu:
-            return self._encode_on_gpu(windows)
-        lengths = [self._features.count(len(window.samples)) for window in windows]
-        features = self._features([window.samples for window in windows]).astype(self._dtype)
+            return self._encode_on_gpu(jobs)
+        lengths = [self._features.count(len(job.samples)) for job in jobs]
+        features = self._features([job.samples for job in jobs]).astype(self._dtype)
         frames = self._encoder.subsample(features, mx.array(lengths) if min(lengths) < max(lengths) else None)
         for layer in self._encoder.layers:
             mx.eval(frames.x)  # pyright: ignore[reportUnknownMemberType] - its stub has no types
@@ -193,66 +194,70 @@ class Engine:
             frames = layer(frames)
         return _Encoded(frames.x, [self._encoder.count(length) for length in lengths])
 
-    def _encode_on_gpu(self, windows: Sequence[Window]) -> _Encoded:
+    def _encode_on_gpu(self, jobs: Sequence[EncoderJob]) -> _Encoded:
         """Encode a batch whose shape is one of few: a GPU's code is prepared for each shape, and kept."""
-        samples = [window.samples for window in windows]
+        samples = [job.samples for job in jobs]
         nobody = [NO_SAMPLES] * ((1 << (len(samples) - 1).bit_length()) - len(samples))
-        features = self._features([*samples, *nobody], frames=max(map(self._padded, windows))).astype(self._dtype)
+        features = self._features([*samples, *nobody], frames=max(map(self._padded, jobs))).astype(self._dtype)
         frames, counts = self._encoder(features, [self._features.count(len(one)) for one in (*samples, *nobody)])
         return _Encoded(frames[: len(samples)], counts[: len(samples)])
 
-    def _read_transducer(self, windows: Sequence[Window], encoded: _Encoded) -> Generator[None, None, list[Reading]]:
-        """Windows of one bucket are all searched, one after the other, or none of them is."""
-        if not windows[0].searched:
-            return (yield from self._decode(windows, encoded))
-        readings: list[Reading] = []
-        for row, window in enumerate(windows):
-            readings.append((yield from self._read_by_search(window, encoded.frames[row], encoded.counts[row])))
+    def _read_transducer(
+        self, jobs: Sequence[EncoderJob], encoded: _Encoded
+    ) -> Generator[None, None, list[DecodeResult]]:
+        """Jobs of one bucket are all searched, one after the other, or none of them is."""
+        if not jobs[0].searched:
+            return (yield from self._decode(jobs, encoded))
+        readings: list[DecodeResult] = []
+        for row, job in enumerate(jobs):
+            readings.append((yield from self._read_by_search(job, encoded.frames[row], encoded.counts[row])))
         return readings
 
-    def _read_by_search(self, window: Window, frames: mx.array, count: int) -> Generator[None, None, Reading]:
-        settle = count if window.settle is None else min(window.settle, count)
-        beam_size, booster = window.decoding.beam_size, None
-        if forms := forms_of(window.decoding.phrases):
+    def _read_by_search(self, job: EncoderJob, frames: mx.array, count: int) -> Generator[None, None, DecodeResult]:
+        finalized_until = count if job.finalized_until is None else min(job.finalized_until, count)
+        beam_size, booster = job.decoding.beam_size, None
+        if forms := forms_of(job.decoding.phrases):
             weight = _WEIGHT_OF_CHARACTER * self._search.token_share
             booster = self._boosters.of({form: weight * len(form) for form in forms})
             beam_size = beam_size if beam_size > 1 else _BEAM_OF_PHRASES
         emissions = yield from self._search.search(
-            frames, window.begin, settle, beam_size=beam_size, booster=booster, linger=self._search.longest_move
+            frames, job.begin, finalized_until, beam_size=beam_size, booster=booster, linger=self._search.longest_move
         )
-        return Reading(self._tokens(emissions, window), (), settled=settle, decoded=settle, state=None)
+        return DecodeResult(
+            self._tokens(emissions, job), (), finalized_until=finalized_until, decoded_until=finalized_until, state=None
+        )
 
-    def _decode(self, windows: Sequence[Window], encoded: _Encoded) -> Generator[None, None, list[Reading]]:
+    def _decode(self, jobs: Sequence[EncoderJob], encoded: _Encoded) -> Generator[None, None, list[DecodeResult]]:
         """Decode for good, and then, where a draft is wanted, from there on."""
-        stretches: list[Stretch] = []
+        ranges: list[DecodeRange] = []
         ends: list[int] = []
-        for window, count in zip(windows, encoded.counts, strict=True):
-            settle = count if window.settle is None else min(window.settle, count)
-            stretches.append(Stretch(window.begin, settle, window.state or self.start))
-            ends.append(max(settle, min(window.end, count)))
-        settled = self._decoder.decode(encoded.frames, stretches)
+        for job, count in zip(jobs, encoded.counts, strict=True):
+            finalized_until = count if job.finalized_until is None else min(job.finalized_until, count)
+            ranges.append(DecodeRange(job.begin, finalized_until, job.state or self.start))
+            ends.append(max(finalized_until, min(job.end, count)))
+        finalized = self._decoder.decode(encoded.frames, ranges)
         yield
-        rows = [row for row, (stretch, end) in enumerate(zip(stretches, ends, strict=True)) if end > stretch.end]
+        rows = [row for row, (span, end) in enumerate(zip(ranges, ends, strict=True)) if end > span.end]
         drafts: dict[int, tuple[Emission, ...]] = {}
         if rows:
-            further = [Stretch(stretches[row].end, ends[row], settled[row].state) for row in rows]
-            frames = encoded.frames if len(rows) == len(windows) else encoded.frames[mx.array(rows)]
+            further = [DecodeRange(ranges[row].end, ends[row], finalized[row].state) for row in rows]
+            frames = encoded.frames if len(rows) == len(jobs) else encoded.frames[mx.array(rows)]
             drafts = {
                 row: draft.emissions for row, draft in zip(rows, self._decoder.decode(frames, further), strict=True)
             }
         return [
-            Reading(
-                finalized=self._tokens(settled[row].emissions, window),
-                draft=self._tokens(drafts.get(row, ()), window),
-                settled=stretches[row].end,
-                decoded=ends[row],
-                state=settled[row].state,
+            DecodeResult(
+                finalized=self._tokens(finalized[row].emissions, job),
+                draft=self._tokens(drafts.get(row, ()), job),
+                finalized_until=ranges[row].end,
+                decoded_until=ends[row],
+                state=finalized[row].state,
             )
-            for row, window in enumerate(windows)
+            for row, job in enumerate(jobs)
         ]
 
-    def _tokens(self, emissions: Sequence[Emission], window: Window) -> tuple[Token, ...]:
-        first_frame, start_s = window.first_frame, window.start_s
+    def _tokens(self, emissions: Sequence[Emission], job: EncoderJob) -> tuple[Token, ...]:
+        first_frame, start_s = job.first_frame, job.start_s
         return tuple(
             Token(
                 id=emission.token,
@@ -265,18 +270,18 @@ class Engine:
             if not self._is_control[emission.token]
         )
 
-    def _read_ctc(self, model: ParakeetCTC, encoded: _Encoded) -> list[Reading]:
+    def _read_ctc(self, model: ParakeetCTC, encoded: _Encoded) -> list[DecodeResult]:
         """CTC models go through parakeet-mlx's own decoder."""
         return [
-            Reading(
+            DecodeResult(
                 finalized=tuple(
                     Token(token.id, self._pieces[token.id], token.start, token.end, token.confidence)
                     for token in aligned
                     if not self._is_control[token.id]
                 ),
                 draft=(),
-                settled=count,
-                decoded=count,
+                finalized_until=count,
+                decoded_until=count,
                 state=None,
             )
             for aligned, count in zip(

@@ -5,7 +5,7 @@ from typing import Protocol
 from ...domain.audio import Samples
 
 
-class ResampleStream(Protocol):
+class RateConverter(Protocol):
     """One signal on its way from one rate to another; keeps the filter's state between pushes."""
 
     def push(self, samples: Samples, *, last: bool = False) -> Samples:
@@ -16,6 +16,6 @@ class ResampleStream(Protocol):
 class Resampler(Protocol):
     """Makes resampling streams."""
 
-    def open(self, *, from_hz: int, to_hz: int) -> ResampleStream:
+    def open(self, *, from_hz: int, to_hz: int) -> RateConverter:
         """Start a stream; equal rates pass samples through untouched."""
         ...

@@ -97,7 +97,7 @@ class StreamContext:
     right_s: float
 
 
-class SpeechStream(Protocol):
+class RecognitionStream(Protocol):
     """One live stream. Not for concurrent use."""
 
     async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
@@ -169,7 +169,7 @@ class SpeechModel(Protocol):
         """
         ...
 
-    def open_stream(self, context: StreamContext) -> AbstractAsyncContextManager[SpeechStream]:
+    def open_stream(self, context: StreamContext) -> AbstractAsyncContextManager[RecognitionStream]:
         """Begin a live stream, independent of all others; leaving the context frees it.
 
         Raises:

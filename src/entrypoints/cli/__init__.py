@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ...application.ports.speech_model import Decoding
+from ...assets import DEMO_RECORDING
 from ...domain.audio import Encoding
 from ...domain.errors import InvalidRequestError
-from .bench import SAMPLE, bench
+from .bench import bench
 from .demo import demo
 from .doctor import doctor
 from .live_client import connected
@@ -154,7 +155,7 @@ def _add_bench(add_command: _AddCommand, configure: Configure) -> None:
         usage="%(prog)s [--file FILE] [--rounds N] [--json] [SETTINGS]",
     )
     parser.add_argument(
-        "--file", type=Path, default=SAMPLE, help="a recording in any format (default: the bundled one)"
+        "--file", type=Path, default=DEMO_RECORDING, help="a recording in any format (default: the bundled one)"
     )
     parser.add_argument("--rounds", type=_at_least_one, default=10, metavar="N", help="times it is read (default: 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

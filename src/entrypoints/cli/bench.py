@@ -16,8 +16,6 @@ from ...application.transcribe_file import TranscribeFile
 from ...domain.errors import CallerError, ServiceError
 from .service import ExitCode, Service
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "demo.wav"
-
 _AT_ONCE = (1, 4, 16)
 _THROUGHPUT_ROUNDS = 3
 _BLOCK_BYTES = 1 << 18

@@ -9,17 +9,16 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import cast
 
 import httpx2
 
+from ...assets import DEMO_RECORDING
 from .live_client import FRAME_S, LiveError, at_pace, bearer, connected
 from .screen import Screen
 from .service import ExitCode
 
-_RECORDING = Path(__file__).parents[2] / "samples" / "demo.wav"
 _BYTES_PER_S = 32_000
 _START_S = 120
 _STOP_S = 40
@@ -35,7 +34,7 @@ async def demo() -> ExitCode:
     _say("works, not how well the real model reads (that is the default MODEL_ID).")
     try:
         async with _running_server() as server:
-            _say(f"\nPOST {server.address}/transcribe  {_RECORDING.name}")
+            _say(f"\nPOST {server.address}/transcribe  {DEMO_RECORDING.name}")
             await _send_file(server)
             _say(f"\nWS {server.address}/ws  the same recording, as fast as it was spoken")
             await _speak(server)
@@ -110,7 +109,7 @@ async def _send_file(server: _Server) -> None:
     async with httpx2.AsyncClient(
         base_url=server.address, headers=bearer(server.key), trust_env=False, timeout=_START_S
     ) as client:
-        response = await client.post("/transcribe", files={"file": (_RECORDING.name, _RECORDING.read_bytes())})
+        response = await client.post("/transcribe", files={"file": (DEMO_RECORDING.name, DEMO_RECORDING.read_bytes())})
     response.raise_for_status()
     text = response.json()["text"]
     if not text:
@@ -133,13 +132,13 @@ async def _speak(server: _Server) -> None:
 
 
 async def _spoken() -> AsyncGenerator[bytes]:
-    with wave.open(str(_RECORDING)) as recording:
+    with wave.open(str(DEMO_RECORDING)) as recording:
         while block := recording.readframes(int(recording.getframerate() * FRAME_S)):
             yield block
 
 
 def _duration_s() -> float:
-    with wave.open(str(_RECORDING)) as recording:
+    with wave.open(str(DEMO_RECORDING)) as recording:
         return float(recording.getnframes() / recording.getframerate())
 
 

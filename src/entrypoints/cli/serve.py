@@ -8,8 +8,8 @@ from types import FrameType
 import uvicorn
 
 from ...domain.errors import FaultError
-from ..http.keys import is_loopback
-from ..http.realtime.schemas import FRAME_BYTES
+from ..http.guards.keys import is_loopback
+from ..http.openai.realtime.schemas import FRAME_BYTES
 from .service import ExitCode, Service
 
 _PING_TIMEOUT_S = 600

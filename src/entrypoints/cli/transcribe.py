@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ...application.ports.speech_model import GREEDY, Decoding
-from ...application.transcribe_file import Progress as Reading
+from ...application.transcribe_file import Progress as DecodeResult
 from ...application.transcribe_file import TranscribeFile
 from ...domain.captions import to_srt, to_vtt
 from ...domain.errors import CallerError, ServiceError
@@ -87,7 +87,7 @@ async def _transcribe_one(transcribe_file: TranscribeFile, name: str, decoding: 
     with _progress_bar() as bar:
         task = bar.add_task(name, total=_size_bytes(name), heard="")
 
-        def show(reading: Reading) -> None:
+        def show(reading: DecodeResult) -> None:
             minutes, seconds = divmod(int(reading.done_s), 60)
             bar.update(task, heard=f"{minutes}:{seconds:02} heard")
 

@@ -16,19 +16,25 @@ from starlette.middleware.cors import CORSMiddleware
 from ...application.ports.speech_model import SpeechModel
 from ...application.stream_session import StreamSession
 from ...application.transcribe_file import TranscribeFile
+from ...config.settings import Settings
 from ...domain.errors import ServiceError
-from ...settings import Settings
-from . import health, metrics, openai, page, transcribe, websocket
-from .client_secrets import ClientSecrets
-from .drain import Drain, drain_on_signals, running_server
-from .keys import KeyRing, is_loopback
-from .line import Door
-from .middleware import Gate, RequestLog
-from .problems import install_problem_handlers
-from .rate_limits import RateLimits
-from .realtime import routes as realtime
-from .reception import Reception
-from .traffic import Traffic
+from . import page
+from .guards.access import AccessMiddleware
+from .guards.client_secrets import ClientSecrets
+from .guards.drain import Drain, drain_on_signals, running_server
+from .guards.error_responses import install_error_handlers
+from .guards.http_metrics import HttpMetrics
+from .guards.keys import KeyRing, is_loopback
+from .guards.path_kinds import PathKind
+from .guards.rate_limits import RateLimits
+from .guards.request_log import RequestLogMiddleware
+from .guards.upload_limits import UploadLimitMiddleware
+from .guards.websocket_gateway import WebSocketGateway
+from .live import routes as websocket
+from .openai import routes as openai
+from .openai.realtime import routes as realtime
+from .probes import health, metrics
+from .recordings import routes as transcribe
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -49,7 +55,7 @@ def create_app(
     start: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
     on_fatal: Callable[[], None],
-    traffic: Traffic,
+    http_metrics: HttpMetrics,
     exposition: Callable[[str], tuple[bytes, str]],
     telemetry: TelemetryConfig | None = None,
     grace_s: float = 30.0,
@@ -65,7 +71,7 @@ def create_app(
         start: Makes the model ready; runs beside the server, which answers probes meanwhile.
         stop: Frees what `start` took; called at the end in any case.
         on_fatal: Ends the process; called when `start` failed.
-        traffic: Hears what comes and goes.
+        http_metrics: Hears what comes and goes.
         exposition: Gives the figures and their media type for an ``Accept`` header.
         telemetry: How requests are traced; without it, they are not.
         grace_s: Longest time that a shutdown waits for work to finish.
@@ -96,7 +102,7 @@ def create_app(
         # Starlette's own bounds would let the text fields of one request fill a gigabyte of memory.
         form_limits={"max_files": 1, "max_fields": 64, "max_part_size": 1 << 16},
     )
-    install_problem_handlers(app)
+    install_error_handlers(app)
     # For the documentation alone, which offers to fill it in: the gate has looked at the key before.
     keys = [Security(HTTPBearer(auto_error=False))] if settings.api_keys else []
     app.include_router(page.router())
@@ -104,7 +110,7 @@ def create_app(
     app.include_router(metrics.router(exposition=exposition), dependencies=keys)
     app.include_router(transcribe.router(transcribe_file=transcribe_file), dependencies=keys)
     app.include_router(openai.router(transcribe_file=transcribe_file, model=model), dependencies=keys)
-    door = Door(model=model, allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s)
+    door = WebSocketGateway(model=model, allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s)
     client_secrets = ClientSecrets()
     app.include_router(
         websocket.router(stream_session=stream_session, door=door, drain=drain, longest_idle_s=settings.stream_idle)
@@ -115,21 +121,22 @@ def create_app(
     app.include_router(realtime.secrets_router(model=model, client_secrets=client_secrets), dependencies=keys)
     # The last one added is the outermost.
     app.add_middleware(
-        Reception,
+        UploadLimitMiddleware,
         limit_bytes=settings.max_upload_bytes,
         most=settings.max_uploads,
         longest_pause_s=settings.upload_pause,
         check_ready=lambda: model().describe(),
-        traffic=traffic,
+        metrics=http_metrics,
     )
     app.add_middleware(
-        Gate,
+        AccessMiddleware,
         keys=KeyRing(settings.named_keys),
         client_secrets=client_secrets,
         limits=RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit),
         drain=drain,
+        kind_of=_kind_of,
     )
-    app.add_middleware(RequestLog, traffic=traffic, known_paths=_paths(app))
+    app.add_middleware(RequestLogMiddleware, metrics=http_metrics, known_paths=_paths(app), kind_of=_kind_of)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -140,6 +147,20 @@ def create_app(
             expose_headers=["x-request-id", "retry-after", "x-should-retry", openai.IGNORED_HEADER],
         )
     return app
+
+
+_PROBES = frozenset({"/healthz", "/readyz"})
+_DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+
+
+def _kind_of(path: str) -> PathKind:
+    if path in _PROBES:
+        return PathKind.PROBE
+    if page.is_page(path):
+        return PathKind.PAGE
+    if path in _DOCUMENTATION:
+        return PathKind.DOCUMENTATION
+    return PathKind.METRICS if path == metrics.METRICS else PathKind.API
 
 
 def _paths(app: FastAPI) -> frozenset[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.inference.checkpoint import locate
 from parakeet_service.domain.errors import ModelLoadError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -72,7 +72,7 @@ def serving(hub: Hub) -> Generator[Hub]:
 
 _LOCATE = """
 import sys
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.inference.checkpoint import locate
 from parakeet_service.domain.errors import ModelLoadError
 try:
     print(locate("owner/name", offline=sys.argv[1] == "offline").weights)

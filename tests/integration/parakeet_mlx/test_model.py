@@ -11,8 +11,9 @@ from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 from parakeet_mlx.utils import from_config
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import Precision, locate
-from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
+from parakeet_service.adapters.inference.checkpoint import Precision, locate
+from parakeet_service.adapters.inference.model import EngineModel
+from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
 from parakeet_service.application.ports.speech_model import Decoding, SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import InferenceError, InvalidRequestError, ModelLoadError, OverloadedError
@@ -30,8 +31,8 @@ def model_of(
     streams: int = 4,
     waiting: int = 64,
     batch: int = 4,
-) -> ParakeetMlxModel:
-    return ParakeetMlxModel(
+) -> EngineModel:
+    return parakeet_mlx_model(
         model_id=model_id,
         precision=precision,
         offline=True,

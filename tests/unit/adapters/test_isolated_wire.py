@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakeet_service.adapters.isolated_model.wire import (
+from parakeet_service.adapters.isolation.wire import (
     BrokenFrameError,
     Message,
     bytes_of,
@@ -69,7 +69,7 @@ async def test_samples_arrive_exactly() -> None:
         OverloadedError("Later.", retry_after_s=3.5),
         InvalidRequestError("No.", param="beam_size"),
         AudioTooLongError(limit_s=30, duration_s=31.5, hint="Chunk it."),
-        *(kind("Why.") for kind in LEAVES if "message" in inspect.signature(kind).parameters),
+        *(kind("Trigger.") for kind in LEAVES if "message" in inspect.signature(kind).parameters),
     ],
 )
 async def test_errors_arrive_as_they_were(error: ServiceError) -> None:

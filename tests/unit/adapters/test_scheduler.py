@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from parakeet_service.adapters.parakeet_mlx import scheduler as scheduler_module
-from parakeet_service.adapters.parakeet_mlx.scheduler import Scheduler, Urgency
-from parakeet_service.application.ports.meter import Meter, Unmetered
+from parakeet_service.adapters.inference import scheduler as scheduler_module
+from parakeet_service.adapters.inference.scheduler import Scheduler, Urgency
+from parakeet_service.application.ports.metrics import ModelMetrics, NullMetrics
 from parakeet_service.domain.errors import InferenceError, OverloadedError, ShuttingDownError
 
 
@@ -75,9 +75,9 @@ Reads = Scheduler[Item, str]
 
 @asynccontextmanager
 async def scheduling(
-    reader: Reader, *, waiting: int = 8, batch: int = 8, meter: Meter | None = None
+    reader: Reader, *, waiting: int = 8, batch: int = 8, metrics: ModelMetrics | None = None
 ) -> AsyncGenerator[Reads]:
-    scheduler: Reads = Scheduler(most_waiting=waiting, most_per_batch=batch, meter=meter or Unmetered())
+    scheduler: Reads = Scheduler(most_waiting=waiting, most_per_batch=batch, metrics=metrics or NullMetrics())
     await scheduler.start(lambda: reader)
     try:
         yield scheduler
@@ -118,7 +118,7 @@ async def test_reads_in_the_thread_that_made_the_reader() -> None:
         made.append(threading.get_ident())
         return reader
 
-    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, meter=Unmetered())
+    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, metrics=NullMetrics())
     await scheduler.start(make)
     assert [await scheduler.read(Item(name), Urgency.SHORT) for name in "ab"] == ["A", "B"]
     await asyncio.to_thread(scheduler.stop, patience_s=60)
@@ -135,7 +135,7 @@ async def test_the_reader_is_freed_and_its_thread_sleeps_on_for_what_mlx_keeps_t
         return reader
 
     before = set(threading.enumerate())
-    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, meter=Unmetered())
+    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, metrics=NullMetrics())
     await scheduler.start(make)
     await asyncio.to_thread(scheduler.stop, patience_s=60)
 
@@ -150,7 +150,7 @@ async def test_a_reader_that_cannot_be_made_is_told() -> None:
     def make() -> Reader:
         raise ZeroDivisionError
 
-    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, meter=Unmetered())
+    scheduler: Reads = Scheduler(most_waiting=1, most_per_batch=1, metrics=NullMetrics())
     with pytest.raises(ZeroDivisionError):
         await scheduler.start(make)
     await asyncio.to_thread(scheduler.stop, patience_s=60)
@@ -317,7 +317,7 @@ async def test_a_batch_that_fails_is_read_again_one_by_one() -> None:
     assert reader.batches[1:] == [["a", "b", "c", "d"], ["a"], ["b"], ["c"], ["d"]]
 
 
-class Counts(Unmetered):
+class Counts(NullMetrics):
     """Remembers what it heard."""
 
     def __init__(self) -> None:
@@ -343,7 +343,7 @@ class Counts(Unmetered):
 
 async def test_tells_its_meter_what_waits_what_is_read_and_what_is_refused() -> None:
     reader, counts = Reader(), Counts()
-    async with scheduling(reader, waiting=2, meter=counts) as scheduler:
+    async with scheduling(reader, waiting=2, metrics=counts) as scheduler:
         holding = await held(scheduler, reader)
         tasks = await queued(scheduler, [(Item("a", 3), Urgency.LONG), (Item("b", 3), Urgency.LONG)])
         with pytest.raises(OverloadedError):
@@ -358,7 +358,7 @@ async def test_tells_its_meter_what_waits_what_is_read_and_what_is_refused() -> 
 
 async def test_tells_its_meter_who_gave_up() -> None:
     reader, counts = Reader(), Counts()
-    async with scheduling(reader, meter=counts) as scheduler:
+    async with scheduling(reader, metrics=counts) as scheduler:
         holding = await held(scheduler, reader)
         (waiting,) = await queued(scheduler, [(Item("a"), Urgency.SHORT)])
         waiting.cancel()

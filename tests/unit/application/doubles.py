@@ -14,7 +14,7 @@ from parakeet_service.application.ports.speech_model import (
     GREEDY,
     Decoding,
     ModelDescription,
-    SpeechStream,
+    RecognitionStream,
     StreamContext,
 )
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
@@ -159,7 +159,7 @@ class Model:
         return heard(samples)
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[SpeechStream]:
+    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
         assert self._stream is not None
         self.contexts.append(context)
         self.open_streams += 1

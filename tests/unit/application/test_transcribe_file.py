@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakeet_service.application.ports.speech_model import Decoding
-from parakeet_service.application.ports.voice_detector import VoiceDetector
+from parakeet_service.application.ports.voice_activity_detector import VoiceActivityDetector
 from parakeet_service.application.transcribe_file import FileLimits, Progress, TranscribeFile
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.errors import (
@@ -22,9 +22,9 @@ from parakeet_service.domain.errors import (
     ProcessingTimeoutError,
     UndecodableAudioError,
 )
-from parakeet_service.domain.speech import Probabilities, SpeechDetection
 from parakeet_service.domain.transcript import Transcript
-from tests.fakes import LoudnessDetector
+from parakeet_service.domain.vad import Probabilities, VadParams
+from tests.fakes import LoudnessVad
 from tests.unit.application.doubles import (
     RATE_HZ,
     WORD_S,
@@ -48,7 +48,7 @@ def _use_case(
     *,
     decoder: Decoder | None = None,
     limits: FileLimits = _LIMITS,
-    detector: VoiceDetector | None = None,
+    detector: VoiceActivityDetector | None = None,
 ) -> TranscribeFile:
     return TranscribeFile(model, decoder or Decoder(), limits, detector)
 
@@ -408,10 +408,10 @@ class TestErrors:
 
     async def test_of_two_windows_the_first_is_told(self) -> None:
         async def before(number: int) -> None:
-            raise InferenceError(f"Window {number} broke.")
+            raise InferenceError(f"AudioWindow {number} broke.")
 
         async with no_loose_ends():
-            with pytest.raises(InferenceError, match="Window 0"):
+            with pytest.raises(InferenceError, match="AudioWindow 0"):
                 await _use_case(Model(before=before))(Upload(_FORTY))
 
     async def test_of_the_decoder_pass_and_stop_the_windows(self) -> None:
@@ -486,7 +486,7 @@ class TestSpeech:
         recording = np.concatenate([_hiss(5), *parts])
         model, limits = Model(), replace(_LIMITS, window_s=window_s, windows_ahead=ahead)
 
-        transcript = await _use_case(model, limits=limits, detector=LoudnessDetector())(Upload(recording, piece=piece))
+        transcript = await _use_case(model, limits=limits, detector=LoudnessVad())(Upload(recording, piece=piece))
 
         assert transcript.text == text_of(range(len(pauses)))
         assert transcript.duration_s == pytest.approx(len(recording) / RATE_HZ)
@@ -501,7 +501,7 @@ class TestSpeech:
     async def test_without_it_there_is_no_inference(self, *, chunked: bool) -> None:
         model = Model()
 
-        transcript = await _use_case(model, detector=LoudnessDetector())(Upload(_hiss(9)), chunked=chunked)
+        transcript = await _use_case(model, detector=LoudnessVad())(Upload(_hiss(9)), chunked=chunked)
 
         assert model.windows == []
         assert transcript == Transcript((), (), 9)
@@ -510,7 +510,7 @@ class TestSpeech:
         model = Model()
         recording = np.concatenate([_hiss(2), speech(1), _hiss(4), speech(2), _hiss(2)])
 
-        transcript = await _use_case(model, detector=LoudnessDetector())(Upload(recording), chunked=False)
+        transcript = await _use_case(model, detector=LoudnessVad())(Upload(recording), chunked=False)
 
         (window,) = model.windows
         assert 5 <= len(window) / RATE_HZ <= 7
@@ -519,7 +519,7 @@ class TestSpeech:
     async def test_that_is_parted_by_long_pauses_makes_a_segment_each(self) -> None:
         recording = np.concatenate([speech(1), _hiss(4), speech(2)])
 
-        transcript = await _use_case(Model(), detector=LoudnessDetector())(Upload(recording))
+        transcript = await _use_case(Model(), detector=LoudnessVad())(Upload(recording))
 
         assert [(segment.text, segment.start_s) for segment in transcript.segments] == [("w1", 0.0), ("w2", 4.5)]
 
@@ -527,9 +527,9 @@ class TestSpeech:
         recording = np.concatenate([speech(1), _hiss(0.3), speech(2), _hiss(0.6), speech(3)])
         calm, asked = Model(), Model()
 
-        await _use_case(calm, detector=LoudnessDetector())(Upload(recording))
-        await _use_case(asked, detector=LoudnessDetector())(
-            Upload(recording), detection=SpeechDetection(threshold=0.5, prefix_padding_s=0.1, silence_s=0.4)
+        await _use_case(calm, detector=LoudnessVad())(Upload(recording))
+        await _use_case(asked, detector=LoudnessVad())(
+            Upload(recording), detection=VadParams(threshold=0.5, prefix_padding_s=0.1, silence_s=0.4)
         )
 
         assert len(calm.windows) == 1
@@ -542,7 +542,7 @@ class TestSpeech:
         model = Model()
         recording = np.concatenate([speech(*range(5)), _hiss(0.3), speech(*range(5, 10))])
 
-        transcript = await _use_case(model, detector=LoudnessDetector())(Upload(recording))
+        transcript = await _use_case(model, detector=LoudnessVad())(Upload(recording))
 
         assert len(model.windows) == 2
         assert sum(len(window) for window in model.windows) <= len(recording)
@@ -552,14 +552,14 @@ class TestSpeech:
         model = Model()
         recording = np.concatenate([speech(*range(12)), _hiss(0.3), speech(*range(12, 18))])
 
-        await _use_case(model, detector=LoudnessDetector())(Upload(recording), chunked=False)
+        await _use_case(model, detector=LoudnessVad())(Upload(recording), chunked=False)
 
         assert [len(window) for window in model.windows] == [len(recording)]
 
     async def test_counts_from_the_threshold_that_was_asked_for(self) -> None:
-        model, detector = Model(), LoudnessDetector()
+        model, detector = Model(), LoudnessVad()
 
-        await _use_case(model, detector=detector)(Upload(_hiss(3)), detection=SpeechDetection(threshold=0.05))
+        await _use_case(model, detector=detector)(Upload(_hiss(3)), detection=VadParams(threshold=0.05))
 
         assert sum(len(window) for window in model.windows) == 3 * RATE_HZ
 
@@ -567,14 +567,14 @@ class TestSpeech:
         decoder = Decoder()
 
         with pytest.raises(InvalidRequestError):
-            await _use_case(Model(), decoder=decoder)(Upload(_FORTY), detection=SpeechDetection())
+            await _use_case(Model(), decoder=decoder)(Upload(_FORTY), detection=VadParams())
 
         assert decoder.opened == 0
 
     async def test_tells_how_likely_each_segment_is_none(self) -> None:
         recording = np.concatenate([speech(1), _hiss(0.5), speech(2)])
 
-        (segment,) = (await _use_case(Model(), detector=LoudnessDetector())(Upload(recording))).segments
+        (segment,) = (await _use_case(Model(), detector=LoudnessVad())(Upload(recording))).segments
 
         # Twenty frames of speech, at 0.95, and ten of hiss, at 0.05.
         assert segment.no_speech_probability == pytest.approx(0.35)

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.chunking import SpeechCutter, Window, WindowCutter, quietest_place
-from parakeet_service.domain.passages import SpeechGate
-from parakeet_service.domain.speech import SpeechDetection, SpeechSpans
+from parakeet_service.domain.chunking import AudioWindow, SpeechCutter, WindowCutter, quietest_place
+from parakeet_service.domain.vad import VadEndpointer, VadParams
+from parakeet_service.domain.vad_gate import VadGate
 
 _RATE_HZ = 1000
 
@@ -33,26 +33,26 @@ def _cutter(longest: int = 1000, overlap: int = 200) -> WindowCutter:
     return WindowCutter(sample_rate_hz=_RATE_HZ, longest_s=longest / _RATE_HZ, overlap_s=overlap / _RATE_HZ)
 
 
-def _cut(samples: Samples, cutter: WindowCutter, *block_lengths: int) -> list[Window]:
-    windows: list[Window] = []
+def _cut(samples: Samples, cutter: WindowCutter, *block_lengths: int) -> list[AudioWindow]:
+    windows: list[AudioWindow] = []
     for block in np.split(samples, np.cumsum(block_lengths)):
         windows += cutter.push(block)
     return windows + cutter.finish()
 
 
-def _start(window: Window) -> int:
+def _start(window: AudioWindow) -> int:
     return round(window.start_s * _RATE_HZ)
 
 
-def _seam(window: Window) -> int:
+def _seam(window: AudioWindow) -> int:
     return round(window.seam_s * _RATE_HZ)
 
 
-def _end(window: Window) -> int:
+def _end(window: AudioWindow) -> int:
     return _start(window) + len(window.samples)
 
 
-def _spans(windows: Sequence[Window]) -> list[tuple[int, int, int]]:
+def _spans(windows: Sequence[AudioWindow]) -> list[tuple[int, int, int]]:
     return [(_start(window), _seam(window), _end(window)) for window in windows]
 
 
@@ -264,9 +264,9 @@ class TestSpeech:
     _SILENCE_S = 0.6
     _PREFIX_S = 0.2
 
-    def _gate(self) -> SpeechGate:
-        detection = SpeechDetection(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S)
-        return SpeechGate(SpeechSpans(detection, frame_s=self._FRAME / _RATE_HZ), frame=self._FRAME)
+    def _gate(self) -> VadGate:
+        detection = VadParams(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S)
+        return VadGate(VadEndpointer(detection, frame_s=self._FRAME / _RATE_HZ), frame=self._FRAME)
 
     def _cutter(self, *, longest: int = 1000) -> SpeechCutter:
         return SpeechCutter(
@@ -278,9 +278,9 @@ class TestSpeech:
 
     def _cut(
         self, samples: Samples, probabilities: Sequence[float], *lengths: int, longest: int = 1000
-    ) -> list[Window]:
+    ) -> list[AudioWindow]:
         """Cut blocks of these lengths, each with the probabilities of the frames that it completes."""
-        cutter, windows, received, told = self._cutter(longest=longest), list[Window](), 0, 0
+        cutter, windows, received, told = self._cutter(longest=longest), list[AudioWindow](), 0, 0
         for block in np.split(samples, np.cumsum(lengths)):
             received += len(block)
             windows += cutter.push(block, probabilities[told : received // self._FRAME])
@@ -303,8 +303,8 @@ class TestSpeech:
             assert np.array_equal(window.samples, samples[_start(window) : _end(window)])
             assert not covered[_seam(window) : _end(window)].any()
             covered[_seam(window) : _end(window)] = True
-        spans = SpeechSpans(
-            SpeechDetection(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S),
+        spans = VadEndpointer(
+            VadParams(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S),
             frame_s=self._FRAME / _RATE_HZ,
         )
         expected = np.zeros(len(samples), bool)
@@ -331,7 +331,9 @@ class TestSpeech:
 
         assert _spans(windows) == _spans(
             [
-                Window(window.samples, *(s + 0.8 for s in (window.start_s, window.seam_s, window.next_s, window.end_s)))
+                AudioWindow(
+                    window.samples, *(s + 0.8 for s in (window.start_s, window.seam_s, window.next_s, window.end_s))
+                )
                 for window in _cut(_noise(3000)[800:], _cutter())
             ]
         )

@@ -2,24 +2,24 @@
 
 import numpy as np
 
-from parakeet_service.domain.passages import Passage, SpeechGate
-from parakeet_service.domain.speech import SpeechDetection, SpeechSpans
+from parakeet_service.domain.vad import VadEndpointer, VadParams
+from parakeet_service.domain.vad_gate import SpeechChunk, VadGate
 
 _FRAME = 10
 _RATE_HZ = 100
 
 
-def _gate() -> SpeechGate:
-    detection = SpeechDetection(threshold=0.5, prefix_padding_s=0.1, silence_s=1.0)
-    return SpeechGate(SpeechSpans(detection, frame_s=_FRAME / _RATE_HZ), frame=_FRAME)
+def _gate() -> VadGate:
+    detection = VadParams(threshold=0.5, prefix_padding_s=0.1, silence_s=1.0)
+    return VadGate(VadEndpointer(detection, frame_s=_FRAME / _RATE_HZ), frame=_FRAME)
 
 
-def _push(gate: SpeechGate, spoken: str, *, rest: int = 0) -> list[Passage]:
+def _push(gate: VadGate, spoken: str, *, rest: int = 0) -> list[SpeechChunk]:
     """A frame for each character, of which ``x`` is speech."""
     return gate.push(np.ones(len(spoken) * _FRAME + rest, np.float32), [float(one == "x") for one in spoken])
 
 
-def _facts(passages: list[Passage]) -> list[tuple[int, int, bool, bool]]:
+def _facts(passages: list[SpeechChunk]) -> list[tuple[int, int, bool, bool]]:
     return [(one.start, one.start + len(one.samples), one.opens, one.closes) for one in passages]
 
 

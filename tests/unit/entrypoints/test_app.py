@@ -3,9 +3,9 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.ports.speech_model import ModelDescription
 from parakeet_service.domain.errors import ModelLoadError
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import World, started
 
 

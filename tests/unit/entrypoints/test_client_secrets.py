@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from starlette.types import Scope
 
-from parakeet_service.entrypoints.http.client_secrets import ClientSecret, ClientSecrets
+from parakeet_service.entrypoints.http.guards.client_secrets import ClientSecret, ClientSecrets
 
 FAR = 1 << 40
 

@@ -9,8 +9,8 @@ import uvicorn
 from structlog.testing import capture_logs
 
 from parakeet_service.domain.errors import ShuttingDownError
-from parakeet_service.entrypoints.http.drain import Drain, drain_on_signals
-from tests.fakes import GatedModel, LoudnessDetector
+from parakeet_service.entrypoints.http.guards.drain import Drain, drain_on_signals
+from tests.fakes import GatedModel, LoudnessVad
 from tests.unit.entrypoints.realtime.client import speaker, voice
 from tests.unit.entrypoints.world import World, a_settings, pcm
 
@@ -128,7 +128,7 @@ async def test_a_service_that_goes_away_flushes_its_sessions_and_refuses_the_res
 
 
 async def test_a_service_that_goes_away_completes_what_was_said_in_realtime_sessions(caught: Caught) -> None:
-    world = World(live_detector=LoudnessDetector())
+    world = World(live_detector=LoudnessVad())
     async with world.app.router.lifespan_context(world.app), speaker(world) as silent, speaker(world) as speaking:
         await speaking.speak(voice(0.8))
         await silent.update(turn_detection=None)

@@ -2,8 +2,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from structlog.testing import capture_logs
 
-from parakeet_service.entrypoints.http.keys import KeyRing, address_of, is_loopback
-from parakeet_service.settings import Settings
+from parakeet_service.config.settings import Settings
+from parakeet_service.entrypoints.http.guards.keys import KeyRing, address_of, is_loopback
 from tests.unit.entrypoints.world import a_settings, started
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from parakeet_service.entrypoints.http.languages import code_of, name_of
+from parakeet_service.domain.languages import code_of, name_of
 
 
 @pytest.mark.parametrize("language", ["en", "EN", " en ", "english", "English", "en-US", "en_GB", "EN-latn-us"])

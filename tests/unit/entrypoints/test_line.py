@@ -4,7 +4,7 @@ import pytest
 from starlette.types import Message, Scope
 from starlette.websockets import WebSocket
 
-from parakeet_service.entrypoints.http.line import Line, UnreadError
+from parakeet_service.entrypoints.http.guards.websocket_gateway import UnreadError, WebSocketChannel
 
 
 class _Wire:
@@ -20,11 +20,11 @@ class _Wire:
         if message["type"] == "websocket.send":
             await self.gone.wait()
 
-    async def line(self, *, send_timeout_s: float) -> Line:
+    async def line(self, *, send_timeout_s: float) -> WebSocketChannel:
         scope: Scope = {"type": "websocket", "headers": [], "path": "/ws", "subprotocols": []}
         websocket = WebSocket(scope, self.receive, self.send)
         await websocket.accept()
-        return Line(websocket, send_timeout_s, frame_bytes=100)
+        return WebSocketChannel(websocket, send_timeout_s, frame_bytes=100)
 
 
 async def _turns(count: int) -> None:

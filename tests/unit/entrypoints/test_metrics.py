@@ -7,7 +7,7 @@ REQUESTS = "parakeet_http_request_duration_seconds_count"
 
 
 async def figures(world: World) -> dict[str, float]:
-    body, _ = world.meter.exposition("")
+    body, _ = world.metrics.exposition("")
     lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.prometheus_meter import PrometheusMeter
-from parakeet_service.entrypoints.http.middleware import RequestLog
-from parakeet_service.entrypoints.http.reception import Reception
+from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
+from parakeet_service.entrypoints.http.guards.path_kinds import PathKind
+from parakeet_service.entrypoints.http.guards.request_log import RequestLogMiddleware
+from parakeet_service.entrypoints.http.guards.upload_limits import UploadLimitMiddleware
 from tests.fakes import GatedModel
 from tests.unit.entrypoints.world import World, a_settings, pcm, send_raw, started
 
@@ -150,13 +151,14 @@ async def test_a_refused_client_that_goes_on_sending_is_cut_off() -> None:
 
     incoming: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
     await incoming.put({"type": "http.request", "body": b"12345", "more_body": True})
-    meter = PrometheusMeter()
-    limited: Any = RequestLog(
-        Reception(
-            app, limit_bytes=4, most=1, longest_pause_s=60, check_ready=lambda: None, traffic=meter, linger_s=0.01
+    metrics = PrometheusMetrics()
+    limited: Any = RequestLogMiddleware(
+        UploadLimitMiddleware(
+            app, limit_bytes=4, most=1, longest_pause_s=60, check_ready=lambda: None, metrics=metrics, linger_s=0.01
         ),
-        traffic=meter,
+        metrics=metrics,
         known_paths=(),
+        kind_of=lambda _: PathKind.API,
     )
     answer = await send_raw(limited, "/transcribe", incoming, {"transfer-encoding": "chunked"})
     assert [message["type"] for message in answer] == ["http.response.start", *["http.response.body"] * 2]

@@ -10,8 +10,8 @@ from openai.types.audio import TranscriptionVerbose
 
 from parakeet_service.application.ports.speech_model import GREEDY, Decoding
 from parakeet_service.domain.errors import OverloadedError
-from parakeet_service.entrypoints.http.openai_models import ALIASES
-from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel, LoudnessDetector, SearchingModel
+from parakeet_service.entrypoints.http.openai.models import ALIASES
+from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel, LoudnessVad, SearchingModel
 from tests.unit.entrypoints.world import World, a_settings, pcm, started
 
 PATH = "/v1/audio/transcriptions"
@@ -104,7 +104,7 @@ async def test_verbose_json_has_true_segments_and_no_words() -> None:
 
 
 async def test_the_detector_of_speech_says_how_likely_there_is_none() -> None:
-    world = await started(detector=LoudnessDetector())
+    world = await started(detector=LoudnessVad())
     answer = await post(world, pcm(1.2, level=16000), response_format="verbose_json")
     (segment,) = answer.json()["segments"]
     assert segment["no_speech_prob"] == 0.05

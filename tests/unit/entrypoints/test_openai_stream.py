@@ -16,8 +16,8 @@ from parakeet_service.application.transcribe_file import Progress
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import InferenceError
 from parakeet_service.domain.transcript import Token, Transcript
-from parakeet_service.entrypoints.http.openai_stream import stream_text
-from parakeet_service.entrypoints.http.record import open_record
+from parakeet_service.entrypoints.http.guards.request_context import open_request_context
+from parakeet_service.entrypoints.http.openai.sse import stream_text
 from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, SteppedModel
 from tests.unit.entrypoints.test_openai import PATH, post
 from tests.unit.entrypoints.world import World, pcm, started
@@ -261,7 +261,7 @@ def a_request(*incoming: AsgiMessage) -> Request:
         return await asyncio.Event().wait() and {}
 
     scope: dict[str, Any] = {"type": "http", "path": PATH, "headers": []}
-    open_record(scope, "1")
+    open_request_context(scope, "1")
     return Request(scope, receive)
 
 

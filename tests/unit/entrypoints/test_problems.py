@@ -3,8 +3,13 @@ from starlette.types import Message, Scope
 
 from parakeet_service.domain import errors
 from parakeet_service.domain.errors import CallerError, FaultError, RetryLaterError, ServiceError
-from parakeet_service.entrypoints.http.problems import PROBLEMS, UnexpectedError, problem_response, refuse
-from parakeet_service.entrypoints.http.record import open_record
+from parakeet_service.entrypoints.http.guards.error_responses import (
+    ERROR_RESPONSES,
+    UnexpectedError,
+    error_response,
+    refuse,
+)
+from parakeet_service.entrypoints.http.guards.request_context import open_request_context
 
 
 def leaves(kind: type[ServiceError]) -> list[type[ServiceError]]:
@@ -16,12 +21,12 @@ LEAVES = [leaf for leaf in leaves(ServiceError) if leaf.__module__ == errors.__n
 
 
 def test_every_error_of_the_domain_is_mapped_and_nothing_else() -> None:
-    assert set(PROBLEMS) == {leaf.code for leaf in LEAVES} | {UnexpectedError.code}
+    assert set(ERROR_RESPONSES) == {leaf.code for leaf in LEAVES} | {UnexpectedError.code}
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_who_must_act_decides_the_kind_of_status(leaf: type[ServiceError]) -> None:
-    problem = PROBLEMS[leaf.code]
+    problem = ERROR_RESPONSES[leaf.code]
     if issubclass(leaf, CallerError):
         assert 400 <= problem.status < 500
     elif issubclass(leaf, RetryLaterError):
@@ -33,13 +38,13 @@ def test_who_must_act_decides_the_kind_of_status(leaf: type[ServiceError]) -> No
 
 def a_scope(kind: str, **more: object) -> Scope:
     scope: Scope = {"type": kind, "path": "/ws", "headers": [], **more}
-    open_record(scope, "1")
+    open_request_context(scope, "1")
     return scope
 
 
 def test_details_are_shown_and_absent_ones_are_absent() -> None:
     scope = a_scope("http")
-    body = problem_response(errors.InvalidRequestError("No."), scope).body
+    body = error_response(errors.InvalidRequestError("No."), scope).body
     assert body == b'{"error":{"code":"invalid_request","message":"No."}}'
 
 

@@ -27,7 +27,7 @@ async def taken(incoming: Incoming) -> None:
 
 
 def gauge(world: World, state: str) -> float:
-    body, _ = world.meter.exposition("")
+    body, _ = world.metrics.exposition("")
     (line,) = [line for line in body.decode().splitlines() if line.startswith(f'parakeet_uploads{{state="{state}"}}')]
     return float(line.split()[1])
 

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
-from parakeet_service.application.ports.speech_model import SpeechStream, StreamContext
-from parakeet_service.entrypoints.http.line import is_allowed_origin
-from parakeet_service.entrypoints.http.live_schemas import FRAME_BYTES
+from parakeet_service.application.ports.speech_model import RecognitionStream, StreamContext
+from parakeet_service.entrypoints.http.guards.websocket_gateway import is_allowed_origin
+from parakeet_service.entrypoints.http.live.schemas import FRAME_BYTES
 from tests.fakes import FailingStream
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import LiveClient, Message, World, a_settings, pcm, started
 
 EMPTY_FINAL: Message = {"type": "final", "text": "", "start": None, "end": None, "words": []}
@@ -299,7 +299,7 @@ async def test_says_when_to_come_back_if_the_model_is_loading() -> None:
 
 class Breaks(ScriptedModel):
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[SpeechStream]:
+    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
         async with super().open_stream(context):
             yield FailingStream()
 
@@ -317,7 +317,7 @@ async def test_a_fault_of_the_model_closes_with_1011() -> None:
 
 class Defective(ScriptedModel):
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[SpeechStream]:
+    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
         if context:
             raise ZeroDivisionError
         yield FailingStream()

@@ -11,18 +11,18 @@ import numpy as np
 from fastapi import FastAPI
 from starlette.types import Scope
 
-from parakeet_service.adapters.opentelemetry_tracing import Tracing
-from parakeet_service.adapters.prometheus_meter import PrometheusMeter
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
+from parakeet_service.adapters.telemetry.opentelemetry import Tracing
+from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
 from parakeet_service.application.ports.audio_decoder import AudioDecoder
 from parakeet_service.application.ports.speech_model import SpeechModel, StreamContext
-from parakeet_service.application.ports.voice_detector import VoiceDetector
+from parakeet_service.application.ports.voice_activity_detector import VoiceActivityDetector
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
+from parakeet_service.config.settings import Settings
 from parakeet_service.entrypoints.http.app import create_app
-from parakeet_service.settings import Settings
 from tests.fakes import FakeDecoder
+from tests.scripted_model import ScriptedModel
 
 Message = dict[str, Any]
 
@@ -43,14 +43,14 @@ class World:
         timeout_s: float = 120.0,
         send_timeout_s: float = 30.0,
         longest_s: float = 600.0,
-        detector: VoiceDetector | None = None,
-        live_detector: VoiceDetector | None = None,
+        detector: VoiceActivityDetector | None = None,
+        live_detector: VoiceActivityDetector | None = None,
         tracing: Tracing | None = None,
         window_s: float = 60.0,
     ) -> None:
         self.model = model or ScriptedModel()
         self.decoder = FakeDecoder()
-        self.meter = PrometheusMeter()
+        self.metrics = PrometheusMetrics()
         self.stopped = False
         self.fatal = asyncio.Event()
         limits = FileLimits(
@@ -78,8 +78,8 @@ class World:
             start=self.model.start,
             stop=self._stop,
             on_fatal=self.fatal.set,
-            traffic=self.meter,
-            exposition=self.meter.exposition,
+            http_metrics=self.metrics,
+            exposition=self.metrics.exposition,
             telemetry=None if tracing is None else tracing.of_requests,
             send_timeout_s=send_timeout_s,
         )

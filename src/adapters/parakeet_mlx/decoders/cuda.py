@@ -14,8 +14,9 @@ import numpy as np
 from mlx.nn.layers.activations import ReLU, Sigmoid, Tanh  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
 
+from ...inference.decoding import Decoded, DecodeRange, DecoderState, Emission
 from ..arrays import Floats, floats, integers
-from .transducer import Decoded, DecoderState, Emission, Stretch, Transducer, durations_of, most_repeats_of
+from .transducer import Transducer, durations_of, most_repeats_of
 
 _THREADS = 512
 _MULTIPROCESSOR_COUNT = 16
@@ -98,20 +99,20 @@ class CudaDecoder:
             ),
         )
 
-    def decode(self, encoded: mx.array, stretches: Sequence[Stretch]) -> list[Decoded]:
+    def decode(self, encoded: mx.array, spans: Sequence[DecodeRange]) -> list[Decoded]:
         """See `TransducerDecoder`."""
         decoded: list[Decoded] = []
-        for at in range(0, len(stretches), self._most_blocks):
+        for at in range(0, len(spans), self._most_blocks):
             part = slice(at, at + self._most_blocks)
-            decoded += self._decode(self._project(encoded[part]), stretches[part])
+            decoded += self._decode(self._project(encoded[part]), spans[part])
         return decoded
 
-    def _decode(self, frames: mx.array, stretches: Sequence[Stretch]) -> list[Decoded]:
-        count = len(stretches)
-        longest = max(stretch.end - stretch.begin for stretch in stretches)
+    def _decode(self, frames: mx.array, spans: Sequence[DecodeRange]) -> list[Decoded]:
+        count = len(spans)
+        longest = max(span.end - span.begin for span in spans)
         most = max(longest, 1) * self._most_repeats + self._most_repeats
-        states = [stretch.state for stretch in stretches]
-        where = [(one.begin + one.state.skip, one.end, one.state.last, one.state.repeats) for one in stretches]
+        states = [span.state for span in spans]
+        where = [(one.begin + one.state.skip, one.end, one.state.last, one.state.repeats) for one in spans]
         # Blocks that wait for each other must all run at once: at most one on each multiprocessor.
         blocks = 1
         while 2 * blocks * count <= self._most_blocks and blocks < _MOST_PER_UTTERANCE:
@@ -148,7 +149,7 @@ class CudaDecoder:
         return [
             Decoded(_emissions(tokens[:count], likelihoods), DecoderState(max(time - one.end, 0), last, repeats, h, c))
             for one, tokens, likelihoods, (time, count, last, repeats), h, c in zip(
-                stretches,
+                spans,
                 integers(emitted),
                 floats(probability),
                 integers(reached).tolist(),

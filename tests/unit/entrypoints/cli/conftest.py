@@ -8,10 +8,10 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
 from parakeet_service.entrypoints.cli.service import Service
 from tests.fakes import FakeDecoder
+from tests.scripted_model import ScriptedModel
 
 MakeService: TypeAlias = Callable[..., Service]
 

@@ -12,13 +12,13 @@ from rich.console import Console
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.entrypoints.cli import main
 from parakeet_service.entrypoints.cli.live_client import LiveClient, LiveError, Message, at_pace, in_frames
 from parakeet_service.entrypoints.cli.screen import Screen
 from parakeet_service.entrypoints.cli.service import ExitCode
 from parakeet_service.entrypoints.cli.stream import Speech, stream
 from tests.fakes import KILLS_DECODER, NOT_AUDIO
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import LiveClient as AsgiClient
 from tests.unit.entrypoints.world import World, pcm, started
 

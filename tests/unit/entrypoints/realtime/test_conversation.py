@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
-from parakeet_service.application.ports.speech_model import SpeechStream, StreamContext
-from parakeet_service.entrypoints.http.realtime.schemas import FRAME_BYTES, MOST_BASE64
-from tests.fakes import FailingStream, LoudnessDetector
+from parakeet_service.application.ports.speech_model import RecognitionStream, StreamContext
+from parakeet_service.entrypoints.http.openai.realtime.schemas import FRAME_BYTES, MOST_BASE64
+from tests.fakes import FailingStream, LoudnessVad
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.realtime.client import Speaker, silence, speaker, voice
 from tests.unit.entrypoints.realtime.test_turns import follow
 from tests.unit.entrypoints.world import Message, World, a_settings, started
@@ -29,7 +29,7 @@ OF_TURNS = (
 
 
 async def a_world(**given: Any) -> World:
-    return await started(live_detector=LoudnessDetector(), **given)
+    return await started(live_detector=LoudnessVad(), **given)
 
 
 async def test_a_turn_ends_where_nobody_speaks() -> None:
@@ -329,7 +329,7 @@ async def test_says_when_to_come_back_if_the_model_is_loading() -> None:
 
 class Breaks(ScriptedModel):
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[SpeechStream]:
+    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
         async with super().open_stream(context):
             yield FailingStream()
 

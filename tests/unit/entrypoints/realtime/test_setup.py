@@ -5,31 +5,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.ports.speech_model import StreamContext
-from parakeet_service.application.stream_session import StreamOptions
+from parakeet_service.application.stream_session import LiveOptions
 from parakeet_service.domain.audio import Encoding
 from parakeet_service.domain.endpointing import Endpointing
 from parakeet_service.domain.errors import InvalidRequestError, UnknownModelError
-from parakeet_service.entrypoints.http.line import JsonObject
-from parakeet_service.entrypoints.http.realtime.schemas import Delay
-from parakeet_service.entrypoints.http.realtime.setup import Setup
+from parakeet_service.entrypoints.http.guards.websocket_gateway import JsonObject
+from parakeet_service.entrypoints.http.openai.realtime.schemas import Delay
+from parakeet_service.entrypoints.http.openai.realtime.session_config import SessionConfig
+from tests.scripted_model import ScriptedModel
 
-DEFAULTS = StreamOptions(Encoding.PCM_S16LE, 16000, None, StreamContext(6, 1, 6), Endpointing())
+DEFAULTS = LiveOptions(Encoding.PCM_S16LE, 16000, None, StreamContext(6, 1, 6), Endpointing())
 SERVER_VAD = {"type": "server_vad", "threshold": 0.2, "prefix_padding_ms": 300, "silence_duration_ms": 500}
 
 
-async def fresh(*languages: str) -> Setup:
+async def fresh(*languages: str) -> SessionConfig:
     model = ScriptedModel()
     await model.start()
-    return Setup.of(replace(model.describe(), languages=languages or ("en",)))
+    return SessionConfig.of(replace(model.describe(), languages=languages or ("en",)))
 
 
 def of(**audio_input: Any) -> JsonObject:
     return {"type": "transcription", "audio": {"input": audio_input}}
 
 
-def audio_input(setup: Setup) -> dict[str, Any]:
+def audio_input(setup: SessionConfig) -> dict[str, Any]:
     told: Any = setup.in_force("sess_1", flat=False)
     inside: dict[str, Any] = told["audio"]["input"]
     return inside
@@ -52,7 +52,7 @@ async def test_who_asks_for_nothing_is_told_what_it_gets() -> None:
         },
         "include": None,
     }
-    assert setup.options(DEFAULTS) == StreamOptions(
+    assert setup.options(DEFAULTS) == LiveOptions(
         Encoding.PCM_S16LE,
         24000,
         "en",

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.domain.errors import InferenceError
 from parakeet_service.domain.live import Cleared, EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
 from parakeet_service.domain.transcript import Token, Word
-from parakeet_service.entrypoints.http.realtime.setup import Setup
-from parakeet_service.entrypoints.http.realtime.turns import Turns, Why
+from parakeet_service.entrypoints.http.openai.realtime.session_config import SessionConfig
+from parakeet_service.entrypoints.http.openai.realtime.turns import Trigger, Turns
+from tests.scripted_model import ScriptedModel
 
 Message = dict[str, Any]
 LOGPROBS = {"include": ["item.input_audio_transcription.logprobs"]}
@@ -24,7 +24,7 @@ def words(text: str) -> tuple[Word, ...]:
 async def turns(*sessions: dict[str, Any], flat: bool = False) -> Turns:
     model = ScriptedModel()
     await model.start()
-    setup = Setup.of(model.describe())
+    setup = SessionConfig.of(model.describe())
     for session in sessions:
         setup = setup.updated(session)
     made = Turns()
@@ -109,7 +109,7 @@ async def test_where_the_client_ends_turns_a_long_one_is_told_in_one_piece() -> 
     told = hear(made, *utterance("One", final="One two.", cause=EndCause.LENGTH))
     told += hear(made, *utterance("Three.", final="Three.", cause=EndCause.LENGTH, at_s=61))
     assert kinds(told) == ["delta"] * 3
-    made.ask(Why.COMMIT, at_s=64.0)
+    made.ask(Trigger.COMMIT, at_s=64.0)
     told += hear(made, *utterance(final="Four.", cause=EndCause.ASKED, at_s=62))
     assert kinds(told)[3:] == ["committed", "created", "added", "done", "delta", "completed"]
     assert [message["delta"] for message in told if "delta" in message] == ["One", " two.", " Three.", " Four."]
@@ -129,31 +129,31 @@ async def test_where_the_client_never_ends_a_turn_it_ends_before_it_fills_the_me
 
 async def test_where_the_client_ends_turns_silence_is_one_too_and_nothing_is_none() -> None:
     made = await turns(MANUAL)
-    made.ask(Why.COMMIT, at_s=0.0)
+    made.ask(Trigger.COMMIT, at_s=0.0)
     assert hear(made, Final((), 0, EndCause.ASKED)) == []
-    made.ask(Why.COMMIT, at_s=2.0)
+    made.ask(Trigger.COMMIT, at_s=2.0)
     told = hear(made, Final((), 1, EndCause.ASKED))
     assert (kinds(told)[0], told[-1]["transcript"], told[-1]["usage"]["seconds"]) == ("committed", "", 2.0)
-    made.ask(Why.COMMIT, at_s=2.0)
+    made.ask(Trigger.COMMIT, at_s=2.0)
     assert hear(made, Final((), 2, EndCause.ASKED)) == []
 
 
 async def test_where_the_service_ends_turns_a_commit_in_silence_changes_nothing() -> None:
     made = await turns()
-    made.ask(Why.COMMIT, at_s=5.0)
+    made.ask(Trigger.COMMIT, at_s=5.0)
     assert hear(made, Final((), 0, EndCause.ASKED)) == []
-    made.ask(Why.COMMIT, at_s=6.0)
+    made.ask(Trigger.COMMIT, at_s=6.0)
     assert kinds(hear(made, *utterance(final="Yes.", cause=EndCause.ASKED)))[-1] == "completed"
 
 
 async def test_what_is_cleared_is_told_no_further() -> None:
     made = await turns(MANUAL)
     before = hear(made, SpeechStarted(1.0), Partial(words("It is"), (), 0.0))
-    made.ask(Why.CLEAR, at_s=2.0)
+    made.ask(Trigger.CLEAR, at_s=2.0)
     assert kinds(hear(made, Cleared())) == ["cleared"]
-    made.ask(Why.COMMIT, at_s=2.0)
+    made.ask(Trigger.COMMIT, at_s=2.0)
     assert hear(made, Final((), 1, EndCause.ASKED)) == []
-    made.ask(Why.COMMIT, at_s=3.0)
+    made.ask(Trigger.COMMIT, at_s=3.0)
     after = hear(made, *utterance(final="Other.", cause=EndCause.ASKED, at_s=2.5))
     assert after[0]["item_id"] != before[0]["item_id"]
     assert (after[-1]["transcript"], after[-1]["usage"]["seconds"]) == ("Other.", 1.0)
@@ -163,7 +163,7 @@ async def test_a_long_silence_is_a_turn_of_its_own() -> None:
     made = await turns()
     hear(made, *utterance(final="Hello?"))
     assert made.is_quiet
-    made.ask(Why.IDLE, at_s=9.0)
+    made.ask(Trigger.IDLE, at_s=9.0)
     assert not made.is_quiet
     told = hear(made, Final((), 1, EndCause.ASKED))
     assert kinds(told) == ["timeout_triggered", "committed", "created", "added", "done", "completed"]
@@ -174,15 +174,15 @@ async def test_a_long_silence_is_a_turn_of_its_own() -> None:
 
 async def test_speech_that_was_heard_in_the_meantime_is_no_silence() -> None:
     made = await turns()
-    made.ask(Why.IDLE, at_s=9.0)
+    made.ask(Trigger.IDLE, at_s=9.0)
     assert "timeout_triggered" not in kinds(hear(made, *utterance(final="Yes.", cause=EndCause.ASKED)))
 
 
 async def test_the_end_ends_what_was_begun_and_begins_nothing() -> None:
     made = await turns()
-    made.ask(Why.LAST, at_s=9.0)
+    made.ask(Trigger.LAST, at_s=9.0)
     assert hear(made, Final((), 0, EndCause.ASKED)) == []
-    made.ask(Why.LAST, at_s=9.0)
+    made.ask(Trigger.LAST, at_s=9.0)
     assert kinds(hear(made, *utterance(final="Bye.", cause=EndCause.ASKED)))[-1] == "completed"
 
 
@@ -205,7 +205,7 @@ async def test_a_turn_whose_reading_fails_is_told_as_failed() -> None:
 async def test_times_go_on_in_the_next_live_session(session: dict[str, Any]) -> None:
     made = await turns(session)
     made.begin(made.setup, at_s=100.0, flat=False)
-    made.ask(Why.COMMIT, at_s=103.0)
+    made.ask(Trigger.COMMIT, at_s=103.0)
     told = hear(made, *utterance(final="Yes.", cause=EndCause.ASKED))
     if session:
         assert made.ended_s == 103.0
@@ -217,10 +217,10 @@ TEXTS = st.lists(st.sampled_from(["a", "b.", "c"]), max_size=6)
 
 
 @st.composite
-def utterances(draw: st.DrawFn) -> tuple[list[LiveEvent], Why | None]:
+def utterances(draw: st.DrawFn) -> tuple[list[LiveEvent], Trigger | None]:
     """One, as the live session tells it, and what its end was asked for, if it was."""
-    why = draw(st.none() | st.sampled_from(Why))
-    if why is Why.CLEAR and draw(st.booleans()):
+    why = draw(st.none() | st.sampled_from(Trigger))
+    if why is Trigger.CLEAR and draw(st.booleans()):
         return [Cleared()], why
     cause = draw(st.sampled_from([EndCause.SILENCE, EndCause.LENGTH])) if why is None else EndCause.ASKED
     text = draw(TEXTS)
@@ -228,7 +228,7 @@ def utterances(draw: st.DrawFn) -> tuple[list[LiveEvent], Why | None]:
         return [Final((), 0, cause)], why
     stable = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
     told = [" ".join(text[:count]) for count in stable]
-    if why is Why.CLEAR:
+    if why is Trigger.CLEAR:
         # Of what was forgotten no end is told.
         return [SpeechStarted(1.0), *(Partial(words(one), (), 0.0) for one in told), Cleared()], why
     return utterance(*told, final=" ".join(text), cause=cause), why
@@ -236,7 +236,7 @@ def utterances(draw: st.DrawFn) -> tuple[list[LiveEvent], Why | None]:
 
 @given(said=st.lists(utterances(), max_size=12), manual=st.booleans())
 async def test_whatever_is_said_the_client_can_follow(
-    said: list[tuple[list[LiveEvent], Why | None]],
+    said: list[tuple[list[LiveEvent], Trigger | None]],
     manual: bool,  # noqa: FBT001
 ) -> None:
     made = await turns(MANUAL if manual else {})

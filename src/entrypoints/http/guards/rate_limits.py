@@ -1,0 +1,102 @@
+"""How much one caller may ask for in a while."""
+
+import math
+import time
+
+from limits import RateLimitItem, parse_many
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import FixedWindowRateLimiter
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from ....domain.errors import RateLimitError
+
+_REQUESTS, _AUDIO = "requests", "seconds of audio"
+
+
+class RateLimits:
+    """Counts requests and seconds of audio by caller, in this process, until it ends."""
+
+    def __init__(self, *, requests: str, audio_s: str) -> None:
+        """Allow each caller so much; both in the words of `limits`, such as ``60/minute; 1000/day``, empty for any."""
+        self._requests = _parsed(requests)
+        self._audio = _parsed(audio_s)
+        # Not a moving window: that one forgets a cost beyond what is left, and remembers a time for every second.
+        self._counted = FixedWindowRateLimiter(MemoryStorage())
+
+    async def admit(self, caller: str) -> None:
+        """Count one more request.
+
+        Raises:
+            RateLimitError: The caller has had its requests, or its seconds of audio; this one was not counted.
+        """
+        for kind, limits in ((_REQUESTS, self._requests), (_AUDIO, self._audio)):
+            for limit in limits:
+                if not await self._counted.test(limit, kind, caller):
+                    raise await self._refusal(limit, kind, caller)
+        for limit in self._requests:
+            await self._counted.hit(limit, _REQUESTS, caller)
+
+    async def charge(self, caller: str, audio_s: float) -> None:
+        """Count audio that was read or has come in.
+
+        Raises:
+            RateLimitError: The caller has thereby gone beyond its limit; all of it was counted.
+        """
+        if audio_s <= 0:
+            return
+        cost = math.ceil(audio_s)
+        within = [await self._counted.hit(limit, _AUDIO, caller, cost=cost) for limit in self._audio]
+        for limit, is_within in zip(self._audio, within, strict=True):
+            if not is_within:
+                raise await self._refusal(limit, _AUDIO, caller)
+
+    async def _refusal(self, limit: RateLimitItem, kind: str, caller: str) -> RateLimitError:
+        reset, _ = await self._counted.get_window_stats(limit, kind, caller)
+        message = f"No more than {limit.amount} {kind} in {_period(limit)}."
+        return RateLimitError(message, retry_after_s=max(reset - time.time(), 1.0))
+
+
+class Allowance:
+    """What one caller may still send in a live session; it is charged while the audio comes."""
+
+    def __init__(self, limits: RateLimits, caller: str) -> None:
+        """Begin a session of `caller`."""
+        self._limits = limits
+        self._caller = caller
+        self._spent_s = 0.0
+        self._charged_s = 0
+
+    async def spend(self, audio_s: float) -> None:
+        """Count more audio; seconds are charged as they begin.
+
+        Raises:
+            RateLimitError: The caller has gone beyond its limit.
+        """
+        self._spent_s += audio_s
+        # Many small pieces must not add up to more than they are.
+        due_s = math.ceil(round(self._spent_s, 6)) - self._charged_s
+        self._charged_s += due_s
+        await self._limits.charge(self._caller, due_s)
+
+
+_ALLOWANCE = "allowance"
+
+
+def grant(scope: Scope, allowance: Allowance) -> None:
+    """Leave it with the session of `scope`."""
+    scope["state"][_ALLOWANCE] = allowance
+
+
+def allowance_of(connection: HTTPConnection) -> Allowance:
+    """What the session's caller may still send."""
+    allowance: Allowance = connection.scope["state"][_ALLOWANCE]
+    return allowance
+
+
+def _parsed(limits: str) -> list[RateLimitItem]:
+    return parse_many(limits) if limits else []
+
+
+def _period(limit: RateLimitItem) -> str:
+    return f"{limit.multiples} {limit.GRANULARITY.name}{'s' if limit.multiples > 1 else ''}"

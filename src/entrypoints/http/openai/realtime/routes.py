@@ -1,0 +1,137 @@
+"""`/v1/realtime`: the socket, and the short-lived keys for it."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, WebSocket
+from pydantic import BaseModel, Field
+
+from .....application.ports.speech_model import SpeechModel
+from .....application.stream_session import StreamSession
+from ...guards.client_secrets import REALTIME, ClientSecret, ClientSecrets
+from ...guards.drain import Drain
+from ...guards.error_schemas import OpenAIProblemBody
+from ...guards.rate_limits import allowance_of
+from ...guards.request_context import key_of, request_id_of
+from ...guards.websocket_gateway import WebSocketChannel, WebSocketGateway
+from ...recordings.uploads import documented_errors
+from .events import new_id
+from .schemas import FRAME_BYTES
+from .session import RealtimeSession
+from .session_config import SessionConfig
+
+SUBPROTOCOL = "realtime"
+_BETA = "realtime=v1"
+_BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
+
+
+class ExpiresAfter(BaseModel):
+    """How long a secret opens sessions."""
+
+    anchor: Literal["created_at"] = "created_at"
+    seconds: Annotated[int, Field(ge=10, le=7200)] = 600
+
+
+class ClientSecretRequest(BaseModel):
+    """A secret, and how the sessions are set up that it opens: as `session.update` has it."""
+
+    expires_after: ExpiresAfter = ExpiresAfter()
+    session: dict[str, Any] = {}
+
+
+class ClientSecretBody(BaseModel):
+    """The secret, and the session as it would be."""
+
+    value: str
+    expires_at: int
+    session: dict[str, Any]
+
+
+class FlatLifetime(BaseModel):
+    """`client_secret` of the beta protocol's request."""
+
+    expires_at: ExpiresAfter = ExpiresAfter()
+
+
+class FlatSecretRequest(BaseModel, extra="allow"):
+    """The same in the words of the beta protocol: the session's fields stand beside `client_secret`."""
+
+    client_secret: FlatLifetime = FlatLifetime()
+
+
+class FlatSecretBody(BaseModel):
+    """`client_secret` of the beta protocol's answer."""
+
+    value: str
+    expires_at: int
+
+
+class FlatSessionBody(BaseModel, extra="allow"):
+    """The session as it would be, in the words of the beta protocol, and the secret."""
+
+    client_secret: FlatSecretBody
+
+
+def router(
+    *, stream_session: Callable[[], StreamSession], door: WebSocketGateway, drain: Drain, client_secrets: ClientSecrets
+) -> APIRouter:
+    """The socket."""
+
+    async def live(websocket: WebSocket) -> None:
+        def talk_over(line: WebSocketChannel) -> RealtimeSession:
+            secret = client_secrets.find(websocket.scope)
+            asked = [] if secret is None else [secret.session]
+            if name := websocket.query_params.get("model"):
+                asked.append({"audio": {"input": {"transcription": {"model": name}}}})
+            return RealtimeSession(
+                line,
+                stream_session(),
+                drain,
+                allowance_of(websocket),
+                session_id=f"sess_{request_id_of(websocket)}",
+                asked=asked,
+                flat=_speaks_beta(websocket),
+            )
+
+        await door.open(websocket, talk_over, subprotocol=SUBPROTOCOL, frame_bytes=FRAME_BYTES)
+
+    routes = APIRouter()
+    routes.add_api_websocket_route(REALTIME, live)
+    return routes
+
+
+def secrets_router(*, model: Callable[[], SpeechModel], client_secrets: ClientSecrets) -> APIRouter:
+    """The routes that make secrets for the socket."""
+
+    def secret_for(request: Request, setup: SessionConfig, lifetime: ExpiresAfter) -> FlatSecretBody:
+        expires_at = int(time.time()) + lifetime.seconds
+        asked = setup.asked.model_dump(mode="json", exclude_unset=True)
+        value = client_secrets.make(ClientSecret(key_of(request), asked, expires_at))
+        return FlatSecretBody(value=value, expires_at=expires_at)
+
+    async def client_secret(request: Request, wanted: ClientSecretRequest) -> ClientSecretBody:
+        """Make a key that a web page may have: it expires, and opens nothing but realtime sessions, in your name."""
+        setup = SessionConfig.of(model().describe()).updated(wanted.session)
+        secret = secret_for(request, setup, wanted.expires_after)
+        session = setup.in_force(new_id("sess"), flat=False)
+        return ClientSecretBody(value=secret.value, expires_at=secret.expires_at, session=session)
+
+    async def transcription_session(request: Request, wanted: FlatSecretRequest) -> FlatSessionBody:
+        """The same in the words of the beta protocol."""
+        setup = SessionConfig.of(model().describe()).updated(wanted.model_extra or {})
+        secret = secret_for(request, setup, wanted.client_secret.expires_at)
+        return FlatSessionBody(client_secret=secret, **setup.in_force(new_id("sess"), flat=True))
+
+    routes = APIRouter(prefix=REALTIME, tags=["OpenAI"])
+    problems = documented_errors(OpenAIProblemBody, without=422)
+    other: dict[int | str, dict[str, Any]] = {"default": {"model": OpenAIProblemBody, "description": "Any other error"}}
+    add_post = partial(routes.add_api_route, methods=["POST"], responses={**other, **problems})
+    add_post("/client_secrets", client_secret, summary="A key for one realtime client")
+    add_post("/transcription_sessions", transcription_session, summary="The same, as OpenAI's beta has it")
+    return routes
+
+
+def _speaks_beta(websocket: WebSocket) -> bool:
+    return _BETA in websocket.headers.get("openai-beta", "") or _BETA_SUBPROTOCOL in websocket.scope["subprotocols"]

@@ -1,0 +1,60 @@
+"""What the routes that take a recording have in common."""
+
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import UploadFile
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect, Request
+
+from ....application.run_unless import unless
+
+T = TypeVar("T")
+
+_PIECE_BYTES = 1 << 16
+
+_PROBLEMS = {
+    400: "The recording is empty, or the form cannot be read",
+    401: "No API key, or a wrong one",
+    404: "The model is not served here",
+    408: "The upload stalled",
+    413: "More bytes or more seconds than the service takes; the limit is in the body",
+    415: "No decoder can read the bytes",
+    422: "A field is missing or cannot be read",
+    429: "This key or address has had its share; `Retry-After` says when to come back",
+    500: "The service is at fault",
+    503: "Not ready, overloaded, or shutting down; `Retry-After` says when to come back",
+    504: "The work took too long and was stopped",
+}
+
+
+def documented_errors(envelope: type[BaseModel], *, without: int) -> dict[int | str, dict[str, Any]]:
+    """For the documentation: what a route with an upload may answer, all but one status."""
+    return {
+        status: {"model": envelope, "description": description}
+        for status, description in _PROBLEMS.items()
+        if status != without
+    }
+
+
+async def pieces_of(file: UploadFile) -> AsyncIterator[bytes]:
+    """The bytes of an upload, 64 KiB at a time."""
+    while piece := await file.read(_PIECE_BYTES):
+        yield piece
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives, if the client waits for it.
+
+    Raises:
+        ClientDisconnect: It left; `work` was cancelled, and what it held is free.
+    """
+    result = await unless(_left(request), work)
+    if result is None:
+        raise ClientDisconnect
+    return result
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
