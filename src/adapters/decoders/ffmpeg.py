@@ -3,10 +3,10 @@
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
-from asyncio import StreamReader, StreamReaderProtocol, StreamWriter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -66,12 +66,12 @@ class FfmpegDecoder:
             raise EmptyAudioError("The recording is empty.")
 
         async with self._slot():
-            process = await self._start(_arguments(head, sample_rate_hz))
+            process = self._start(_arguments(head, sample_rate_hz))
             pump = asyncio.create_task(_pump(head, source, process.stdin))
             complaints = asyncio.create_task(_tail(process.stderr))
             reader, decoded = PcmReader(Encoding.PCM_F32LE), False
             try:
-                while data := await process.stdout.read(_BLOCK_BYTES):
+                while data := await _receive(process.stdout, _BLOCK_BYTES):
                     samples = reader.read(data)
                     if samples.size:
                         decoded = True
@@ -96,9 +96,9 @@ class FfmpegDecoder:
         finally:
             self._slots.release()
 
-    async def _start(self, arguments: list[str]) -> "_Process":
+    def _start(self, arguments: list[str]) -> "_Process":
         try:
-            return await _Process.start([str(self._executable), *arguments])
+            return _Process.start([str(self._executable), *arguments])
         except OSError as error:
             _log.warning("ffmpeg_not_started", executable=str(self._executable), reason=str(error))
             raise DecoderUnavailableError("The audio decoder could not be started.") from error
@@ -106,61 +106,53 @@ class FfmpegDecoder:
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """A running ffmpeg and its pipes.
+    """A running ffmpeg, and our ends of its standard streams.
 
     Not asyncio's own subprocess: uvloop starts those with ``fork``, before which OpenBLAS ends its threads, also in
     the middle of a multiplication that then waits for them for ever. `subprocess.Popen` uses ``vfork``, which runs no
     such handlers.
+
+    Sockets that only we close, not pipes connected to the event loop: uvloop closes the descriptor of a pipe and then
+    has its file object close the same number, or leaves that to the garbage collector if connecting is cancelled. By
+    then the number can be another client's connection.
     """
 
     popen: subprocess.Popen[bytes]
-    stdin: StreamWriter
-    stdout: StreamReader
-    stderr: StreamReader
-    pipes: tuple[asyncio.BaseTransport, ...]
+    stdin: socket.socket
+    stdout: socket.socket
+    stderr: socket.socket
 
     @classmethod
-    async def start(cls, command: list[str]) -> "_Process":
-        popen = subprocess.Popen(  # noqa: ASYNC220, S603 - takes a millisecond, and what is started here is ours to end
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            # Control-C in a terminal is for the service, which finishes what runs.
-            start_new_session=True,
-        )
-        loop = asyncio.get_running_loop()
-        stdout, stderr, unused = StreamReader(), StreamReader(), StreamReader()
-        ours, connected = [popen.stderr, popen.stdout, popen.stdin], list[asyncio.BaseTransport]()
-        try:
-            # Each pipe belongs to the loop from the moment it is handed over, also if that is cancelled.
-            sink, protocol = await loop.connect_write_pipe(lambda: StreamReaderProtocol(unused), ours.pop())
-            connected.append(sink)
-            output, _ = await loop.connect_read_pipe(lambda: StreamReaderProtocol(stdout), ours.pop())
-            connected.append(output)
-            errors, _ = await loop.connect_read_pipe(lambda: StreamReaderProtocol(stderr), ours.pop())
-        except BaseException:
-            popen.kill()
-            for transport in connected:
-                transport.close()
-            for pipe in ours:
-                if pipe is not None:
-                    pipe.close()
-            popen.wait()
-            raise
-        return cls(popen, StreamWriter(sink, protocol, None, loop), stdout, stderr, (sink, output, errors))
+    def start(cls, command: list[str]) -> "_Process":
+        with ExitStack() as undo, ExitStack() as handed_over:
+            ours, theirs = list[socket.socket](), list[socket.socket]()
+            for _ in range(3):
+                our_end, their_end = socket.socketpair()
+                ours.append(undo.enter_context(our_end))
+                theirs.append(handed_over.enter_context(their_end))
+                our_end.setblocking(False)  # noqa: FBT003 - its only parameter
+            stdin, stdout, stderr = theirs
+            popen = subprocess.Popen(  # noqa: S603 - what is started here is ours to end
+                command,
+                stdin=stdin.fileno(),
+                stdout=stdout.fileno(),
+                stderr=stderr.fileno(),
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                # Control-C in a terminal is for the service, which finishes what runs.
+                start_new_session=True,
+            )
+            undo.pop_all()
+        return cls(popen, *ours)
 
     async def wait(self) -> int:
         """How it ended."""
         return await asyncio.to_thread(self.popen.wait)
 
     async def end(self) -> None:
-        """Kill it if it still runs, and leave neither pipe nor zombie."""
+        """Kill it if it still runs, and leave neither socket nor zombie; nobody may be reading or writing any more."""
         self.popen.kill()
-        for pipe in self.pipes:
-            pipe.close()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            stream.close()
         await self.wait()
 
 
@@ -177,13 +169,17 @@ def _arguments(head: bytes, sample_rate_hz: int) -> list[str]:
     ).split()
 
 
-async def _pump(head: bytes, source: AsyncIterator[bytes], sink: asyncio.StreamWriter) -> None:
+async def _receive(stream: socket.socket, limit_bytes: int) -> bytes:
+    return await asyncio.get_running_loop().sock_recv(stream, limit_bytes)
+
+
+async def _pump(head: bytes, source: AsyncIterator[bytes], sink: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
     try:
         piece: bytes | None = head
         while piece is not None:
             try:
-                sink.write(piece)
-                await sink.drain()
+                await loop.sock_sendall(sink, piece)
             except (BrokenPipeError, ConnectionResetError):
                 return  # ffmpeg has seen enough; its exit status says why.
             piece = await anext(source, None)
@@ -191,9 +187,9 @@ async def _pump(head: bytes, source: AsyncIterator[bytes], sink: asyncio.StreamW
         sink.close()
 
 
-async def _tail(stream: asyncio.StreamReader) -> str:
+async def _tail(stream: socket.socket) -> str:
     tail = b""
-    while piece := await stream.read(_LOG_BYTES):
+    while piece := await _receive(stream, _LOG_BYTES):
         tail = (tail + piece)[-_LOG_BYTES:]
     lines = tail.decode("utf-8", "replace").splitlines()
     return "\n".join(line for line in lines if not any(noise in line for noise in _NOISE))

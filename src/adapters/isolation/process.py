@@ -8,11 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from asyncio import StreamReader, StreamReaderProtocol
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -50,27 +48,32 @@ class ModelProcess:
         Raises:
             OSError: It cannot be started.
         """
+        introduction = {"path": sys.path, "level": logging.getLogger().getEffectiveLevel()}
+        first = frame(introduction, pickle.dumps(make))
         with ExitStack() as undo:
             ours, theirs = socket.socketpair()
-            undo.callback(ours.close)
+            undo.enter_context(ours)
             with theirs:
                 for end in (ours, theirs):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-                popen = _spawn(theirs)
+                output, their_output = socket.socketpair()
+                undo.enter_context(output)
+                with their_output:
+                    popen = _spawn(theirs, their_output)
             undo.callback(popen.wait)
             undo.callback(popen.kill)
-            ours.setblocking(False)  # noqa: FBT003 - its only parameter
+            for end in (ours, output):
+                end.setblocking(False)  # noqa: FBT003 - its only parameter
+            # The loop closes `ours` from here on, also if this is cancelled, and of a socket, unlike a pipe, Python
+            # learns it.
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=BUFFER_BYTES)
-            undo.callback(writer.close)
-            log = await _ChildLog.read(popen.stdout)
-            introduction = {"path": sys.path, "level": logging.getLogger().getEffectiveLevel()}
-            writer.write(frame(introduction, pickle.dumps(make)))
             undo.pop_all()
-        return cls(popen, Calls(reader, writer, on_end), log)
+        writer.write(first)
+        return cls(popen, Calls(reader, writer, on_end), _ChildLog(output))
 
     async def end(self, *, patience_s: float) -> "Ending":
-        """Ask it to go, wait, and make it go; leaves neither process nor zombie, pipe or task.
+        """Ask it to go, wait, and make it go; leaves neither process nor zombie, socket or task.
 
         Args:
             patience_s: How long it may finish what it is at; 0 kills it at once.
@@ -94,15 +97,14 @@ class ModelProcess:
         return Ending(self._popen.returncode, await self._log.rest())
 
 
-def _spawn(connection: socket.socket) -> "subprocess.Popen[bytes]":
+def _spawn(connection: socket.socket, output: socket.socket) -> "subprocess.Popen[bytes]":
     # Not multiprocessing, whose `spawn` imports our main module again, and not asyncio's own subprocess: see ADR 0009.
     return subprocess.Popen(  # noqa: S603 - no shell
         # `-P`: a `json.py` in the working directory is none of our business.
         (sys.executable, "-P", "-m", _CHILD),
         stdin=connection.fileno(),
-        stdout=subprocess.PIPE,
+        stdout=output.fileno(),
         stderr=subprocess.STDOUT,
-        bufsize=0,
         # Control-C in a terminal is for the service, which finishes what runs.
         start_new_session=True,
     )
@@ -127,30 +129,29 @@ class Ending:
 class _ChildLog:
     """Logs the child's log lines as ours, and anything else that it writes as one line of ours."""
 
-    def __init__(self, stream: StreamReader, pipe: asyncio.BaseTransport) -> None:
-        self._pipe = pipe
-        self._tail = b""
-        self._reading = asyncio.create_task(self._read(stream))
+    def __init__(self, output: socket.socket) -> None:
+        """Begin to read.
 
-    @classmethod
-    async def read(cls, pipe: Any) -> "_ChildLog":
-        """Begin to read."""
-        stream = StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: StreamReaderProtocol(stream), pipe)
-        return cls(stream, transport)
+        Args:
+            output: Our end of a socket pair that only we close, not a pipe connected to the event loop: uvloop closes
+                the descriptor of a pipe twice, and the second time it can be another client's connection.
+        """
+        self._output = output
+        self._tail = b""
+        self._reading = asyncio.create_task(self._read())
 
     async def rest(self) -> str:
         """Read what is left after the child's end, and give the end of what was no log line."""
-        # A process that the child started, and that outlived it, would hold the pipe open.
+        # A process that the child started, and that outlived it, would hold the socket open.
         await asyncio.wait((self._reading,), timeout=_DYING_S)
         self._reading.cancel()
         await asyncio.wait((self._reading,))
-        self._pipe.close()
+        self._output.close()
         return self._tail.decode("utf-8", "replace")
 
-    async def _read(self, stream: StreamReader) -> None:
-        line = b""
-        while data := await stream.read(_LINE_BYTES):
+    async def _read(self) -> None:
+        loop, line = asyncio.get_running_loop(), b""
+        while data := await loop.sock_recv(self._output, _LINE_BYTES):
             *lines, line = (line + data).split(b"\n")
             for whole in lines:
                 self._take(whole)
