@@ -13,11 +13,11 @@ import psutil
 import pytest
 import uvloop
 
-from parakeet_service.adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
-from parakeet_service.adapters.isolated_model.model import IsolatedModel
-from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.isolation.model import IsolatedModel
 from tests.contracts.audio_decoder import decode
 from tests.integration.recordings import recording
+from tests.scripted_model import ScriptedModel
 
 Work = Callable[[], Coroutine[Any, Any, object]]
 

@@ -131,7 +131,7 @@ async def test_precision_is_applied(speech: Samples) -> None:
 
 async def test_refuses_another_sample_rate_than_the_models() -> None:
     model = model_of(sample_rate_hz=8000)
-    with pytest.raises(ModelLoadError, match="TARGET_SR"):
+    with pytest.raises(ModelLoadError, match=r"16000 Hz.*8000 Hz"):
         await model.start()
     with pytest.raises(ModelLoadError):
         model.describe()
