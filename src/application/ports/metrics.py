@@ -1,4 +1,4 @@
-"""The port through which the model's work is counted."""
+"""The ports through which work is counted: the model's, and the use-cases'."""
 
 from typing import Protocol
 
@@ -36,6 +36,18 @@ class ModelMetrics(Protocol):
         ...
 
 
+class TranscriptionMetrics(Protocol):
+    """Counts what the use-cases did, whichever entrypoint asked. Every method returns at once and raises nothing."""
+
+    def recording_transcribed(self, *, audio_s: float, took_s: float) -> None:
+        """A recording was transcribed, `took_s` after the use-case was called."""
+        ...
+
+    def live_session_ended(self, *, audio_s: float) -> None:
+        """A live session ended, in which `audio_s` of audio arrived."""
+        ...
+
+
 class NullMetrics:
     """Metrics that nobody reads."""
 
@@ -55,4 +67,10 @@ class NullMetrics:
         """See the port."""
 
     def streams_changed(self, *, open_now: int) -> None:
+        """See the port."""
+
+    def recording_transcribed(self, *, audio_s: float, took_s: float) -> None:
+        """See the port."""
+
+    def live_session_ended(self, *, audio_s: float) -> None:
         """See the port."""

@@ -1,0 +1,36 @@
+"""What an entrypoint is given: the use-cases, and what it needs to run beside the others."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .drain import Drain
+from .ports.speech_model import SpeechModel
+from .stream_session import StreamSession
+from .transcribe_file import TranscribeFile
+
+Lifecycle: TypeAlias = Callable[[], AbstractAsyncContextManager[Awaitable[None]]]
+"""Starts the service when entered, and stops it when left.
+
+What it yields may be awaited until the model is ready; raises `ModelLoadError` where it never will be.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service in one process, whatever entrypoints it has.
+
+    Attributes:
+        transcribe_file: Transcribes recordings.
+        stream_session: Transcribes live audio.
+        model: For its description; ready or not.
+        drain: Tells when the service shuts down, and waits for work in progress.
+        lifecycle: Entered once by the entrypoint that owns the process.
+    """
+
+    transcribe_file: TranscribeFile
+    stream_session: StreamSession
+    model: SpeechModel
+    drain: Drain
+    lifecycle: Lifecycle
