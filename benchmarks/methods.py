@@ -141,7 +141,7 @@ async def _again(container: Container, model: SpeechModel, audio: NDArray[np.flo
     hop = int(_HOP_S * RATE_HZ)
     for at in range(0, len(audio), hop):
         piece = audio[at : at + hop]
-        for passage in gate.push(piece, voice.push(piece).tolist()):
+        for passage in gate.filter(piece, (await voice.score(piece)).tolist()):
             heard, unread = np.concatenate([heard, passage.samples]), unread + len(passage.samples)
             ends = passage.closes or len(heard) > (limit_s - _HOP_S) * RATE_HZ
             if not ends and unread < _CHUNK_S * RATE_HZ:

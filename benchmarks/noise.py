@@ -89,7 +89,7 @@ def _detection_speed(recording: Recording) -> float:
     samples = recording.samples.astype(np.float32) / np.float32(32768)
     began = time.thread_time()
     for start in range(0, len(samples), RATE_HZ):
-        stream.push(samples[start : start + RATE_HZ])
+        stream.compute(samples[start : start + RATE_HZ])
     return recording.duration_s / (time.thread_time() - began)
 
 

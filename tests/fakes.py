@@ -169,13 +169,10 @@ class LoudnessVadStream:
         self.heard = 0
         self._rest = NO_SAMPLES
 
-    def push(self, samples: Samples) -> Probabilities:
+    async def score(self, samples: Samples) -> Probabilities:
         known = np.concatenate([self._rest, samples])
         whole = len(known) // self.frame
         self._rest = known[whole * self.frame :]
         self.heard += whole
         frames = known[: whole * self.frame].reshape(whole, self.frame)
         return np.where(np.abs(frames).max(axis=1, initial=0) > 0.25, 0.95, 0.05).astype(np.float32)
-
-    async def hear(self, samples: Samples) -> Probabilities:
-        return self.push(samples)

@@ -17,7 +17,7 @@ class SoxrResampler:
 
 
 class _Unchanged:
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:  # noqa: ARG002
+    def resample(self, samples: Samples, *, last: bool = False) -> Samples:  # noqa: ARG002
         return samples
 
 
@@ -31,6 +31,6 @@ class _SoxrStream:
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._native = cast("_Native", soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32"))
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
+    def resample(self, samples: Samples, *, last: bool = False) -> Samples:
         # 65536 samples cost 0.1 to 0.4 ms, so no thread is worth its 0.1 ms.
         return self._native.resample_chunk(samples if samples.size else NO_SAMPLES, last=last)

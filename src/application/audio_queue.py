@@ -18,7 +18,7 @@ class Control(Enum):
 
 
 class AudioQueue:
-    """Samples and controls in their order, of bounded length: who puts waits for who takes."""
+    """Samples and controls in their order, of bounded length: who enqueues waits for who dequeues."""
 
     def __init__(self, *, hop: int, longest: int, most: int) -> None:
         """Begin empty.
@@ -36,9 +36,9 @@ class AudioQueue:
         self._waiting = 0
         self._changed = asyncio.Condition()
         self.received = 0
-        """Samples that were put so far."""
+        """Samples that were enqueued so far."""
 
-    async def put(self, item: Samples | Control) -> None:
+    async def enqueue(self, item: Samples | Control) -> None:
         """Add samples or a control; waits while too much is there."""
         # Nothing may enter that does not count, or it could grow without end.
         if not isinstance(item, Control) and not len(item):
@@ -54,7 +54,7 @@ class AudioQueue:
                 self.received += len(item)
             self._changed.notify_all()
 
-    async def take(self) -> Samples | Control:
+    async def dequeue(self) -> Samples | Control:
         """The next control, or the samples before it, as many as may be taken at once; waits for a hop of them."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._controls or self._waiting >= self._hop)

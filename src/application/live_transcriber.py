@@ -1,8 +1,9 @@
 """One speaker's live session: raw audio in, events out."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from enum import Enum, auto
 
 import numpy as np
 
@@ -18,8 +19,26 @@ from .ports.resampler import RateConverter
 from .ports.speech_model import RecognitionStream
 from .segmenter import Segmenter
 
-_HOP_S = 0.1
-"""Audio is looked at in pieces of at least this length: smaller ones cost more, and tell hardly anything sooner."""
+
+class _Pause(Enum):
+    """What is known of the pause that the speaker makes."""
+
+    SHORT = auto()
+    """There is none, or it is too short to end even a finished sentence."""
+    IN_SENTENCE = auto()
+    """It is long enough, and no finished sentence stands before it; it is not looked at again."""
+    AFTER_SENTENCE = auto()
+
+
+class _Unread(Enum):
+    """Where the unread speech begins."""
+
+    FOLLOWS = auto()
+    """Behind what the model has had."""
+    JUMPS = auto()
+    """Somewhere else: the model begins anew with it."""
+    CLEARED = auto()
+    """There is none, and what the model has had is forgotten."""
 
 
 class LiveTranscriber:
@@ -34,6 +53,7 @@ class LiveTranscriber:
         endpointing: Endpointing,
         *,
         sample_rate_hz: int,
+        hop_s: float,
         longest_step_s: float,
         longest_backlog_s: float,
     ) -> None:
@@ -47,17 +67,15 @@ class LiveTranscriber:
         self._tracker = UtteranceTracker(endpointing, doubt_s=segmenter.doubt_s)
         self._rate_hz = sample_rate_hz
         self._step = max(int(longest_step_s * sample_rate_hz), 1)
-        self._hop = max(int(_HOP_S * sample_rate_hz), 1)
         self._queue = AudioQueue(
-            hop=self._hop,
+            hop=max(int(hop_s * sample_rate_hz), 1),
             longest=self._step,
             most=max(int(longest_backlog_s * sample_rate_hz), 1),
         )
+        self._pause = _Pause.SHORT
         self._unread: list[Samples] = []  # for the model
-        self._start_s: float | None = None  # of these, if they do not follow those that the model has had
-        self._anew = False  # the next ones do not, whatever the segmenter say
-        self._considered = False  # in this pause, whether a sentence is over
-        self._complete = False  # and so it is
+        self._begins = _Unread.FOLLOWS
+        self._start_s = 0.0  # of what is unread, if it jumps
 
     @property
     def heard_s(self) -> float:
@@ -66,20 +84,20 @@ class LiveTranscriber:
 
     async def send(self, data: bytes) -> None:
         """Take raw audio in the session's encoding, split anywhere; waits while too much of it is unread."""
-        await self._queue.put(self._resampled.push(self._reader.read(data)))
+        await self._queue.enqueue(self._resampled.resample(self._reader.read(data)))
 
     async def finalize(self) -> None:
         """Ask for a `Final` of what was said so far, be it nothing; the session goes on."""
-        await self._queue.put(Control.FLUSH)
+        await self._queue.enqueue(Control.FLUSH)
 
     async def clear(self) -> None:
         """Forget what was said since the last `Final`: nothing is heard of it after `Cleared`, not even that it stopped."""
-        await self._queue.put(Control.CLEAR)
+        await self._queue.enqueue(Control.CLEAR)
 
     async def close(self) -> None:
         """Ask for a `Final` of what was said since the last one, and for the end of the events."""
-        await self._queue.put(self._resampled.push(NO_SAMPLES, last=True))
-        await self._queue.put(Control.CLOSE)
+        await self._queue.enqueue(self._resampled.resample(NO_SAMPLES, last=True))
+        await self._queue.enqueue(Control.CLOSE)
 
     async def events(self) -> AsyncGenerator[LiveEvent]:
         """What is heard, as soon as it is; ends after `close`.
@@ -88,8 +106,8 @@ class LiveTranscriber:
             InferenceError: The model failed; the session is over.
         """
         while True:
-            item = await self._queue.take()
-            steps = self._obey(item) if isinstance(item, Control) else self._hear(item)
+            item = await self._queue.dequeue()
+            steps = self._obey(item) if isinstance(item, Control) else self._transcribe(item)
             async with aclosing(steps):
                 async for news in steps:
                     for event in news:
@@ -97,21 +115,21 @@ class LiveTranscriber:
             if item is Control.CLOSE:
                 return
 
-    async def _hear(self, samples: Samples) -> AsyncGenerator[list[LiveEvent]]:
+    async def _transcribe(self, samples: Samples) -> AsyncGenerator[list[LiveEvent]]:
         # However much came at once, pauses in it are found; the model reads all of it that no pause parts at once.
-        await self._segmenter.listen(samples)
-        for piece in self._hops(samples):
-            for chunk in self._segmenter.push(piece):
+        for chunks in await self._segmenter.segment(samples):
+            for chunk in chunks:
                 if chunk.opens:
                     yield self._tracker.begin(chunk.start / self._rate_hz)
                 self._keep(chunk)
                 # The model will have forgotten it when the utterance goes on; of one that is over it is read below.
                 if chunk.closes and not (self._tracker.speaking and self._is_silent(self._silence_s)):
                     yield await self._flush()
-            yield await self._consider()
-            if self._tracker.speaking and (self._complete or self._is_silent(self._silence_s)):
+            yield await self._look_for_sentence()
+            is_over = self._pause is _Pause.AFTER_SENTENCE or self._is_silent(self._silence_s)
+            if self._tracker.speaking and is_over:
                 # Told before the last words are read: whoever waits for a turn need not wait for the text.
-                yield self._tracker.stop((self._segmenter.received - self._segmenter.quiet) / self._rate_hz)
+                yield self._tracker.stop((self._segmenter.received - self._segmenter.silence) / self._rate_hz)
                 # What is spoken next is another span.
                 self._segmenter.finish()
                 yield await self._finish(EndCause.SILENCE)
@@ -119,29 +137,25 @@ class LiveTranscriber:
         if self._tracker.paused:
             yield await self._finish(EndCause.SILENCE)
 
-    def _hops(self, samples: Samples) -> Iterator[Samples]:
-        """Pieces that end where they would have ended, had the samples come one by one."""
-        while len(samples):
-            length = self._hop - self._segmenter.received % self._hop
-            yield samples[:length]
-            samples = samples[length:]
-
-    async def _consider(self) -> list[LiveEvent]:
-        """Once in a pause that would end a sentence, see whether there is one."""
-        considered, self._considered = self._considered, self._is_silent(self._complete_s)
-        self._complete = self._complete and self._considered
-        if considered or not self._considered or not self._tracker.speaking:
-            return []
-        events = await self._flush()
-        self._complete = self._tracker.reads_complete
-        return events
+    async def _look_for_sentence(self) -> list[LiveEvent]:
+        """Once in a pause that would end a finished sentence, see whether there is one."""
+        if not self._is_silent(self._complete_s):
+            self._pause = _Pause.SHORT
+        elif self._pause is _Pause.SHORT:
+            self._pause = _Pause.IN_SENTENCE
+            if self._tracker.speaking:
+                events = await self._flush()
+                if self._tracker.reads_complete:
+                    self._pause = _Pause.AFTER_SENTENCE
+                return events
+        return []
 
     async def _obey(self, control: Control) -> AsyncGenerator[list[LiveEvent]]:
         if control is Control.CLEAR:
             self._segmenter.finish()
             self._tracker.clear()
             self._unread.clear()
-            self._anew = True
+            self._begins = _Unread.CLEARED
             yield [Cleared()]
             return
         if control is Control.CLOSE:
@@ -150,12 +164,12 @@ class LiveTranscriber:
         yield await self._finish(EndCause.ASKED)
 
     def _keep(self, chunk: SpeechChunk) -> None:
-        if chunk.opens or self._anew:
-            self._start_s, self._anew = chunk.start / self._rate_hz, False
+        if chunk.opens or self._begins is _Unread.CLEARED:
+            self._begins, self._start_s = _Unread.JUMPS, chunk.start / self._rate_hz
         self._unread.append(chunk.samples)
 
     def _is_silent(self, for_s: float | None) -> bool:
-        return for_s is not None and self._segmenter.quiet >= for_s * self._rate_hz
+        return for_s is not None and self._segmenter.silence >= for_s * self._rate_hz
 
     async def _read(self) -> list[LiveEvent]:
         """Give the model what was kept for it, as much at once as it may be given."""
@@ -165,7 +179,8 @@ class LiveTranscriber:
         self._unread.clear()
         events: list[LiveEvent] = []
         for at in range(0, len(samples), self._step):
-            start_s, self._start_s = self._start_s, None
+            start_s = self._start_s if self._begins is _Unread.JUMPS else None
+            self._begins = _Unread.FOLLOWS
             # A full queue costs the listener a step, not the session: the samples are with the stream.
             with suppress(OverloadedError):
                 events += self._news(await self._stream.push(samples[at : at + self._step], start_s=start_s))
@@ -177,8 +192,7 @@ class LiveTranscriber:
         return [*(event for event in events if not isinstance(event, Partial)), *self._tracker.finish(cause)]
 
     async def _flush(self) -> list[LiveEvent]:
-        if self._anew:
-            # What the stream still holds is forgotten.
+        if self._begins is _Unread.CLEARED:
             return []
         events = await self._read()
         while True:

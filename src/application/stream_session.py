@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from ..domain.audio import Encoding, PcmReader
 from ..domain.endpointing import Endpointing
 from ..domain.errors import InvalidRequestError
-from ..domain.vad import VadEndpointer
-from ..domain.vad_gate import VadGate
 from .live_transcriber import LiveTranscriber
 from .ports.resampler import Resampler
 from .ports.speech_model import ModelDescription, SpeechModel, StreamContext
 from .ports.voice_activity_detector import VoiceActivityDetector
-from .segmenter import PassThroughSegmenter, Segmenter, VadSegmenter
+from .segmenter import segmenter_for
 
+_HOP_S = 0.1
+"""Audio is looked at in pieces of at least this length: smaller ones cost more, and tell hardly anything sooner."""
 _LONGEST_STEP_S = 5.0
 """The detector takes 8 ms for so much; others wait for their turn meanwhile."""
 
@@ -78,6 +78,14 @@ class StreamSession:
         _check(options, model)
         rate_hz = model.sample_rate_hz
         context = options.context
+        segmenter = segmenter_for(
+            self.detector,
+            options.endpointing.detection(),
+            sample_rate_hz=rate_hz,
+            hop=max(int(_HOP_S * rate_hz), 1),
+            # As recordings are cut: then live text reads like theirs.
+            long_s=min(self.longest_window_s, model.max_window_s) / 2,
+        )
         # Who is behind reads all that waits, as far as it fits beside the rest of a window.
         room_s = min(model.max_window_s - context.left_s - context.right_s - context.chunk_s, _LONGEST_STEP_S)
         async with self.model.open_stream(context) as stream:
@@ -85,21 +93,13 @@ class StreamSession:
                 stream,
                 PcmReader(options.encoding),
                 self.resampler.open(from_hz=options.sample_rate_hz, to_hz=rate_hz),
-                self._segmenter(options.endpointing, model),
+                segmenter,
                 options.endpointing,
                 sample_rate_hz=rate_hz,
+                hop_s=_HOP_S,
                 longest_step_s=max(room_s, context.chunk_s),
                 longest_backlog_s=self.longest_backlog_s,
             )
-
-    def _segmenter(self, endpointing: Endpointing, model: ModelDescription) -> Segmenter:
-        if self.detector is None:
-            return PassThroughSegmenter()
-        vad = self.detector.open(sample_rate_hz=model.sample_rate_hz)
-        # As recordings are cut: then live text reads like theirs.
-        long_s = min(self.longest_window_s, model.max_window_s) / 2
-        spans = VadEndpointer(endpointing.detection(), frame_s=vad.frame / model.sample_rate_hz, long_s=long_s)
-        return VadSegmenter(vad, VadGate(spans, frame=vad.frame))
 
 
 def _check(options: LiveOptions, model: ModelDescription) -> None:

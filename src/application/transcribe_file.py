@@ -7,18 +7,16 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from ..domain.audio import NO_SAMPLES, Samples
-from ..domain.chunking import AudioWindow, SpeechCutter, WindowCutter
+from ..domain.audio import Samples
+from ..domain.chunking import AudioWindow, SpeechCutter
 from ..domain.errors import AudioTooLongError, InvalidRequestError, OverloadedError, ProcessingTimeoutError
 from ..domain.merging import finalized_count, join_at_seam
 from ..domain.transcript import Token, Transcript, Word, words_of
-from ..domain.vad import LONGEST_PAUSE_S, Probabilities, VadEndpointer, VadParams, VadScores
-from ..domain.vad_gate import VadGate
+from ..domain.vad import LONGEST_PAUSE_S, VadParams
 from .ports.audio_decoder import AudioDecoder
-from .ports.speech_model import GREEDY, Decoding, ModelDescription, SpeechModel
-from .ports.voice_activity_detector import VadStream, VoiceActivityDetector
+from .ports.speech_model import GREEDY, Decoding, SpeechModel
+from .ports.voice_activity_detector import VoiceActivityDetector
+from .segmenter import Segmenter, segmenter_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +117,17 @@ class TranscribeFile:
         on_progress: Callable[[Progress], None] | None,
     ) -> Transcript:
         model = self.model.describe()
-        plan = self._plan(model, detection, chunked=chunked)
+        rate_hz = model.sample_rate_hz
+        window_s = min(self.limits.window_s if chunked else self.limits.longest_unchunked_s, model.max_window_s)
+        segmenter = self._segmenter(detection, rate_hz, window_s=window_s, chunked=chunked)
+        cutter = SpeechCutter(sample_rate_hz=rate_hz, longest_s=window_s, overlap_s=self.limits.overlap_s)
         finalized: list[Word] = []
         draft: tuple[Word, ...] = ()
         # Each generator is closed here: one that an exception leaves behind would end only some time later.
         async with (
-            self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as decoded,
-            aclosing(self._within_limits(decoded, model.sample_rate_hz, chunked=chunked)) as blocks,
-            aclosing(plan.windows(blocks)) as windows,
+            self.decoder.open(source, sample_rate_hz=rate_hz) as decoded,
+            aclosing(self._within_limits(decoded, rate_hz, chunked=chunked)) as blocks,
+            aclosing(_windows(blocks, segmenter, cutter)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
         ):
             async for window, tokens in results:
@@ -137,28 +138,17 @@ class TranscribeFile:
                 finalized.extend(news)
                 if on_progress is not None:
                     on_progress(Progress(news, draft, window.end_s))
-        return Transcript.of((*finalized, *draft), duration_s=plan.received_s, speech=plan.speech)
+        return Transcript.of((*finalized, *draft), duration_s=segmenter.received / rate_hz, speech=segmenter.scores)
 
-    def _plan(self, model: ModelDescription, detection: VadParams, *, chunked: bool) -> "_Everything | _Speech":
-        rate_hz = model.sample_rate_hz
-        window_s = min(self.limits.window_s if chunked else self.limits.longest_unchunked_s, model.max_window_s)
-        if self.detector is None:
-            return _Everything(
-                WindowCutter(sample_rate_hz=rate_hz, longest_s=window_s, overlap_s=self.limits.overlap_s)
-            )
-        voice = self.detector.open(sample_rate_hz=rate_hz)
-        if not chunked:
-            detection = replace(detection, silence_s=LONGEST_PAUSE_S)
-        frame_s = voice.frame / rate_hz
-        # In noise no place is quiet: the detector knows pauses in which a long span can be cut.
-        spans = VadEndpointer(detection, frame_s=frame_s, long_s=window_s / 2 if chunked else math.inf)
-        cutter = SpeechCutter(
-            VadGate(spans, frame=voice.frame),
+    def _segmenter(self, detection: VadParams, rate_hz: int, *, window_s: float, chunked: bool) -> Segmenter:
+        return segmenter_for(
+            self.detector,
+            detection if chunked else replace(detection, silence_s=LONGEST_PAUSE_S),
             sample_rate_hz=rate_hz,
-            longest_s=window_s,
-            overlap_s=self.limits.overlap_s,
+            # In noise no place is quiet: the detector knows pauses in which a long span can be cut.
+            long_s=window_s / 2 if chunked else math.inf,
+            keep_scores=True,
         )
-        return _Speech(voice, cutter, frame_s=frame_s)
 
     async def _within_limits(
         self, blocks: AsyncIterator[Samples], sample_rate_hz: int, *, chunked: bool
@@ -204,51 +194,12 @@ class TranscribeFile:
                 await asyncio.sleep(busy.retry_after_s)
 
 
-class _Everything:
-    """All of a recording, in windows."""
-
-    def __init__(self, cutter: WindowCutter) -> None:
-        self._cutter = cutter
-
-    @property
-    def received_s(self) -> float:
-        return self._cutter.received_s
-
-    @property
-    def speech(self) -> None:
-        """Nobody has listened for it."""
-
-    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[AudioWindow]:
-        async for block in blocks:
-            for window in self._cutter.push(block):
+async def _windows(
+    blocks: AsyncIterator[Samples], segmenter: Segmenter, cutter: SpeechCutter
+) -> AsyncGenerator[AudioWindow]:
+    async for block in blocks:
+        for chunks in await segmenter.segment(block):
+            for window in cutter.cut(chunks):
                 yield window
-        for window in self._cutter.finish():
-            yield window
-
-
-class _Speech:
-    """What is spoken in a recording, in windows."""
-
-    def __init__(self, voice: VadStream, cutter: SpeechCutter, *, frame_s: float) -> None:
-        self._voice = voice
-        self._cutter = cutter
-        self._frame_s = frame_s
-        self._probabilities: list[Probabilities] = []
-
-    @property
-    def received_s(self) -> float:
-        return self._cutter.received_s
-
-    @property
-    def speech(self) -> VadScores:
-        return VadScores(np.concatenate([NO_SAMPLES, *self._probabilities]), self._frame_s)
-
-    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[AudioWindow]:
-        async for block in blocks:
-            probabilities = await asyncio.to_thread(self._voice.push, block)
-            # Kept for all of the recording: 125 bytes a second, less than its words take.
-            self._probabilities.append(probabilities)
-            for window in self._cutter.push(block, probabilities.tolist()):
-                yield window
-        for window in self._cutter.finish():
-            yield window
+    for window in (*cutter.cut(segmenter.finish()), *cutter.finish()):
+        yield window

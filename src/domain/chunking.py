@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .audio import Samples
-from .vad_gate import SpeechChunk, VadGate
+from .vad_gate import SpeechChunk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,12 +48,7 @@ class WindowCutter:
         self._start = start  # of the buffer, in samples from the recording's first
         self._seam = start
 
-    @property
-    def received_s(self) -> float:
-        """Where in the recording the samples taken so far end."""
-        return (self._start + self._buffered) / self._rate_hz
-
-    def push(self, samples: Samples) -> list[AudioWindow]:
+    def cut(self, samples: Samples) -> list[AudioWindow]:
         """Take a block and give the windows that are complete."""
         self._blocks.append(samples)
         self._buffered += len(samples)
@@ -104,31 +99,18 @@ class WindowCutter:
 class SpeechCutter:
     """Cuts the spans of speech of a recording into windows, each by itself; what lies between them is in none.
 
-    Keeps at most one and a half windows, beside what the gate keeps.
+    Keeps at most one and a half windows.
     """
 
-    def __init__(self, gate: VadGate, *, sample_rate_hz: int, longest_s: float, overlap_s: float) -> None:
-        """Cut what `gate` lets through; the rest is as in `WindowCutter`."""
-        self._gate = gate
+    def __init__(self, *, sample_rate_hz: int, longest_s: float, overlap_s: float) -> None:
+        """Begin before the first span; the rest is as in `WindowCutter`."""
         self._rate_hz = sample_rate_hz
         self._longest_s = longest_s
         self._overlap_s = overlap_s
         self._cutter: WindowCutter | None = None
 
-    @property
-    def received_s(self) -> float:
-        """Seconds taken so far."""
-        return self._gate.received / self._rate_hz
-
-    def push(self, samples: Samples, probabilities: Iterable[float]) -> list[AudioWindow]:
-        """Take a block, and the probabilities of the frames that it completes; give the windows that are complete."""
-        return self._cut(self._gate.push(samples, probabilities))
-
-    def finish(self) -> list[AudioWindow]:
-        """Give what is left of the last span."""
-        return self._cut(self._gate.finish())
-
-    def _cut(self, chunks: Iterable[SpeechChunk]) -> list[AudioWindow]:
+    def cut(self, chunks: Iterable[SpeechChunk]) -> list[AudioWindow]:
+        """Take the next chunks and give the windows that are complete."""
         windows: list[AudioWindow] = []
         for chunk in chunks:
             if self._cutter is None:
@@ -138,11 +120,15 @@ class SpeechCutter:
                     overlap_s=self._overlap_s,
                     start=chunk.start,
                 )
-            windows += self._cutter.push(chunk.samples)
+            windows += self._cutter.cut(chunk.samples)
             if chunk.closes:
-                windows += self._cutter.finish()
-                self._cutter = None
+                windows += self.finish()
         return windows
+
+    def finish(self) -> list[AudioWindow]:
+        """Give what is left of the last span."""
+        cutter, self._cutter = self._cutter, None
+        return [] if cutter is None else cutter.finish()
 
 
 def quietest_place(samples: Samples, sample_rate_hz: int, *, pause_s: float = 0.2) -> int | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TypeAlias
 
 import numpy as np
@@ -56,6 +57,17 @@ class FrameRange:
     closes: bool
 
 
+class VadState(Enum):
+    """What an endpointer hears."""
+
+    QUIET = auto()
+    STARTING = auto()
+    """Speech, of too few frames yet to open a span."""
+    SPEAKING = auto()
+    STOPPING = auto()
+    """In a span, a pause that may still be part of it."""
+
+
 class VadEndpointer:
     """Finds the spans of speech while probabilities arrive; gives each span in ranges, as soon as they are certain.
 
@@ -73,10 +85,9 @@ class VadEndpointer:
         self._breath = min(math.ceil(_BREATH_S / frame_s), self._silence)
         self._tail = min(math.ceil(_TAIL_S / frame_s), self._breath)
         self._long = long_s / frame_s
-        self.frames = 0  # pushed so far
-        self._speaking = False
-        self._run = 0  # frames of speech, while they are too few to open a span
-        self._open = False
+        self.frames = 0  # so far
+        self.state = VadState.QUIET
+        self._run = 0  # frames of speech, while starting
         self._begin = 0  # of the open span
         self._last = 0  # end of the last frame of speech in the open span, or in the last one
         self._given = 0
@@ -84,50 +95,62 @@ class VadEndpointer:
     @property
     def finalized_until(self) -> int:
         """No frame_range to come begins before this frame."""
-        return self._given if self._open else max(self._given, self.frames - self._run - self._prefix)
+        return self._given if self._in_span else max(self._given, self.frames - self._run - self._prefix)
 
     @property
-    def quiet(self) -> int:
+    def silence(self) -> int:
         """Frames since speech was last heard."""
         return self.frames - self._last
 
-    def push(self, probabilities: Iterable[float]) -> list[FrameRange]:
+    def detect(self, probabilities: Iterable[float]) -> list[FrameRange]:
         """Take the probabilities of the next frames and give the ranges of speech that are certain now."""
         ranges: list[FrameRange] = []
         for probability in probabilities:
-            self._speaking = probability >= (self._leave if self._speaking else self._enter)
             self.frames += 1
-            if not self._open:
-                self._listen()
-            elif self._speaking:
-                self._last = self.frames
-            elif self.frames - self._last >= (self._silence if self._last - self._begin < self._long else self._breath):
-                ranges.append(self._close())
-        if self._open and self._end > self._given:
+            going_on = self.state is VadState.SPEAKING or self.state is VadState.STARTING
+            if probability >= (self._leave if going_on else self._enter):
+                self._hear_speech()
+            elif self._in_span:
+                self.state = VadState.STOPPING
+                if self.silence >= (self._silence if self._last - self._begin < self._long else self._breath):
+                    ranges.append(self._close(VadState.QUIET))
+            else:
+                self.state = VadState.QUIET
+                self._run = 0
+        if self._in_span and self._end > self._given:
             ranges.append(FrameRange(self._given, self._end, closes=False))
             self._given = self._end
         return ranges
 
     def finish(self) -> list[FrameRange]:
         """End the open span here and give what is left of it; frames may follow, and belong to another."""
-        return [self._close()] if self._open else []
+        if not self._in_span:
+            return []
+        return [self._close(VadState.STARTING if self.state is VadState.SPEAKING else VadState.QUIET)]
+
+    @property
+    def _in_span(self) -> bool:
+        return self.state is VadState.SPEAKING or self.state is VadState.STOPPING
 
     @property
     def _end(self) -> int:
         return min(self._last + self._tail, self.frames)
 
-    def _listen(self) -> None:
-        self._run = self._run + 1 if self._speaking else 0
-        if self._run >= self._shortest:
-            self._open = True
+    def _hear_speech(self) -> None:
+        if not self._in_span:
+            self.state = VadState.STARTING
+            self._run += 1
+            if self._run < self._shortest:
+                return
             self._given = self._begin = max(self._given, self.frames - self._run - self._prefix)
-            self._last = self.frames
             self._run = 0
+        self.state = VadState.SPEAKING
+        self._last = self.frames
 
-    def _close(self) -> FrameRange:
+    def _close(self, state: VadState) -> FrameRange:
         frame_range = FrameRange(self._given, self._end, closes=True)
         self._given = self._end
-        self._open = False
+        self.state = state
         return frame_range
 
 

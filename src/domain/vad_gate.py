@@ -51,16 +51,16 @@ class VadGate:
         return len(self._kept)
 
     @property
-    def quiet(self) -> int:
+    def silence(self) -> int:
         """Samples since speech was last heard, in whole frames."""
-        return self._endpointer.quiet * self._frame
+        return self._endpointer.silence * self._frame
 
-    def push(self, samples: Samples, probabilities: Iterable[float]) -> list[SpeechChunk]:
+    def filter(self, samples: Samples, probabilities: Iterable[float]) -> list[SpeechChunk]:
         """Take samples, and the probabilities of the frames that they complete; give what is certain to be speech."""
         self._kept = np.concatenate([self._kept, samples])
         chunks = [
             self._chunk(frame_range.begin * self._frame, frame_range.end * self._frame, closes=frame_range.closes)
-            for frame_range in self._endpointer.push(probabilities)
+            for frame_range in self._endpointer.detect(probabilities)
         ]
         self._forget(self._endpointer.finalized_until * self._frame)
         return chunks

@@ -60,7 +60,7 @@ def spoken() -> bytes:
     # As OpenAI's clients send it.
     with wave.open(str(SAMPLE)) as recording:
         samples = PcmReader(Encoding.PCM_S16LE).read(recording.readframes(recording.getnframes()))
-    resampled = SoxrResampler().open(from_hz=16000, to_hz=24000).push(samples, last=True)
+    resampled = SoxrResampler().open(from_hz=16000, to_hz=24000).resample(samples, last=True)
     return (resampled * 32767).astype("<i2").tobytes()
 
 

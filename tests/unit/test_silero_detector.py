@@ -27,6 +27,7 @@ def demo() -> Samples:
 
 
 _LOADED = SileroVad()
+_PIECE = RATE_HZ // 10
 
 
 class TestSileroDetector(VoiceDetectorContract):
@@ -45,22 +46,22 @@ class TestLoudnessDetector(VoiceDetectorContract):
 
 
 @pytest.mark.parametrize("level", [1e-3, 1e-2, 0.1])
-def test_noise_is_no_speech(level: float) -> None:
+async def test_noise_is_no_speech(level: float) -> None:
     noise = np.random.default_rng(3).normal(0, level, 10 * RATE_HZ).astype(np.float32)
 
-    assert in_steps(_LOADED, noise, RATE_HZ).max() < 0.2
+    assert (await in_steps(_LOADED, noise, RATE_HZ)).max() < 0.2
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.1, 0.01])
-def test_soft_speech_is_speech(gain: float) -> None:
-    assert (in_steps(_LOADED, demo() * np.float32(gain), RATE_HZ) > 0.2).mean() > 0.8
+async def test_soft_speech_is_speech(gain: float) -> None:
+    assert (await in_steps(_LOADED, demo() * np.float32(gain), RATE_HZ) > 0.2).mean() > 0.8
 
 
-def test_speech_in_noise_is_speech() -> None:
+async def test_speech_in_noise_is_speech() -> None:
     loudness = float(np.sqrt(np.square(demo()).mean()))
     noise = np.random.default_rng(3).normal(0, loudness, len(demo())).astype(np.float32)
 
-    assert (in_steps(_LOADED, demo() + noise, RATE_HZ) > 0.2).mean() > 0.8
+    assert (await in_steps(_LOADED, demo() + noise, RATE_HZ) > 0.2).mean() > 0.8
 
 
 def test_the_model_is_the_one_that_its_readme_names() -> None:
@@ -70,40 +71,49 @@ def test_the_model_is_the_one_that_its_readme_names() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells how many threads there are")
-def test_listening_starts_no_thread() -> None:
+async def test_scoring_starts_no_thread_but_ours() -> None:
+    await in_steps(_LOADED, demo()[:_PIECE], _PIECE)
     before = len(os.listdir("/proc/self/task"))
-    in_steps(_LOADED, demo(), RATE_HZ)
+    await in_steps(_LOADED, demo(), _PIECE)
 
     assert len(os.listdir("/proc/self/task")) == before
 
 
-async def test_what_one_stream_cannot_hear_is_told_to_it_alone() -> None:
+async def test_what_one_stream_cannot_score_is_told_to_it_alone() -> None:
     bad, good = (_LOADED.open(sample_rate_hz=RATE_HZ) for _ in range(2))
 
-    failing = asyncio.create_task(bad.hear(np.zeros((2, 2), np.float32)))
-    heard = await good.hear(demo())
+    failing = asyncio.create_task(bad.score(np.zeros((2, 2), np.float32)))
+    scored = await good.score(demo()[:_PIECE])
 
     with pytest.raises(ValueError, match="dimensions"):
         await failing
-    assert np.array_equal(heard, in_steps(_LOADED, demo(), len(demo())))
+    assert np.array_equal(scored, await in_steps(_LOADED, demo()[:_PIECE], _PIECE))
 
 
-async def test_who_leaves_while_it_is_heard_holds_up_nobody() -> None:
+@pytest.mark.parametrize("length", [_PIECE, 4 * RATE_HZ])
+async def test_who_leaves_while_it_is_scored_holds_up_nobody(length: int) -> None:
     left, stays = (_LOADED.open(sample_rate_hz=RATE_HZ) for _ in range(2))
-    leaving = asyncio.create_task(left.hear(demo()))
+    leaving = asyncio.create_task(left.score(demo()[:length]))
     await asyncio.sleep(0)
     leaving.cancel()
 
-    assert np.array_equal(await stays.hear(demo()), in_steps(_LOADED, demo(), len(demo())))
+    assert np.array_equal(await stays.score(demo()[:length]), await in_steps(_LOADED, demo()[:length], length))
     assert leaving.cancelled()
 
 
-async def test_live_audio_is_heard_in_one_thread() -> None:
+async def test_short_pieces_of_all_streams_are_scored_in_one_thread() -> None:
     before = {thread.name for thread in threading.enumerate()} - {"listener"}
     detector = SileroVad()
-    await asyncio.gather(*(detector.open(sample_rate_hz=RATE_HZ).hear(demo()) for _ in range(8)))
+    await asyncio.gather(*(in_steps(detector, demo(), _PIECE) for _ in range(8)))
 
     assert {thread.name for thread in threading.enumerate()} - before == {"listener"}
+
+
+async def test_long_blocks_are_scored_beside_the_short_pieces() -> None:
+    before = [thread.name for thread in threading.enumerate()].count("listener")
+    await in_steps(SileroVad(), demo(), len(demo()))
+
+    assert [thread.name for thread in threading.enumerate()].count("listener") == before
 
 
 def test_tells_nobody_that_it_is_used(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ class _Interpolation:
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._from_hz, self._to_hz, self._kept = from_hz, to_hz, NO_SAMPLES
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
+    def resample(self, samples: Samples, *, last: bool = False) -> Samples:
         if self._from_hz == self._to_hz:
             return samples
         self._kept = np.concatenate([self._kept, samples])

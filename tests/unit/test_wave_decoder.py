@@ -46,7 +46,7 @@ class FakeDecoder:
         if not len(frames):
             raise EmptyAudioError("The recording holds no samples.")
         mono = frames.mean(axis=1, dtype=np.float32) / np.float32(32768)
-        yield SoxrResampler().open(from_hz=rate_hz, to_hz=sample_rate_hz).push(mono, last=True)
+        yield SoxrResampler().open(from_hz=rate_hz, to_hz=sample_rate_hz).resample(mono, last=True)
 
 
 class RefusingDecoder(FakeDecoder):

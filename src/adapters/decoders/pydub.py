@@ -101,7 +101,7 @@ class PydubDecoder:
         for start in range(0, len(frames), _STEP_FRAMES):
             step = frames[start : start + _STEP_FRAMES]
             mono = step.mean(axis=1, dtype=np.float32) / full_scale
-            samples = stream.push(mono, last=start + _STEP_FRAMES >= len(frames))
+            samples = stream.resample(mono, last=start + _STEP_FRAMES >= len(frames))
             if samples.size:
                 empty = False
                 yield samples

@@ -70,7 +70,7 @@ class WaveDecoder:
             data = await intake.take_some(min(step_bytes, left_bytes), multiple_of=header.frame_bytes)
             left_bytes -= len(data)
             last = len(data) < header.frame_bytes or not left_bytes
-            samples = stream.push(header.to_mono(data), last=last)
+            samples = stream.resample(header.to_mono(data), last=last)
             if samples.size:
                 empty = False
                 yield samples

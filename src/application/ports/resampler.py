@@ -6,9 +6,9 @@ from ...domain.audio import Samples
 
 
 class RateConverter(Protocol):
-    """One signal on its way from one rate to another; keeps the filter's state between pushes."""
+    """One signal on its way from one rate to another; keeps the filter's state between calls."""
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
+    def resample(self, samples: Samples, *, last: bool = False) -> Samples:
         """Give what can be resampled so far; with `last`, everything that is left. Cheap enough to call inline."""
         ...
 

@@ -7,27 +7,22 @@ from ...domain.vad import Probabilities
 
 
 class VadStream(Protocol):
-    """One signal, heard from its beginning; keeps what it knows between pushes. Not for concurrent use."""
+    """One signal, scored from its beginning; keeps its state between calls. Not for concurrent use."""
 
     @property
     def frame(self) -> int:
         """Samples per probability; never changes."""
         ...
 
-    def push(self, samples: Samples) -> Probabilities:
+    async def score(self, samples: Samples) -> Probabilities:
         """Take the next samples, of any number, and give the probability of speech in each frame they complete.
 
-        After n samples, in however many pushes, there have been ``n // frame`` probabilities. Computes in the
-        calling thread and in no other, about 1.5 ms for a second of audio. Memory does not grow with the length of
-        the signal.
+        After n samples, in however many calls, there have been ``n // frame`` probabilities. The event loop goes on
+        meanwhile, and many streams are scored side by side. Memory does not grow with the length of the signal.
 
         Raises:
             InferenceError: The detector failed; the stream is of no further use.
         """
-        ...
-
-    async def hear(self, samples: Samples) -> Probabilities:
-        """The same for live audio: many streams are heard side by side, and the event loop goes on meanwhile."""
         ...
 
 
@@ -35,7 +30,7 @@ class VoiceActivityDetector(Protocol):
     """Tells speech from everything else, whoever speaks and in whatever language."""
 
     def open(self, *, sample_rate_hz: int) -> VadStream:
-        """Begin a stream, independent of all others, which may run in other threads; there is nothing to close.
+        """Begin a stream, independent of all others, which may run in other event loops; there is nothing to close.
 
         Raises:
             ModelLoadError: The detector does not take this rate.

@@ -257,7 +257,7 @@ class _Resampled:
         self._held = held
         self._rest = NO_SAMPLES
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
+    def resample(self, samples: Samples, *, last: bool = False) -> Samples:
         known = np.concatenate([self._rest, samples])
         ready = len(known) if last else max(len(known) - self._held, 0) // self._every * self._every
         self._rest = known[ready:]

@@ -370,7 +370,7 @@ class TestDetector:
 
     @pytest.mark.parametrize(("ends", "finals"), [(True, ["w1.", "w2."]), (False, ["w1 w2"])])
     async def test_a_sentence_ends_sooner(self, ends: bool, finals: list[str]) -> None:  # noqa: FBT001
-        talk = np.concatenate([speech(1), silence(1), speech(2), silence(0.3)])
+        talk = np.concatenate([self._PAUSE, speech(1), silence(1), speech(2), silence(0.3)])
         events = await self._run(Stream(full_stops=ends), talk, Endpointing(silence_s=2, complete_s=0.5))
 
         assert _finals(events) == finals

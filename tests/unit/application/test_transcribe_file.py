@@ -1,5 +1,4 @@
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -451,7 +450,7 @@ class _BrokenDetector:
     """Fails at the third block, if it is heard in a thread of its own."""
 
     def __init__(self) -> None:
-        self.pushes = 0
+        self.calls = 0
 
     def open(self, *, sample_rate_hz: int) -> "_BrokenDetector":
         assert sample_rate_hz == RATE_HZ
@@ -461,15 +460,11 @@ class _BrokenDetector:
     def frame(self) -> int:
         return 5
 
-    def push(self, samples: Samples) -> Probabilities:
-        assert threading.current_thread() is not threading.main_thread()
-        self.pushes += 1
-        if self.pushes == 3:
+    async def score(self, samples: Samples) -> Probabilities:
+        self.calls += 1
+        if self.calls == 3:
             raise InferenceError("It broke.")
         return np.ones(len(samples) // 5, np.float32)
-
-    async def hear(self, samples: Samples) -> Probabilities:
-        return self.push(samples)
 
 
 class TestSpeech:
@@ -592,4 +587,4 @@ class TestSpeech:
                 await _use_case(model, decoder=decoder, detector=detector)(Upload(_FORTY))
 
             assert _stopped(model, decoder)
-        assert detector.pushes == 3
+        assert detector.calls == 3

@@ -36,7 +36,7 @@ def _spans(
 
     for begin, end in pairwise([0, *sorted(min(push, len(probabilities)) for push in pushes), len(probabilities)]):
         settled = found.finalized_until
-        new = found.push(probabilities[begin:end])
+        new = found.detect(probabilities[begin:end])
         assert all(stretch.begin >= settled for stretch in new)
         stretches += new
         assert found.finalized_until <= found.frames == end
@@ -145,15 +145,15 @@ class TestSpans:
     def test_are_given_while_speech_goes_on(self) -> None:
         spans = VadEndpointer(VadParams(), frame_s=_FRAME_S)
 
-        assert spans.push([1.0] * 30) == [FrameRange(0, 30, closes=False)]
-        assert spans.push([1.0] * 5) == [FrameRange(30, 35, closes=False)]
-        assert spans.push([0.0] * 15) == [FrameRange(35, 39, closes=False)]
-        assert spans.push([0.0] * 20) == [FrameRange(39, 39, closes=True)]
+        assert spans.detect([1.0] * 30) == [FrameRange(0, 30, closes=False)]
+        assert spans.detect([1.0] * 5) == [FrameRange(30, 35, closes=False)]
+        assert spans.detect([0.0] * 15) == [FrameRange(35, 39, closes=False)]
+        assert spans.detect([0.0] * 20) == [FrameRange(39, 39, closes=True)]
 
     def test_no_more_than_the_padding_and_the_pause_is_unsettled(self) -> None:
         spans = VadEndpointer(VadParams(), frame_s=_FRAME_S)
         for probability in [0.0] * 100 + [1.0] * 100 + [0.0] * 100:
-            spans.push([probability])
+            spans.detect([probability])
             assert spans.frames - spans.finalized_until <= 2 + 40
 
 

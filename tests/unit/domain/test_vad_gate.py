@@ -16,7 +16,7 @@ def _gate() -> VadGate:
 
 def _push(gate: VadGate, spoken: str, *, rest: int = 0) -> list[SpeechChunk]:
     """A frame for each character, of which ``x`` is speech."""
-    return gate.push(np.ones(len(spoken) * _FRAME + rest, np.float32), [float(one == "x") for one in spoken])
+    return gate.filter(np.ones(len(spoken) * _FRAME + rest, np.float32), [float(one == "x") for one in spoken])
 
 
 def _facts(passages: list[SpeechChunk]) -> list[tuple[int, int, bool, bool]]:
@@ -33,15 +33,15 @@ def test_a_span_comes_in_passages_without_a_gap() -> None:
     assert _facts(_push(gate, "x")) == [(140, 160, True, False)]
 
 
-def test_quiet_counts_from_the_last_speech() -> None:
+def test_silence_counts_from_the_last_speech() -> None:
     gate = _gate()
-    assert gate.quiet == 0
+    assert gate.silence == 0
     _push(gate, "...")
-    assert gate.quiet == 30
+    assert gate.silence == 30
     _push(gate, "x")
-    assert gate.quiet == 0
+    assert gate.silence == 0
     _push(gate, "." * 30)
-    assert gate.quiet == 300
+    assert gate.silence == 300
 
 
 def test_after_a_finish_speech_belongs_to_another_span() -> None:
