@@ -7,7 +7,7 @@ from fastapi import UploadFile
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
-from ....application.run_unless import unless
+from ....application.run_unless import run_unless
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientDisconnect: It left; `work` was cancelled, and what it held is free.
     """
-    result = await unless(_left(request), work)
+    result = await run_unless(_left(request), work)
     if result is None:
         raise ClientDisconnect
     return result

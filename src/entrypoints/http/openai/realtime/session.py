@@ -5,6 +5,7 @@ import base64
 from collections.abc import Iterable
 from contextlib import aclosing
 
+from .....application.drain import Drain
 from .....application.live_transcriber import LiveTranscriber
 from .....application.ports.speech_model import ModelDescription, SpeechModel
 from .....application.stream_session import StreamSession
@@ -16,9 +17,8 @@ from .....domain.errors import (
     RateLimitError,
     ServiceError,
 )
-from ...guards.drain import Drain
+from ...guards.allowance import Allowance
 from ...guards.error_responses import ERROR_RESPONSES
-from ...guards.rate_limits import Allowance
 from ...guards.websocket_gateway import JsonObject, WebSocketChannel, bytes_per_s
 from .events import error_event, event
 from .schemas import (
