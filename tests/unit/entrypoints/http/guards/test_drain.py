@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from parakeet_service.domain.errors import ShuttingDownError
 from parakeet_service.entrypoints.http.guards.drain import Drain, drain_on_signals
 from tests.fakes import GatedModel, LoudnessVad
-from tests.unit.entrypoints.realtime.client import speaker, voice
+from tests.unit.entrypoints.http.openai.realtime.client import speaker, voice
 from tests.unit.entrypoints.world import World, a_settings, pcm
 
 
