@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes import GatedModel
-from tests.unit.entrypoints.test_transcribe import FORM, form_body
+from tests.unit.entrypoints.http.recordings.test_routes import FORM, form_body
 from tests.unit.entrypoints.world import World, a_settings, pcm, send_raw, started
 
 Incoming: TypeAlias = asyncio.Queue[MutableMapping[str, Any]]

@@ -12,7 +12,7 @@ from parakeet_service.application.drain import Drain
 from parakeet_service.domain.errors import ShuttingDownError
 from parakeet_service.entrypoints.http.shutdown import drain_on_signals
 from tests.fakes import GatedModel, LoudnessVad
-from tests.unit.entrypoints.realtime.client import speaker, voice
+from tests.unit.entrypoints.http.openai.realtime.client import speaker, voice
 from tests.unit.entrypoints.world import World, a_settings, pcm
 
 
