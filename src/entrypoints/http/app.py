@@ -25,6 +25,7 @@ from .keys import KeyRing, is_loopback
 from .line import Door
 from .middleware import Gate, RequestLog
 from .problems import install_problem_handlers
+from .protocol import guard_connections
 from .rate_limits import RateLimits
 from .realtime import routes as realtime
 from .reception import Reception
@@ -75,8 +76,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        server = running_server()
+        if server is not None:
+            guard_connections(server)
         if not settings.api_keys:
-            _warn_of_open_door(running_server())
+            _warn_of_open_door(server)
         starting = asyncio.create_task(_run(start))
         starting.add_done_callback(lambda task: _report(task, drain, on_fatal))
         try:
