@@ -7,6 +7,8 @@ ServiceError
 │   ├── UndecodableAudioError    no decoder can read the bytes
 │   ├── UploadTooLargeError      more bytes than the service takes
 │   ├── UploadStalledError       no more bytes came
+│   ├── UploadTooSlowError       too few bytes came
+│   ├── UploadTimeoutError       the bytes came for too long
 │   ├── SessionIdleError         a live client said nothing at all
 │   ├── AudioTooLongError        more seconds than the service takes
 │   ├── UnknownModelError        the request names a model that is not served
@@ -88,6 +90,25 @@ class UploadStalledError(CallerError):
 
     def __init__(self, *, limit_s: float) -> None:
         super().__init__(f"Nothing more of the upload came for {limit_s:g} s.", limit_s=limit_s)
+
+
+class UploadTooSlowError(CallerError):
+    """An upload that came more slowly than `limit_bytes_per_s` on average."""
+
+    code = "upload_too_slow"
+
+    def __init__(self, *, limit_bytes_per_s: float) -> None:
+        message = f"The upload is slower than {limit_bytes_per_s:g} bytes per second."
+        super().__init__(message, limit_bytes_per_s=limit_bytes_per_s)
+
+
+class UploadTimeoutError(CallerError):
+    """An upload that was not complete after `limit_s`."""
+
+    code = "upload_timeout"
+
+    def __init__(self, *, limit_s: float) -> None:
+        super().__init__(f"The upload took longer than {limit_s:g} s.", limit_s=limit_s)
 
 
 class SessionIdleError(CallerError):

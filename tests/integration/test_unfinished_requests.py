@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,20 +26,27 @@ class Running(NamedTuple):
     port: int
 
 
-@pytest.fixture(params=["plain uvicorn", "serve"])
-async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Running]:
-    if request.param == "plain uvicorn":
-        async with serving() as server:
+@asynccontextmanager
+async def serving_by(how: str, where: Path, **settings: Any) -> AsyncGenerator[Running]:
+    """A server that is told to go at the end, and must then go by itself."""
+    if how == "uvicorn":
+        async with serving(**settings) as server:
             yield Running(server.process.pid, server.port)
             server.process.send_signal(signal.SIGTERM)
             assert await server.exit_code() == 0
     else:
-        with started(SERVE, cwd=tmp_path) as command:
+        with started(SERVE, cwd=where, **settings) as command:
             address = await asyncio.to_thread(command.wait_for_line, "Listening on ")
             # What it takes to load the model would count as growth.
             await asyncio.to_thread(wait_until_ok, f"{address}/readyz")
             yield Running(command.process.pid, int(address.rpartition(":")[2]))
             assert await asyncio.to_thread(command.stop) == 0
+
+
+@pytest.fixture(params=["uvicorn", "serve"])
+async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Running]:
+    async with serving_by(request.param, tmp_path) as server:
+        yield server
 
 
 @asynccontextmanager
@@ -78,3 +85,26 @@ async def test_headers_without_end_cost_no_memory(
         writer.write_eof()
         assert await answering == expected
         assert process.memory_info().rss - before < 15 * MEBIBYTE
+
+
+@pytest.mark.parametrize("how", ["uvicorn", "serve"])
+async def test_unfinished_requests_do_not_live_for_ever(how: str, tmp_path: Path) -> None:
+    async with serving_by(how, tmp_path, HEADER_TIMEOUT="1.5") as server:
+        files_before = psutil.Process(server.pid).num_fds()
+        async with connected(server.port) as (reader, writer):
+            writer.write(b"GET / HT")
+            assert await refusal(reader) == (408, "header_timeout")
+        async with connected(server.port) as (reader, writer):
+            # Not a byte.
+            assert await reader.read() == b""
+        async with connected(server.port) as (reader, writer):
+            writer.write(b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 405 ")
+            rest = asyncio.create_task(reader.read())
+            while not rest.done():
+                writer.write(b"x")
+                await asyncio.sleep(0.01)
+            with suppress(ConnectionError):
+                await rest
+        while psutil.Process(server.pid).num_fds() > files_before:
+            await asyncio.sleep(0.01)

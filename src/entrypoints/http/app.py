@@ -28,7 +28,7 @@ from .problems import install_problem_handlers
 from .protocol import guard_connections
 from .rate_limits import RateLimits
 from .realtime import routes as realtime
-from .reception import Reception
+from .reception import Reception, UploadPace
 from .traffic import Traffic
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -78,7 +78,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         server = running_server()
         if server is not None:
-            guard_connections(server)
+            guard_connections(server, header_timeout_s=settings.header_timeout)
         if not settings.api_keys:
             _warn_of_open_door(server)
         starting = asyncio.create_task(_run(start))
@@ -122,7 +122,11 @@ def create_app(
         Reception,
         limit_bytes=settings.max_upload_bytes,
         most=settings.max_uploads,
-        longest_pause_s=settings.upload_pause,
+        pace=UploadPace(
+            longest_pause_s=settings.upload_pause,
+            least_bytes_per_s=settings.min_upload_rate,
+            longest_s=settings.upload_timeout,
+        ),
         check_ready=lambda: model().describe(),
         traffic=traffic,
     )

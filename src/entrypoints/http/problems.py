@@ -42,6 +42,8 @@ PROBLEMS: Mapping[str, Problem] = {
     errors.UndecodableAudioError.code: Problem(415, 1003, _CALLER),
     errors.UploadTooLargeError.code: Problem(413, 1009, _CALLER),
     errors.UploadStalledError.code: Problem(408, 1008, _CALLER),
+    errors.UploadTooSlowError.code: Problem(408, 1008, _CALLER),
+    errors.UploadTimeoutError.code: Problem(408, 1008, _CALLER),
     errors.SessionIdleError.code: Problem(408, 1008, _CALLER),
     errors.AudioTooLongError.code: Problem(413, 1009, _CALLER),
     errors.UnknownModelError.code: Problem(404, 1008, _CALLER),

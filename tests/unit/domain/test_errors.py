@@ -11,7 +11,9 @@ from parakeet_service.domain.errors import (
     ProcessingTimeoutError,
     ServiceError,
     UploadStalledError,
+    UploadTimeoutError,
     UploadTooLargeError,
+    UploadTooSlowError,
 )
 
 _CODES = {
@@ -21,6 +23,8 @@ _CODES = {
     "UploadTooLargeError": "upload_too_large",
     "SessionIdleError": "session_idle",
     "UploadStalledError": "upload_stalled",
+    "UploadTooSlowError": "upload_too_slow",
+    "UploadTimeoutError": "upload_timeout",
     "AudioTooLongError": "audio_too_long",
     "UnknownModelError": "model_not_found",
     "UnauthorizedError": "unauthorized",
@@ -79,6 +83,12 @@ def test_each_leaf_keeps_its_own_code() -> None:
         (InvalidRequestError("Bad."), "Bad.", {"param": None}),
         (UploadTooLargeError(limit_bytes=9), "The upload is larger than 9 bytes.", {"limit_bytes": 9}),
         (UploadStalledError(limit_s=9), "Nothing more of the upload came for 9 s.", {"limit_s": 9}),
+        (
+            UploadTooSlowError(limit_bytes_per_s=9),
+            "The upload is slower than 9 bytes per second.",
+            {"limit_bytes_per_s": 9},
+        ),
+        (UploadTimeoutError(limit_s=9), "The upload took longer than 9 s.", {"limit_s": 9}),
         (FrameTooLargeError(limit_bytes=9), "A message may have at most 9 bytes.", {"limit_bytes": 9}),
         (
             AudioTooLongError(limit_s=30, duration_s=30.5),

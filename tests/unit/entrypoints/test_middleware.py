@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from parakeet_service.adapters.prometheus_meter import PrometheusMeter
 from parakeet_service.entrypoints.http.middleware import RequestLog
-from parakeet_service.entrypoints.http.reception import Reception
+from parakeet_service.entrypoints.http.reception import Reception, UploadPace
 from tests.fakes import GatedModel
 from tests.unit.entrypoints.world import World, a_settings, pcm, send_raw, started
 
@@ -153,7 +153,13 @@ async def test_a_refused_client_that_goes_on_sending_is_cut_off() -> None:
     meter = PrometheusMeter()
     limited: Any = RequestLog(
         Reception(
-            app, limit_bytes=4, most=1, longest_pause_s=60, check_ready=lambda: None, traffic=meter, linger_s=0.01
+            app,
+            limit_bytes=4,
+            most=1,
+            pace=UploadPace(longest_pause_s=60, least_bytes_per_s=0, longest_s=60),
+            check_ready=lambda: None,
+            traffic=meter,
+            linger_s=0.01,
         ),
         traffic=meter,
         known_paths=(),

@@ -14,6 +14,10 @@ from parakeet_service.entrypoints.http.protocol import LimitedHttpProtocol, guar
 
 LIMIT = 1 << 16
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
+HANDSHAKE = (
+    b"connection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 UPLOAD = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -24,6 +28,10 @@ class FakeTransport(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.state = "open"
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -62,7 +70,7 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.requests: list[Coroutine[Any, Any, None]] = []
+        self.requests = 0
         self._timers: list[asyncio.TimerHandle] = []
 
     def call_later(self, delay_s: float, call: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
@@ -77,7 +85,8 @@ class FakeLoop:
         return False
 
     def create_task(self, request: Coroutine[Any, Any, None]) -> "asyncio.Future[None]":
-        self.requests.append(request)
+        self.requests += 1
+        request.close()
         return asyncio.Future(loop=cast("asyncio.AbstractEventLoop", self))
 
     def pass_time(self, seconds: float) -> None:
@@ -107,7 +116,11 @@ class Connection:
         self.server_state = ServerState()
         config = uvicorn.Config(never_called, log_config=None, timeout_keep_alive=5)
         self.protocol = LimitedHttpProtocol(
-            config=config, server_state=self.server_state, app_state={}, _loop=cast("Any", self.loop)
+            header_timeout_s=20,
+            config=config,
+            server_state=self.server_state,
+            app_state={},
+            _loop=cast("Any", self.loop),
         )
         self.protocol.connection_made(self.transport)
 
@@ -118,9 +131,7 @@ class Connection:
     @property
     def requests(self) -> int:
         """How many the application has heard of."""
-        for request in self.loop.requests:
-            request.close()
-        return len(self.loop.requests)
+        return self.loop.requests
 
     def answered(self) -> None:
         """Let the application's answer to the last request be complete."""
@@ -224,6 +235,103 @@ def test_what_is_no_http_hears_so() -> None:
     assert [line["code"] for line in lines] == ["invalid_http"]
 
 
+@pytest.mark.parametrize("begin", [b"GET / HT", GET, GET + b"a: b"])
+def test_half_a_request_is_refused_in_time(begin: bytes) -> None:
+    client = Connection()
+    client.loop.pass_time(10)
+    client.send(begin)
+    client.loop.pass_time(9.9)
+    assert client.transport.state == "open"
+    with capture_logs() as lines:
+        client.loop.pass_time(0.2)
+    assert client.transport.answer == (408, "header_timeout")
+    assert [(line["event"], line["code"], line["log_level"]) for line in lines] == [
+        ("connection refused", "header_timeout", "info")
+    ]
+
+
+def test_headers_that_drip_gain_no_time() -> None:
+    client = Connection()
+    for byte in GET[:20]:
+        client.send(bytes((byte,)))
+        client.loop.pass_time(1.01)
+    assert client.transport.answer == (408, "header_timeout")
+
+
+def test_a_connection_without_a_byte_is_closed() -> None:
+    client = Connection()
+    with capture_logs() as lines:
+        client.loop.pass_time(20.1)
+    assert (client.transport.state, client.transport.written) == ("aborted", b"")
+    assert [(line["event"], line["log_level"]) for line in lines] == [("connection closed", "debug")]
+
+
+def test_line_ends_are_no_sign_of_life() -> None:
+    client = Connection()
+    for _ in range(21):
+        client.send(b"\r\n")
+        client.loop.pass_time(1)
+    assert client.transport.state == "aborted"
+
+
+def test_the_work_and_the_body_have_all_the_time_that_the_application_gives_them() -> None:
+    client = Connection()
+    client.send(UPLOAD)
+    for _ in range(100):
+        client.loop.pass_time(100)
+        client.send(b"1\r\nx\r\n")
+    client.send(b"0\r\n\r\n")
+    client.loop.pass_time(1000)
+    assert (client.transport.state, client.transport.written, client.requests) == ("open", b"", 1)
+
+
+def test_each_request_of_a_connection_has_as_much_time() -> None:
+    client = Connection()
+    for number in range(1, 6):
+        client.send(GET)
+        client.loop.pass_time(15)
+        client.send(b"\r\n")
+        assert client.requests == number
+        client.answered()
+        client.loop.pass_time(4.9)
+    assert client.transport.state == "open"
+    client.send(GET)
+    client.loop.pass_time(20.1)
+    assert client.transport.answer == (408, "header_timeout")
+
+
+def test_a_body_that_goes_on_after_its_answer_keeps_nothing_alive() -> None:
+    client = Connection()
+    client.send(UPLOAD)
+    client.answered()
+    with capture_logs() as lines:
+        for _ in range(25):
+            client.send(b"1\r\nx\r\n")
+            client.loop.pass_time(1)
+            if client.transport.is_closing():
+                break
+    assert (client.transport.state, client.transport.written) == ("aborted", b"")
+    assert [(line["event"], line["log_level"]) for line in lines] == [("connection closed", "info")]
+
+
+async def test_a_websocket_has_clocks_of_its_own() -> None:
+    client = Connection()
+    client.send(GET + HANDSHAKE + b"\r\n")
+    assert client.transport.protocol is not None
+    client.loop.pass_time(100)
+    assert (client.transport.state, client.loop.timers) == ("open", 0)
+    client.server_state.tasks.pop().cancel()
+
+
+def test_a_connection_that_is_gone_leaves_no_clock_behind() -> None:
+    for received in ((), (GET,), (GET + b"\r\n",), (b"\x16",)):
+        client = Connection()
+        client.send(*received)
+        client.protocol.connection_lost(None)
+        client.loop.pass_time(0)
+        assert (client.requests, client.loop.timers) == (received == (GET + b"\r\n",), 0)
+
+
 def loaded_server(**settings: Any) -> uvicorn.Server:
     config = uvicorn.Config(never_called, log_config=None, **settings)
     config.load()
@@ -234,7 +342,7 @@ def test_guards_uvicorns_own_choice_of_protocols() -> None:
     server = loaded_server()
     assert server.config.http_protocol_class is HttpToolsProtocol
     with capture_logs() as lines:
-        guard_connections(server)
+        guard_connections(server, header_timeout_s=7)
     make: Any = server.config.http_protocol_class
     made = make(config=server.config, server_state=ServerState(), app_state={}, _loop=FakeLoop())
     assert isinstance(made, LimitedHttpProtocol)
@@ -244,6 +352,6 @@ def test_guards_uvicorns_own_choice_of_protocols() -> None:
 def test_says_that_it_does_not_guard_another_protocol() -> None:
     server = loaded_server(http="h11")
     with capture_logs() as lines:
-        guard_connections(server)
+        guard_connections(server, header_timeout_s=7)
     assert server.config.http_protocol_class is H11Protocol
     assert [line["log_level"] for line in lines] == ["warning"]
