@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,3 +108,20 @@ async def test_unfinished_requests_do_not_live_for_ever(how: str, tmp_path: Path
                 await rest
         while psutil.Process(server.pid).num_fds() > files_before:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", ["uvicorn", "serve"])
+async def test_a_handshake_that_cannot_be_read_is_answered_and_does_not_break_the_shutdown(
+    how: str, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as clients, serving_by(how, tmp_path) as server:
+        # Both clients stay beyond the end of the server, which must go with 0 all the same.
+        reader, writer = await clients.enter_async_context(connected(server.port))
+        _, half = await clients.enter_async_context(connected(server.port))
+        half.write(b"GET /ws HTTP/1.1\r\n")
+        writer.write(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Cookie: " + b"a" * 8200 + b"\r\n\r\n"
+        )
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _HEADER_BYTES = 1 << 16
 """Most bytes of one request's URL, headers and trailers together; nginx takes 40 KiB, Node.js 16 KiB."""
@@ -33,6 +34,8 @@ def guard_connections(server: uvicorn.Server, *, header_timeout_s: float) -> Non
     if not config.loaded:
         # It does not run: there is nobody to guard it against.
         return
+    if config.ws_protocol_class is WebSocketsSansIOProtocol:
+        config.ws_protocol_class = AnsweringWebSocketProtocol
     if config.http_protocol_class is not HttpToolsProtocol:
         _log.warning("headers are not bounded by us: that is done for --http httptools alone")
         return
@@ -70,6 +73,7 @@ HEADERS_TOO_LARGE = Refusal(
 HEADERS_TOO_SLOW = Refusal(
     HTTPStatus.REQUEST_TIMEOUT, "header_timeout", "The headers of the request did not come in time."
 )
+INVALID_HANDSHAKE = Refusal(HTTPStatus.BAD_REQUEST, "invalid_handshake", "This is no WebSocket handshake.")
 INVALID_HTTP = Refusal(HTTPStatus.BAD_REQUEST, "invalid_http", "This is no HTTP request.")
 
 
@@ -236,3 +240,28 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._start_clock(_LINGER_S, self.transport.abort)
+
+
+class AnsweringWebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSockets, which leave no handshake without an answer.
+
+    websockets refuses lines over 8 KiB, more than 128 headers, and what is no handshake at all. uvicorn 0.54 does not
+    look at that: the client waits for ever, and at the shutdown an answer to it fails and takes the rest with it.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        """Parse the next piece."""
+        super().data_received(data)
+        if self.handshake_initiated or self.conn.handshake_exc is None or self.close_sent:
+            return
+        # As uvicorn does where it hears of a refusal.
+        self.handshake_complete = self.close_sent = True
+        # websockets has an answer of its own to what is too large, and none to what it cannot read.
+        answer = b"".join(self.conn.data_to_send()) or INVALID_HANDSHAKE.serialized(self.default_headers)
+        # Only the name: the message may quote a header.
+        reason = type(self.conn.handshake_exc).__name__
+        client = self.client[0] if self.client else None
+        status = int(answer.split(maxsplit=2)[1])
+        _log.info("connection refused", status=status, code=INVALID_HANDSHAKE.code, reason=reason, client=client)
+        self.transport.write(answer)
+        self.transport.close()

@@ -10,7 +10,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from parakeet_service.entrypoints.http.protocol import LimitedHttpProtocol, guard_connections
+from parakeet_service.entrypoints.http.protocol import (
+    AnsweringWebSocketProtocol,
+    LimitedHttpProtocol,
+    guard_connections,
+)
 
 LIMIT = 1 << 16
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
@@ -114,7 +118,7 @@ class Connection:
         self.loop = FakeLoop()
         self.transport = FakeTransport()
         self.server_state = ServerState()
-        config = uvicorn.Config(never_called, log_config=None, timeout_keep_alive=5)
+        config = uvicorn.Config(never_called, log_config=None, timeout_keep_alive=5, ws=AnsweringWebSocketProtocol)
         self.protocol = LimitedHttpProtocol(
             header_timeout_s=20,
             config=config,
@@ -332,6 +336,37 @@ def test_a_connection_that_is_gone_leaves_no_clock_behind() -> None:
         assert (client.requests, client.loop.timers) == (received == (GET + b"\r\n",), 0)
 
 
+@pytest.mark.parametrize(
+    ("extra", "status"),
+    [
+        (b"cookie: " + b"a" * 8200 + b"\r\n", 431),
+        (b"a: b\r\n" * 130, 431),
+        (b"content-length: 5\r\n", 400),
+    ],
+)
+async def test_a_handshake_that_websockets_refuses_is_answered_and_survives_the_shutdown(
+    extra: bytes, status: int
+) -> None:
+    client = Connection()
+    with capture_logs() as lines:
+        client.send(GET + HANDSHAKE + extra + b"\r\n")
+    assert int(client.transport.written.split()[1]) == status
+    assert client.transport.state == "closed"
+    assert [(line["event"], line["status"], line["code"]) for line in lines] == [
+        ("connection refused", status, "invalid_handshake")
+    ]
+    (connection,) = client.server_state.connections
+    answer = client.transport.written
+    connection.shutdown()
+    assert client.transport.written == answer
+
+
+async def test_a_line_that_is_too_long_for_a_handshake_is_answered() -> None:
+    client = Connection()
+    client.send(b"GET /ws?" + b"q" * 8200 + b" HTTP/1.1\r\nhost: x\r\n" + HANDSHAKE + b"\r\n")
+    assert client.transport.written.startswith(b"HTTP/1.1 414 ")
+
+
 def loaded_server(**settings: Any) -> uvicorn.Server:
     config = uvicorn.Config(never_called, log_config=None, **settings)
     config.load()
@@ -346,6 +381,7 @@ def test_guards_uvicorns_own_choice_of_protocols() -> None:
     make: Any = server.config.http_protocol_class
     made = make(config=server.config, server_state=ServerState(), app_state={}, _loop=FakeLoop())
     assert isinstance(made, LimitedHttpProtocol)
+    assert server.config.ws_protocol_class is AnsweringWebSocketProtocol
     assert lines == []
 
 
