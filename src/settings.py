@@ -86,7 +86,8 @@ class Settings(BaseSettings):
     )
     audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="what reads compressed recordings")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="least level that is logged"
+        default="INFO",
+        description="minimum level of the service's own log lines; libraries log warnings and errors only",
     )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="`auto`: console on a terminal, else JSON"

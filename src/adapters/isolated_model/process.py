@@ -64,7 +64,7 @@ class ModelProcess:
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=BUFFER_BYTES)
             undo.callback(writer.close)
             log = await _ChildLog.read(popen.stdout)
-            introduction = {"path": sys.path, "level": logging.getLogger().getEffectiveLevel()}
+            introduction = {"path": sys.path, "level": logging.getLogger(__name__).getEffectiveLevel()}
             writer.write(frame(introduction, pickle.dumps(make)))
             undo.pop_all()
         return cls(popen, Calls(reader, writer, on_end), log)
