@@ -32,7 +32,7 @@ class MissingModel(ScriptedModel):
 
 def make() -> FastAPI:
     """SERVER_MODEL is ``scripted``, ``gated`` (reads no recording before SIGUSR1), ``wordy`` or ``missing``."""
-    configure_logging(level="INFO", log_format="json")
+    configure_logging(level=Settings().log_level, log_format="json")
     kind = os.environ["SERVER_MODEL"]
     gated = GatedModel()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, gated.gate.set)

@@ -22,7 +22,7 @@ from .guards.http_metrics import HttpMetrics
 from .guards.keys import KeyRing, is_loopback
 from .guards.path_kinds import PathKind
 from .guards.request_log import RequestLogMiddleware
-from .guards.upload_limits import UploadLimitMiddleware
+from .guards.upload_limits import UploadLimitMiddleware, UploadPace
 from .guards.websocket_gateway import WebSocketGateway
 from .live import routes as live
 from .openai import routes as openai
@@ -30,6 +30,7 @@ from .openai.realtime import routes as realtime
 from .probes import health
 from .probes.metrics import METRICS
 from .probes.metrics import router as metrics_router
+from .protocol import guard_connections
 from .recordings import routes as recordings
 from .shutdown import drain_on_signals, running_server
 
@@ -67,8 +68,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        server = running_server()
+        if server is not None:
+            guard_connections(server, header_timeout_s=settings.header_timeout)
         if not settings.api_keys:
-            _warn_of_open_door(running_server())
+            _warn_of_open_door(server)
         # Probes are answered while the model is loaded.
         async with service.lifecycle() as ready:
 
@@ -112,7 +116,11 @@ def create_app(
         UploadLimitMiddleware,
         limit_bytes=settings.max_upload_bytes,
         most=settings.max_uploads,
-        longest_pause_s=settings.upload_pause,
+        pace=UploadPace(
+            longest_pause_s=settings.upload_pause,
+            least_bytes_per_s=settings.min_upload_rate,
+            longest_s=settings.upload_timeout,
+        ),
         check_ready=service.model.describe,
         metrics=metrics,
     )

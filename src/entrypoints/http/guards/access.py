@@ -5,9 +5,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ....application.drain import Drain
 from ....application.ports.quota import Quota
-from ....domain.errors import ServiceError, UnauthorizedError
+from ....domain.errors import ServiceError
 from .allowance import Allowance, grant
 from .client_secrets import ClientSecrets
+from .errors import UnauthorizedError
 from .keys import KeyRing, address_of
 from .path_kinds import KindOf, PathKind
 from .request_context import note, request_context

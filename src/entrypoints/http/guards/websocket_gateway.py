@@ -12,8 +12,8 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from ....application.ports.speech_model import SpeechModel
 from ....application.stream_session import LiveOptions
-from ....domain.errors import ForbiddenOriginError, FrameTooLargeError
 from .error_responses import refuse
+from .errors import ForbiddenOriginError, FrameTooLargeError
 from .request_context import note
 
 JsonObject: TypeAlias = dict[str, object]

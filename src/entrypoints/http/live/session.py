@@ -9,10 +9,11 @@ from ....application.live_transcriber import LiveTranscriber
 from ....application.ports.speech_model import ModelDescription, SpeechModel
 from ....application.run_unless import run_unless
 from ....application.stream_session import StreamSession
-from ....domain.errors import CallerError, ProtocolError, RateLimitError, ServiceError, SessionIdleError
+from ....domain.errors import CallerError, RateLimitError, ServiceError, SessionIdleError
 from ....domain.live import Final
 from ..guards.allowance import Allowance
 from ..guards.error_responses import ERROR_RESPONSES
+from ..guards.errors import ProtocolError
 from ..guards.websocket_gateway import JsonObject, bytes_per_s
 from .schemas import (
     ClearCommand,

@@ -17,7 +17,7 @@ _PROBLEMS = {
     400: "The recording is empty, or the form cannot be read",
     401: "No API key, or a wrong one",
     404: "The model is not served here",
-    408: "The upload stalled",
+    408: "The upload stalled, or was too slow",
     413: "More bytes or more seconds than the service takes; the limit is in the body",
     415: "No decoder can read the bytes",
     422: "A field is missing or cannot be read",
