@@ -134,7 +134,8 @@ async def test_no_key_no_text_and_no_audio_is_in_the_log_at_any_level() -> None:
     async with serving(LOG_LEVEL="DEBUG", API_KEYS=keys) as server, httpx2.AsyncClient(base_url=server.url) as client:
         authorization = {"authorization": "Bearer IN-A-HEADER"}
         protocols = [websockets.Subprotocol("parakeet"), websockets.Subprotocol("key.IN-A-PROTOCOL")]
-        for offer in ({"additional_headers": authorization}, {"subprotocols": protocols}):
+        offers: list[dict[str, Any]] = [{"additional_headers": authorization}, {"subprotocols": protocols}]
+        for offer in offers:
             async with websockets.connect(server.live_url, **offer) as live:
                 await live.send(pcm(3))
                 await live.send('{"type": "close"}')
