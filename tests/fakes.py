@@ -154,6 +154,9 @@ class LoudnessVad:
     def __init__(self) -> None:
         self.opened = 0
 
+    def load(self) -> None:
+        """There is nothing to load."""
+
     def open(self, *, sample_rate_hz: int) -> "LoudnessVadStream":
         if sample_rate_hz % 20:
             raise ModelLoadError(f"A frame is no whole number of samples at {sample_rate_hz} Hz.")

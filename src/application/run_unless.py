@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def unless(stopped: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]) -> T | None:
+async def run_unless(stopped: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]) -> T | None:
     """What `work` gives; ``None``, and `work` cancelled, if `stopped` ends before it."""
     stopping = asyncio.create_task(stopped)
     working = asyncio.create_task(work)

@@ -1,19 +1,21 @@
 """What an entrypoint is given: the use-cases, and what it needs to run beside the others."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from .drain import Drain
+from .ports.quota import Quota
 from .ports.speech_model import SpeechModel
 from .stream_session import StreamSession
 from .transcribe_file import TranscribeFile
 
-Lifecycle: TypeAlias = Callable[[], AbstractAsyncContextManager[Awaitable[None]]]
+Lifecycle: TypeAlias = Callable[[], AbstractAsyncContextManager["asyncio.Task[None]"]]
 """Starts the service when entered, and stops it when left.
 
-What it yields may be awaited until the model is ready; raises `ModelLoadError` where it never will be.
+It yields a task that ends when the model is ready, or raises `ModelLoadError` where it never will be.
 """
 
 
@@ -25,6 +27,7 @@ class Service:
         transcribe_file: Transcribes recordings.
         stream_session: Transcribes live audio.
         model: For its description; ready or not.
+        quota: How much each caller may ask for: an entrypoint asks it to admit each request.
         drain: Tells when the service shuts down, and waits for work in progress.
         lifecycle: Entered once by the entrypoint that owns the process.
     """
@@ -32,5 +35,6 @@ class Service:
     transcribe_file: TranscribeFile
     stream_session: StreamSession
     model: SpeechModel
+    quota: Quota
     drain: Drain
     lifecycle: Lifecycle

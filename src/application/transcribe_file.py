@@ -2,18 +2,27 @@
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from ..domain.audio import Samples
 from ..domain.chunking import AudioWindow, SpeechCutter
-from ..domain.errors import AudioTooLongError, InvalidRequestError, OverloadedError, ProcessingTimeoutError
+from ..domain.errors import (
+    AudioTooLongError,
+    InvalidRequestError,
+    OverloadedError,
+    ProcessingTimeoutError,
+    RateLimitError,
+)
 from ..domain.merging import finalized_count, join_at_seam
 from ..domain.transcript import Token, Transcript, Word, words_of
 from ..domain.vad import LONGEST_PAUSE_S, VadParams
 from .ports.audio_decoder import AudioDecoder
+from .ports.metrics import NO_METRICS, TranscriptionMetrics
+from .ports.quota import UNLIMITED, Quota
 from .ports.speech_model import GREEDY, Decoding, SpeechModel
 from .ports.voice_activity_detector import VoiceActivityDetector
 from .segmenter import Segmenter, segmenter_for
@@ -60,18 +69,22 @@ class TranscribeFile:
     """Decodes a recording as it arrives, reads what is spoken window by window, and joins the words.
 
     With a `detector` the model is given nothing but speech: silence costs no inference, and noise gives no words.
-    Memory is bounded by a few windows, whatever the recording's length. Cancelling it stops the work.
+    Memory is bounded by a few windows, whatever the recording's length. Cancelling it stops the work. What was
+    transcribed is counted, and charged to the caller.
     """
 
     model: SpeechModel
     decoder: AudioDecoder
     limits: FileLimits
     detector: VoiceActivityDetector | None = None
+    quota: Quota = UNLIMITED
+    metrics: TranscriptionMetrics = NO_METRICS
 
     async def __call__(
         self,
         source: AsyncIterable[bytes],
         *,
+        caller: str | None = None,
         chunked: bool = True,
         decoding: Decoding = GREEDY,
         detection: VadParams | None = None,
@@ -81,6 +94,7 @@ class TranscribeFile:
 
         Args:
             source: The recording's bytes, whatever its format.
+            caller: Whom to charge for the audio, by the name that `Quota` knows; ``None`` charges nobody.
             chunked: Take recordings longer than one window's limit, too.
             decoding: How the model is to choose among tokens.
             detection: When audio counts as speech, and how long a pause parts it into windows; ``None`` leaves that
@@ -96,16 +110,23 @@ class TranscribeFile:
         if detection is not None and self.detector is None:
             raise InvalidRequestError("This service has no detector of speech.", param="chunking_strategy")
         detection = detection or VadParams()
+        began = time.perf_counter()
         timeout = asyncio.timeout(self.limits.timeout_s)
         try:
             async with timeout:
-                return await self._transcribe(
+                transcript = await self._transcribe(
                     source, chunked=chunked, decoding=decoding, detection=detection, on_progress=on_progress
                 )
         except TimeoutError as error:
             if not timeout.expired():
                 raise
             raise ProcessingTimeoutError(limit_s=self.limits.timeout_s) from error
+        self.metrics.recording_transcribed(audio_s=transcript.duration_s, took_s=time.perf_counter() - began)
+        if caller is not None:
+            # A caller that thereby exceeds its limit is told at its next request: this one has been served.
+            with suppress(RateLimitError):
+                await self.quota.charge(caller, transcript.duration_s)
+        return transcript
 
     async def _transcribe(
         self,

@@ -36,9 +36,18 @@ class Settings(BaseSettings):
     max_uploads: int = Field(
         default=64, ge=1, description="most recordings at once over HTTP, from their first byte to their answer"
     )
+    header_timeout: float = Field(
+        default=20, gt=0, description="maximum time from connecting to the end of a request's headers, s"
+    )
     upload_pause: float = Field(
         default=30, gt=0, description="longest time in which a client that is sending may send nothing, s"
     )
+    min_upload_rate: float = Field(
+        default=4096,
+        ge=0,
+        description="minimum average rate of an upload after `UPLOAD_PAUSE`, bytes per second; 0 is any",
+    )
+    upload_timeout: float = Field(default=14400, gt=0, description="maximum time for one upload, s")
     chunk_duration: float = Field(default=60, ge=5, description="longest chunk of a long recording, s")
     chunk_overlap: float = Field(default=2, ge=0, description="overlap of chunks where no quiet place is found, s")
     processing_timeout: float = Field(default=120, gt=0, description="longest time for one recording, s")
@@ -77,7 +86,8 @@ class Settings(BaseSettings):
     )
     audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="what reads compressed recordings")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="least level that is logged"
+        default="INFO",
+        description="minimum level of the service's own log lines; libraries log warnings and errors only",
     )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="`auto`: console on a terminal, else JSON"

@@ -1,19 +1,13 @@
-"""Everything that can go wrong, by who must act.
+"""What the core and the adapters raise, by who must act; what only a transport can raise is in its entrypoint.
 
 ServiceError
 ├── CallerError              the caller changes the request
 │   ├── InvalidRequestError      a field is missing or cannot be read
 │   ├── EmptyAudioError          there are no bytes, or no samples, in the recording
 │   ├── UndecodableAudioError    no decoder can read the bytes
-│   ├── UploadTooLargeError      more bytes than the service takes
-│   ├── UploadStalledError       no more bytes came
 │   ├── SessionIdleError         a live client said nothing at all
-│   ├── AudioTooLongError        more seconds than the service takes
-│   ├── UnknownModelError        the request names a model that is not served
-│   ├── UnauthorizedError        no key, or a wrong one
-│   ├── ForbiddenOriginError     a web page of another origin
-│   ├── ProtocolError            a live message that the protocol does not know
-│   └── FrameTooLargeError       a live message of too many bytes
+│   ├── UploadTooLargeError      more bytes than the service takes
+│   └── AudioTooLongError        more seconds than the service takes
 ├── RetryLaterError          the caller sends the same again, later
 │   ├── OverloadedError          the queue is full
 │   ├── RateLimitError           this caller has had its share
@@ -72,24 +66,6 @@ class UndecodableAudioError(CallerError):
     code = "undecodable_audio"
 
 
-class UploadTooLargeError(CallerError):
-    """More bytes than `limit_bytes` were sent."""
-
-    code = "upload_too_large"
-
-    def __init__(self, *, limit_bytes: int) -> None:
-        super().__init__(f"The upload is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
-
-
-class UploadStalledError(CallerError):
-    """An upload of which nothing came for `limit_s`."""
-
-    code = "upload_stalled"
-
-    def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"Nothing more of the upload came for {limit_s:g} s.", limit_s=limit_s)
-
-
 class SessionIdleError(CallerError):
     """A live session in which nothing came for `limit_s`, not even a sign of life."""
 
@@ -97,6 +73,15 @@ class SessionIdleError(CallerError):
 
     def __init__(self, *, limit_s: float) -> None:
         super().__init__(f"Nothing came for {limit_s:g} s; send audio or keepalive to stay.", limit_s=limit_s)
+
+
+class UploadTooLargeError(CallerError):
+    """More bytes than `limit_bytes` were sent."""
+
+    code = "upload_too_large"
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(f"The upload is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
 
 
 class AudioTooLongError(CallerError):
@@ -107,39 +92,6 @@ class AudioTooLongError(CallerError):
     def __init__(self, *, limit_s: float, duration_s: float, hint: str = "") -> None:
         message = f"The recording is longer than {limit_s:g} s (at least {duration_s:g} s).{hint and ' ' + hint}"
         super().__init__(message, limit_s=limit_s, duration_s=duration_s)
-
-
-class UnknownModelError(CallerError):
-    """The request names a model that this service does not serve."""
-
-    code = "model_not_found"
-
-
-class UnauthorizedError(CallerError):
-    """The request carries no API key, or a wrong one."""
-
-    code = "unauthorized"
-
-
-class ForbiddenOriginError(CallerError):
-    """A web page of an origin that is not allowed tried to connect."""
-
-    code = "forbidden_origin"
-
-
-class ProtocolError(CallerError):
-    """A live message that is not audio in the announced encoding and not a known command."""
-
-    code = "protocol_error"
-
-
-class FrameTooLargeError(CallerError):
-    """A live message of more than `limit_bytes`."""
-
-    code = "frame_too_large"
-
-    def __init__(self, *, limit_bytes: int) -> None:
-        super().__init__(f"A message may have at most {limit_bytes} bytes.", limit_bytes=limit_bytes)
 
 
 class RetryLaterError(ServiceError):

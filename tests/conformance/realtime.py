@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.conformance.calls import strictly
 from tests.conformance.serving import make_app
 from tests.scripted_model import ScriptedModel
-from tests.unit.entrypoints.realtime.client import silence, voice
+from tests.unit.entrypoints.http.openai.realtime.client import silence, voice
 
 Event = dict[str, Any]
 Step = Event | str

@@ -13,7 +13,7 @@ from tests.conformance.calls import Callers, Heard, callers
 from tests.conformance.realtime import COMMIT, COMPLETED, appends, talk, update
 from tests.conformance.serving import served
 from tests.integration.processes import SAMPLE, wait_until_ok
-from tests.unit.entrypoints.realtime.test_turns import follow
+from tests.unit.entrypoints.http.openai.realtime.test_turns import follow
 from tests.unit.entrypoints.world import a_settings
 
 WORDS = {"the", "first", "books", "were", "printed", "in", "city"}

@@ -8,9 +8,13 @@ from fastapi import FastAPI
 
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
 from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
+from parakeet_service.application.drain import Drain
+from parakeet_service.application.ports.quota import UNLIMITED
 from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.service import Service
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
+from parakeet_service.bootstrap.lifecycle import Lifecycle
 from parakeet_service.config.logs import configure_logging
 from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import ModelLoadError
@@ -28,7 +32,7 @@ class MissingModel(ScriptedModel):
 
 def make() -> FastAPI:
     """SERVER_MODEL is ``scripted``, ``gated`` (reads no recording before SIGUSR1), ``wordy`` or ``missing``."""
-    configure_logging(level="INFO", log_format="json")
+    configure_logging(level=Settings().log_level, log_format="json")
     kind = os.environ["SERVER_MODEL"]
     gated = GatedModel()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, gated.gate.set)
@@ -40,22 +44,23 @@ def make() -> FastAPI:
     }[kind]
     decoder = FakeDecoder()
     limits = FileLimits(longest_unchunked_s=30, longest_s=600, window_s=60, overlap_s=2, timeout_s=600, windows_ahead=2)
-    transcribe_file = TranscribeFile(model=model, decoder=decoder, limits=limits)
-    stream_session = StreamSession(
-        model=model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
-    )
     metrics = PrometheusMetrics()
+    service = Service(
+        transcribe_file=TranscribeFile(model=model, decoder=decoder, limits=limits, metrics=metrics),
+        stream_session=StreamSession(
+            model=model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
+        ),
+        model=model,
+        quota=UNLIMITED,
+        drain=Drain(grace_s=float(os.environ["SERVER_GRACE_S"])),
+        lifecycle=Lifecycle(model=model, detector=None),
+    )
     app = create_app(
         settings=Settings(),
-        transcribe_file=lambda: transcribe_file,
-        stream_session=lambda: stream_session,
-        model=lambda: model,
-        start=model.start,
-        stop=model.aclose,
-        on_fatal=lambda: os.kill(os.getpid(), signal.SIGTERM),
-        http_metrics=metrics,
+        service=service,
+        metrics=metrics,
         exposition=metrics.exposition,
-        grace_s=float(os.environ["SERVER_GRACE_S"]),
+        on_fatal=lambda: os.kill(os.getpid(), signal.SIGTERM),
         send_timeout_s=float(os.environ["SERVER_SEND_TIMEOUT_S"]),
     )
 

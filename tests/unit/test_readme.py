@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parakeet_service.entrypoints.cli import main
-from parakeet_service.entrypoints.cli.service import Service
+from parakeet_service.entrypoints.cli.context import CommandContext
 from scripts.settings_table import README, table, table_in
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +34,8 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_command_that_is_named_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    def configure(_: ArgumentParser) -> Callable[[Namespace], Service]:
-        def never(_: Namespace) -> Service:
+    def configure(_: ArgumentParser) -> Callable[[Namespace], CommandContext]:
+        def never(_: Namespace) -> CommandContext:
             raise AssertionError("--help needs no service")
 
         return never

@@ -48,7 +48,7 @@ class ModelProcess:
         Raises:
             OSError: It cannot be started.
         """
-        introduction = {"path": sys.path, "level": logging.getLogger().getEffectiveLevel()}
+        introduction = {"path": sys.path, "level": logging.getLogger(__name__).getEffectiveLevel()}
         first = frame(introduction, pickle.dumps(make))
         with ExitStack() as undo:
             ours, theirs = socket.socketpair()

@@ -124,14 +124,14 @@ class PrometheusMetrics:
         """A live session ended with `code`."""
         self._sessions.labels(route, str(code)).observe(took_s)
 
-    def recording_read(self, *, audio_s: float, took_s: float) -> None:
-        """A recording was transcribed."""
+    def recording_transcribed(self, *, audio_s: float, took_s: float) -> None:
+        """See the port."""
         self._audio.labels("file").inc(audio_s)
         if audio_s > 0:
             self._factor.observe(took_s / audio_s)
 
-    def speech_heard(self, *, audio_s: float) -> None:
-        """So much was said in a live session."""
+    def live_session_ended(self, *, audio_s: float) -> None:
+        """See the port."""
         self._audio.labels("live").inc(audio_s)
 
     def uploads_changed(self, *, receiving: int, held: int) -> None:

@@ -37,41 +37,27 @@ class SileroVad:
     """Loads the model once, for all streams."""
 
     def __init__(self, model: Path = SILERO_VAD) -> None:
-        """Load the model; by default the one that comes with this package.
-
-        Raises:
-            ModelLoadError: ONNX Runtime cannot be imported, or cannot read it.
-        """
-        # From 1.29 on, ONNX Runtime tells Microsoft of every process and model; nobody who hosts this wants that.
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        try:
-            # Here and not above: it takes a fifth of a second that commands without audio need not wait for.
-            from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415
-            from onnxruntime.capi.onnxruntime_pybind11_state import (  # noqa: PLC0415
-                Fail,
-                InvalidGraph,
-                InvalidProtobuf,
-                NoSuchFile,
-            )
-        except ImportError as error:
-            raise ModelLoadError(f"VAD: ONNX Runtime cannot be imported: {error}") from error
-
-        options = SessionOptions()
-        # Frame follows frame, so that a second thread gains nothing, and it would take its core from the recogniser.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # The arena keeps what the longest block ever took.
-        options.enable_cpu_mem_arena = False
-        try:
-            self._session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile) as error:
-            raise ModelLoadError(f"VAD: the detector of speech cannot be loaded: {error}") from error
+        """Remember what to load; by default the model that ships with this package."""
+        self._model = model
         self._listener = _Listener()
+        self._loading = Lock()
+        self._session: InferenceSession | None = None
+
+    def load(self) -> None:
+        """See the port."""
+        self._loaded()
+
+    def _loaded(self) -> "InferenceSession":
+        with self._loading:
+            if self._session is None:
+                self._session = _session(self._model)
+            return self._session
 
     def open(self, *, sample_rate_hz: int) -> "SileroVadStream":
         """See the port; takes 16 kHz."""
         if sample_rate_hz != _RATE_HZ:
-            raise ModelLoadError(f"VAD: silero takes {_RATE_HZ} Hz, not {sample_rate_hz}.")
-        return SileroVadStream(self._session, self._listener)
+            raise ModelLoadError(f"silero takes {_RATE_HZ} Hz, not {sample_rate_hz}.")
+        return SileroVadStream(self._loaded(), self._listener)
 
 
 class SileroVadStream:
@@ -117,6 +103,32 @@ class SileroVadStream:
         except (Fail, RuntimeException) as error:
             raise InferenceError("The detector of speech failed on this audio.") from error
         return probabilities
+
+
+def _session(model: Path) -> "InferenceSession":
+    # From 1.29 on, ONNX Runtime tells Microsoft of every process and model; nobody who hosts this wants that.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        # Here and not above: it takes a fifth of a second that commands without audio need not wait for.
+        from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415
+        from onnxruntime.capi.onnxruntime_pybind11_state import (  # noqa: PLC0415
+            Fail,
+            InvalidGraph,
+            InvalidProtobuf,
+            NoSuchFile,
+        )
+    except ImportError as error:
+        raise ModelLoadError(f"ONNX Runtime cannot be imported: {error}") from error
+
+    options = SessionOptions()
+    # Frame follows frame, so that a second thread gains nothing, and it would take its core from the recogniser.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # The arena keeps what the longest block ever took.
+    options.enable_cpu_mem_arena = False
+    try:
+        return InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except (Fail, InvalidGraph, InvalidProtobuf, NoSuchFile) as error:
+        raise ModelLoadError(f"The voice activity detector cannot be loaded: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -74,3 +74,6 @@ class NullMetrics:
 
     def live_session_ended(self, *, audio_s: float) -> None:
         """See the port."""
+
+
+NO_METRICS = NullMetrics()

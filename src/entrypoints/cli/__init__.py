@@ -15,11 +15,10 @@ from ...assets import DEMO_RECORDING
 from ...domain.audio import Encoding
 from ...domain.errors import InvalidRequestError
 from .bench import bench
+from .context import Configure, ExitCode
 from .demo import demo
 from .doctor import doctor
 from .live_client import connected
-from .serve import serve
-from .service import Configure, ExitCode
 from .stream import RawAudio, Speech, stream
 from .transcribe import FORMATS, output_name, transcribe
 
@@ -54,10 +53,10 @@ def main(arguments: Sequence[str], *, configure: Configure) -> int:
 
 def _add_serve(add_command: _AddCommand, configure: Configure) -> None:
     parser = add_command("serve", help="run the service", usage="%(prog)s [SETTINGS]")
-    service_of = configure(parser)
+    context_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
-        return serve(service_of(parsed))
+        return ExitCode.DONE if context_of(parsed).serve() else ExitCode.FAULT
 
     parser.set_defaults(run=run)
 
@@ -74,7 +73,7 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
     parser.add_argument(
         "--keywords", default="", metavar="LIST", help="words and phrases to favour, such as names, with commas between"
     )
-    service_of = configure(parser)
+    context_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
         files: list[str] = parsed.files
@@ -90,7 +89,7 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
         except InvalidRequestError as error:
             parser.error(f"--keywords: {error.message}")
         return asyncio.run(
-            transcribe(service_of(parsed), files, style=parsed.format, output_dir=directory, decoding=decoding)
+            transcribe(context_of(parsed), files, style=parsed.format, output_dir=directory, decoding=decoding)
         )
 
     parser.set_defaults(run=run)
@@ -111,7 +110,7 @@ def _add_stream(add_command: _AddCommand, configure: Configure) -> None:
     parser.add_argument("--words", action="store_true", help="print words with their times, a line each")
     parser.add_argument("--json", action="store_true", help="print every message of the service")
     # Its flags are the service's own, and would mean nothing to one that runs elsewhere.
-    service_of = configure(argparse.ArgumentParser(parser.prog))
+    context_of = configure(argparse.ArgumentParser(parser.prog))
 
     def run(parsed: argparse.Namespace) -> ExitCode:
         if parsed.file != "-" and (parsed.rate or parsed.encoding):
@@ -122,7 +121,7 @@ def _add_stream(add_command: _AddCommand, configure: Configure) -> None:
         raw = RawAudio(Encoding(parsed.encoding or raw.encoding), parsed.rate or raw.sample_rate_hz)
         return asyncio.run(
             stream(
-                service_of(argparse.Namespace()),
+                context_of(argparse.Namespace()),
                 Speech(parsed.file, raw, fast=parsed.fast),
                 partial(connected, parsed.url, api_key=parsed.api_key),
                 words=parsed.words,
@@ -159,10 +158,10 @@ def _add_bench(add_command: _AddCommand, configure: Configure) -> None:
     )
     parser.add_argument("--rounds", type=_at_least_one, default=10, metavar="N", help="times it is read (default: 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    service_of = configure(parser)
+    context_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
-        return asyncio.run(bench(service_of(parsed), parsed.file, rounds=parsed.rounds, as_json=parsed.json))
+        return asyncio.run(bench(context_of(parsed), parsed.file, rounds=parsed.rounds, as_json=parsed.json))
 
     parser.set_defaults(run=run)
 
@@ -176,9 +175,9 @@ def _at_least_one(text: str) -> int:
 
 def _add_doctor(add_command: _AddCommand, configure: Configure) -> None:
     parser = add_command("doctor", help="show what to know when it does not work", usage="%(prog)s [SETTINGS]")
-    service_of = configure(parser)
+    context_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
-        return doctor(service_of(parsed))
+        return doctor(context_of(parsed))
 
     parser.set_defaults(run=run)

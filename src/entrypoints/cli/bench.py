@@ -14,7 +14,7 @@ from typing import TypeAlias
 from ...application.ports.speech_model import ModelDescription
 from ...application.transcribe_file import TranscribeFile
 from ...domain.errors import CallerError, ServiceError
-from .service import ExitCode, Service
+from .context import CommandContext, ExitCode
 
 _AT_ONCE = (1, 4, 16)
 _THROUGHPUT_ROUNDS = 3
@@ -38,11 +38,11 @@ class _Reading:
         return self.audio_s / self.took_s
 
 
-async def bench(service: Service, recording: Path, *, rounds: int, as_json: bool) -> ExitCode:
+async def bench(context: CommandContext, recording: Path, *, rounds: int, as_json: bool) -> ExitCode:
     """Read one recording over and over, alone and many at once, and print what that took.
 
     Args:
-        service: Its model is loaded, under its settings.
+        context: Its model is loaded, under its settings.
         recording: Of any format.
         rounds: How often it is read alone, at least once.
         as_json: Print one object at the end instead of lines as they are found.
@@ -51,7 +51,7 @@ async def bench(service: Service, recording: Path, *, rounds: int, as_json: bool
     try:
         content = await asyncio.to_thread(recording.read_bytes)
         began = perf_counter()
-        async with service.open_transcriber() as transcribe_file:
+        async with context.open_transcriber() as transcribe_file:
             findings = screen.show_model(transcribe_file.model.describe(), loaded_s=perf_counter() - began)
             findings |= await _measure(transcribe_file, content, rounds, screen)
     except OSError as error:
@@ -61,7 +61,7 @@ async def bench(service: Service, recording: Path, *, rounds: int, as_json: bool
     except ServiceError as error:
         return _complain(error.message, ExitCode.FAULT)
     # After the model is closed: the memory of a process of its own is known only once it has ended.
-    findings |= screen.show_memory(isolated=service.changed_settings.get("ISOLATION") == "process")
+    findings |= screen.show_memory(isolated=context.changed_settings.get("ISOLATION") == "process")
     if as_json:
         print(json.dumps(findings, ensure_ascii=False))
     return ExitCode.DONE

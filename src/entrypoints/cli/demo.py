@@ -15,9 +15,9 @@ from typing import cast
 import httpx2
 
 from ...assets import DEMO_RECORDING
+from .context import ExitCode
 from .live_client import FRAME_S, LiveError, at_pace, bearer, connected
 from .screen import Screen
-from .service import ExitCode
 
 _BYTES_PER_S = 32_000
 _START_S = 120

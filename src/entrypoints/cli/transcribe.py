@@ -17,7 +17,7 @@ from ...application.transcribe_file import TranscribeFile
 from ...domain.captions import to_srt, to_vtt
 from ...domain.errors import CallerError, ServiceError
 from ...domain.transcript import Segment, Transcript, Word
-from .service import ExitCode, Service
+from .context import CommandContext, ExitCode
 
 _BLOCK_BYTES = 1 << 18
 
@@ -50,12 +50,12 @@ FORMATS: MappingProxyType[str, Callable[[str, Transcript], str]] = MappingProxyT
 
 
 async def transcribe(
-    service: Service, files: Sequence[str], *, style: str, output_dir: Path | None, decoding: Decoding = GREEDY
+    context: CommandContext, files: Sequence[str], *, style: str, output_dir: Path | None, decoding: Decoding = GREEDY
 ) -> ExitCode:
     """Transcribe one recording after the other; one that cannot be read does not keep the others from being done."""
     codes = {ExitCode.DONE}
     try:
-        async with service.open_transcriber() as transcribe_file:
+        async with context.open_transcriber() as transcribe_file:
             for name in files:
                 try:
                     transcript = await _transcribe_one(transcribe_file, name, decoding)

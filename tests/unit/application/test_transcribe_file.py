@@ -452,6 +452,9 @@ class _BrokenDetector:
     def __init__(self) -> None:
         self.calls = 0
 
+    def load(self) -> None:
+        """There is nothing to load."""
+
     def open(self, *, sample_rate_hz: int) -> "_BrokenDetector":
         assert sample_rate_hz == RATE_HZ
         return self

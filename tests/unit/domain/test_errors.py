@@ -5,12 +5,10 @@ import pytest
 from parakeet_service.domain import errors
 from parakeet_service.domain.errors import (
     AudioTooLongError,
-    FrameTooLargeError,
     InvalidRequestError,
     OverloadedError,
     ProcessingTimeoutError,
     ServiceError,
-    UploadStalledError,
     UploadTooLargeError,
 )
 
@@ -20,13 +18,7 @@ _CODES = {
     "UndecodableAudioError": "undecodable_audio",
     "UploadTooLargeError": "upload_too_large",
     "SessionIdleError": "session_idle",
-    "UploadStalledError": "upload_stalled",
     "AudioTooLongError": "audio_too_long",
-    "UnknownModelError": "model_not_found",
-    "UnauthorizedError": "unauthorized",
-    "ForbiddenOriginError": "forbidden_origin",
-    "ProtocolError": "protocol_error",
-    "FrameTooLargeError": "frame_too_large",
     "OverloadedError": "overloaded",
     "RateLimitError": "rate_limit_exceeded",
     "TooManyStreamsError": "too_many_streams",
@@ -78,8 +70,6 @@ def test_each_leaf_keeps_its_own_code() -> None:
         (InvalidRequestError("No file.", param="file"), "No file.", {"param": "file"}),
         (InvalidRequestError("Bad."), "Bad.", {"param": None}),
         (UploadTooLargeError(limit_bytes=9), "The upload is larger than 9 bytes.", {"limit_bytes": 9}),
-        (UploadStalledError(limit_s=9), "Nothing more of the upload came for 9 s.", {"limit_s": 9}),
-        (FrameTooLargeError(limit_bytes=9), "A message may have at most 9 bytes.", {"limit_bytes": 9}),
         (
             AudioTooLongError(limit_s=30, duration_s=30.5),
             "The recording is longer than 30 s (at least 30.5 s).",

@@ -1,17 +1,17 @@
 """Who may come in. Pure ASGI."""
 
-from contextlib import suppress
-
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ....domain.errors import RateLimitError, ServiceError, UnauthorizedError
+from ....application.drain import Drain
+from ....application.ports.quota import Quota
+from ....domain.errors import ServiceError
+from .allowance import Allowance, grant
 from .client_secrets import ClientSecrets
-from .drain import Drain
+from .errors import UnauthorizedError
 from .keys import KeyRing, address_of
 from .path_kinds import KindOf, PathKind
-from .rate_limits import Allowance, RateLimits, grant
-from .request_context import facts_of, note
+from .request_context import note, request_context
 from .upload_limits import refuse_unread
 
 
@@ -24,7 +24,7 @@ class AccessMiddleware:
         *,
         keys: KeyRing,
         client_secrets: ClientSecrets,
-        limits: RateLimits,
+        quota: Quota,
         drain: Drain,
         kind_of: KindOf,
     ) -> None:
@@ -32,7 +32,7 @@ class AccessMiddleware:
         self._app = app
         self._keys = keys
         self._client_secrets = client_secrets
-        self._limits = limits
+        self._quota = quota
         self._drain = drain
         self._kind_of = kind_of
 
@@ -42,23 +42,15 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await self._admit(scope)
+            caller = request_context(HTTPConnection(scope)).caller = await self._admit(scope)
             self._drain.check_open()
         except ServiceError as error:
             await refuse_unread(error, scope, receive, send)
             return
         if caller is not None and scope["type"] == "websocket":
-            grant(scope, Allowance(self._limits, caller))
-        try:
-            with self._drain.work():
-                await self._app(scope, receive, send)
-        finally:
-            audio_s = facts_of(scope).get("audio_s")
-            # A live session has paid already.
-            if caller is not None and scope["type"] == "http" and isinstance(audio_s, float):
-                # Who has thereby gone beyond the limit hears of it at the next request.
-                with suppress(RateLimitError):
-                    await self._limits.charge(caller, audio_s)
+            grant(scope, Allowance(self._quota, caller))
+        with self._drain.work():
+            await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope) -> str | None:
         """The caller, by the name of its key or by its address; None for what anyone may ask for at any time."""
@@ -67,12 +59,13 @@ class AccessMiddleware:
             return None
         name = None if self._keys.is_empty else self._keys.name_of(scope) or self._client_secrets.owner_of(scope)
         if name is not None:
+            request_context(HTTPConnection(scope)).key = name
             note(HTTPConnection(scope), key=name)
             if kind is PathKind.METRICS:
                 return None
         # Whoever has no key is counted, too, by address: guessing has its limit.
         caller = f"address {address_of(scope)}" if name is None else f"key {name}"
-        await self._limits.admit(caller)
+        await self._quota.admit(caller)
         if name is None and not self._keys.is_empty:
             raise UnauthorizedError("An API key is needed: Authorization: Bearer <key>.")
         return caller

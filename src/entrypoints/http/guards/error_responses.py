@@ -11,8 +11,9 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ....domain import errors
+from ....domain import errors as domain
 from ....domain.errors import FaultError, InvalidRequestError, RetryLaterError, ServiceError
+from . import errors as http
 from .error_schemas import OpenAIErrorBody
 from .request_context import note
 
@@ -37,32 +38,34 @@ class UnexpectedError(FaultError):
 _CALLER, _SERVER = "invalid_request_error", "server_error"
 
 ERROR_RESPONSES: Mapping[str, ErrorResponse] = {
-    errors.InvalidRequestError.code: ErrorResponse(422, 1008, _CALLER),
-    errors.EmptyAudioError.code: ErrorResponse(400, 1007, _CALLER),
-    errors.UndecodableAudioError.code: ErrorResponse(415, 1003, _CALLER),
-    errors.UploadTooLargeError.code: ErrorResponse(413, 1009, _CALLER),
-    errors.UploadStalledError.code: ErrorResponse(408, 1008, _CALLER),
-    errors.SessionIdleError.code: ErrorResponse(408, 1008, _CALLER),
-    errors.AudioTooLongError.code: ErrorResponse(413, 1009, _CALLER),
-    errors.UnknownModelError.code: ErrorResponse(404, 1008, _CALLER),
-    errors.UnauthorizedError.code: ErrorResponse(401, 1008, "authentication_error"),
-    errors.ForbiddenOriginError.code: ErrorResponse(403, 1008, "permission_error"),
-    errors.ProtocolError.code: ErrorResponse(400, 1007, _CALLER),
-    errors.FrameTooLargeError.code: ErrorResponse(413, 1009, _CALLER),
-    errors.OverloadedError.code: ErrorResponse(503, 1013, _SERVER),
-    errors.RateLimitError.code: ErrorResponse(429, 1013, "rate_limit_error"),
-    errors.TooManyStreamsError.code: ErrorResponse(503, 1013, _SERVER),
-    errors.ModelNotReadyError.code: ErrorResponse(503, 1013, _SERVER),
-    errors.ShuttingDownError.code: ErrorResponse(503, 1001, _SERVER),
-    errors.ProcessingTimeoutError.code: ErrorResponse(504, 1013, _SERVER),
-    errors.DecoderUnavailableError.code: ErrorResponse(500, 1011, _SERVER),
-    errors.ModelLoadError.code: ErrorResponse(500, 1011, _SERVER),
-    errors.InferenceError.code: ErrorResponse(500, 1011, _SERVER),
+    domain.InvalidRequestError.code: ErrorResponse(422, 1008, _CALLER),
+    domain.EmptyAudioError.code: ErrorResponse(400, 1007, _CALLER),
+    domain.UndecodableAudioError.code: ErrorResponse(415, 1003, _CALLER),
+    domain.UploadTooLargeError.code: ErrorResponse(413, 1009, _CALLER),
+    http.UploadStalledError.code: ErrorResponse(408, 1008, _CALLER),
+    http.UploadTooSlowError.code: ErrorResponse(408, 1008, _CALLER),
+    http.UploadTimeoutError.code: ErrorResponse(408, 1008, _CALLER),
+    domain.SessionIdleError.code: ErrorResponse(408, 1008, _CALLER),
+    domain.AudioTooLongError.code: ErrorResponse(413, 1009, _CALLER),
+    http.UnknownModelError.code: ErrorResponse(404, 1008, _CALLER),
+    http.UnauthorizedError.code: ErrorResponse(401, 1008, "authentication_error"),
+    http.ForbiddenOriginError.code: ErrorResponse(403, 1008, "permission_error"),
+    http.ProtocolError.code: ErrorResponse(400, 1007, _CALLER),
+    http.FrameTooLargeError.code: ErrorResponse(413, 1009, _CALLER),
+    domain.OverloadedError.code: ErrorResponse(503, 1013, _SERVER),
+    domain.RateLimitError.code: ErrorResponse(429, 1013, "rate_limit_error"),
+    domain.TooManyStreamsError.code: ErrorResponse(503, 1013, _SERVER),
+    domain.ModelNotReadyError.code: ErrorResponse(503, 1013, _SERVER),
+    domain.ShuttingDownError.code: ErrorResponse(503, 1001, _SERVER),
+    domain.ProcessingTimeoutError.code: ErrorResponse(504, 1013, _SERVER),
+    domain.DecoderUnavailableError.code: ErrorResponse(500, 1011, _SERVER),
+    domain.ModelLoadError.code: ErrorResponse(500, 1011, _SERVER),
+    domain.InferenceError.code: ErrorResponse(500, 1011, _SERVER),
     UnexpectedError.code: ErrorResponse(500, 1011, _SERVER),
 }
 """Error code -> HTTP status on the seed routes, WebSocket close code, OpenAI error type."""
 
-_NO_USE_TO_RETRY = (errors.ProcessingTimeoutError, errors.UndecodableAudioError, errors.DecoderUnavailableError)
+_NO_USE_TO_RETRY = (domain.ProcessingTimeoutError, domain.UndecodableAudioError, domain.DecoderUnavailableError)
 """OpenAI's clients send again after a 5xx: these would cost the same and fail the same."""
 
 _NO_FILE = "This is text, where a file should be. Of curl, -F file=@NAME sends a file, and -F file=NAME its name."

@@ -14,11 +14,7 @@ class HttpMetrics(Protocol):
         """A WebSocket was closed with `code`, or refused with that HTTP status."""
         ...
 
-    def recording_read(self, *, audio_s: float, took_s: float) -> None:
-        """A recording was transcribed; `took_s` counts from when all of it had been received."""
-        ...
-
-    def speech_heard(self, *, audio_s: float) -> None:
+    def live_session_ended(self, *, audio_s: float) -> None:
         """A live session ended, in which so much audio came."""
         ...
 

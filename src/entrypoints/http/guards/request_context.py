@@ -1,41 +1,43 @@
-"""What the one log line of a request or a session will say, gathered while it runs."""
+"""What is known of a request or session while it runs: its id, who asks, and what its log line will say."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-_FACTS = "facts"
-_REQUEST_ID = "request_id"
+_CONTEXT = "request_context"
 
 
-def open_request_context(scope: Scope, request_id: str) -> dict[str, object]:
-    """Begin the record of `scope`; what is put into it is logged at the end."""
-    facts: dict[str, object] = {}
-    state = scope.setdefault("state", {})
-    state[_FACTS] = facts
-    state[_REQUEST_ID] = request_id
-    return facts
+@dataclass(slots=True)
+class RequestContext:
+    """One request or session.
+
+    Attributes:
+        request_id: On the answer, and on every log line of the request.
+        caller: Whom the use-cases charge; ``None`` before access was granted, and where nothing is counted.
+        key: Name of the API key that was shown; ``None`` where no key is needed.
+        facts: For the log line at the end.
+    """
+
+    request_id: str
+    caller: str | None = None
+    key: str | None = None
+    facts: dict[str, object] = field(default_factory=dict[str, object])
 
 
-def facts_of(scope: Scope) -> Mapping[str, object]:
-    """What is known so far of this request or session."""
-    facts: Mapping[str, object] = scope["state"][_FACTS]
-    return facts
+def open_request_context(scope: Scope, request_id: str) -> RequestContext:
+    """Begin the context of `scope`."""
+    context = RequestContext(request_id)
+    scope.setdefault("state", {})[_CONTEXT] = context
+    return context
+
+
+def request_context(connection: HTTPConnection) -> RequestContext:
+    """The context of this request or session."""
+    context: RequestContext = connection.scope["state"][_CONTEXT]
+    return context
 
 
 def note(connection: HTTPConnection, **facts: float | str | None) -> None:
     """Add facts to the log line of this request or session."""
-    connection.scope["state"][_FACTS].update(facts)
-
-
-def request_id_of(connection: HTTPConnection) -> str:
-    """The id that the answer carries and every log line of the request."""
-    request_id: str = connection.scope["state"][_REQUEST_ID]
-    return request_id
-
-
-def key_of(connection: HTTPConnection) -> str | None:
-    """Whose key the request carried, by its name; ``None`` where no key is needed."""
-    name: str | None = connection.scope["state"][_FACTS].get("key")
-    return name
+    request_context(connection).facts.update(facts)

@@ -39,7 +39,7 @@ class RequestLogMiddleware:
             return
         offered = Headers(scope=scope).get("x-request-id", "")
         request_id = offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
-        facts = open_request_context(scope, request_id)
+        facts = open_request_context(scope, request_id).facts
         exchange = _Exchange(receive, send, request_id)
         began = time.perf_counter()
         with structlog.contextvars.bound_contextvars(request_id=request_id, **_trace_id()):
@@ -69,15 +69,13 @@ class RequestLogMiddleware:
         # Any path that is no template would be a label of its own: whoever tries many would fill the memory.
         path: str = scope["path"]
         route = route or (path if path in self._known_paths else "unmatched")
-        audio_s, work_ms = facts.get("audio_s"), facts.get("work_ms", took_s * 1000)
+        audio_s = facts.get("audio_s")
         if scope["type"] == "http":
             self._metrics.request_answered(method=scope["method"], route=route, status=status or 499, took_s=took_s)
-            if isinstance(audio_s, float) and isinstance(work_ms, float):
-                self._metrics.recording_read(audio_s=audio_s, took_s=work_ms / 1000)
         else:
             self._metrics.session_ended(route=route, code=status or 1006, took_s=took_s)
             if isinstance(audio_s, float):
-                self._metrics.speech_heard(audio_s=audio_s)
+                self._metrics.live_session_ended(audio_s=audio_s)
 
 
 def _trace_id() -> dict[str, str]:

@@ -4,13 +4,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeAlias, get_args
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ....domain.errors import OverloadedError, ServiceError, UploadStalledError, UploadTooLargeError
+from ....domain.errors import OverloadedError, ServiceError, UploadTooLargeError
 from .error_responses import error_response, refuse
+from .errors import UploadStalledError, UploadTimeoutError, UploadTooSlowError
 from .http_metrics import HttpMetrics
 from .request_context import note
 
@@ -18,6 +21,36 @@ _RETRY_AFTER_S = 5.0
 _LINGER_S = 5.0
 _SMALL_BYTES = 1 << 20
 """Largest body that is no form: it is kept in memory, and nobody counts how many there are."""
+
+
+_Failure: TypeAlias = UploadTooLargeError | UploadStalledError | UploadTooSlowError | UploadTimeoutError
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPace:
+    """How slowly a client may send; only the time counts in which the server waits for it.
+
+    Attributes:
+        longest_pause_s: How long it may send nothing.
+        least_bytes_per_s: What it must send on average, once it has been waited for for `longest_pause_s`; so an upload
+            may stall at once and still catch up.
+        longest_s: How long all of it may take.
+    """
+
+    longest_pause_s: float
+    least_bytes_per_s: float
+    longest_s: float
+
+    def patience(self, *, received_bytes: int, waited_s: float) -> tuple[float, _Failure]:
+        """How long to wait for the next piece, in seconds, and what is wrong if none has come by then."""
+        ends: list[tuple[float, _Failure]] = [
+            (self.longest_pause_s, UploadStalledError(limit_s=self.longest_pause_s)),
+            (self.longest_s - waited_s, UploadTimeoutError(limit_s=self.longest_s)),
+        ]
+        if self.least_bytes_per_s:
+            earned_s = self.longest_pause_s + received_bytes / self.least_bytes_per_s
+            ends.append((earned_s - waited_s, UploadTooSlowError(limit_bytes_per_s=self.least_bytes_per_s)))
+        return min(ends, key=lambda end: end[0])
 
 
 class UploadLimitMiddleware:
@@ -34,10 +67,11 @@ class UploadLimitMiddleware:
         *,
         limit_bytes: int,
         most: int,
-        longest_pause_s: float,
+        pace: UploadPace,
         check_ready: Callable[[], object],
         metrics: HttpMetrics,
         linger_s: float = _LINGER_S,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Guard `app`.
 
@@ -45,18 +79,20 @@ class UploadLimitMiddleware:
             app: What comes next.
             limit_bytes: Largest form; other bodies may have 1 MiB.
             most: Forms that may have a place at once.
-            longest_pause_s: How long a client that is sending may send nothing.
+            pace: How slowly a client may send.
             check_ready: Raises a `ServiceError` if recordings cannot be read now.
             metrics: Hears how many there are.
             linger_s: How long a refused client may go on sending, to nobody, before it is cut off.
+            clock: Tells the time, in seconds.
         """
         self._app = app
         self._limit = limit_bytes
         self._most = most
-        self._longest_pause_s = longest_pause_s
+        self._pace = pace
         self._check_ready = check_ready
         self._metrics = metrics
         self._linger_s = linger_s
+        self._clock = clock
         self._held = 0
         self._receiving = 0
 
@@ -80,7 +116,7 @@ class UploadLimitMiddleware:
         except ServiceError as error:
             await refuse_unread(error, scope, receive, send, linger_s=self._linger_s)
             return
-        body = _Body(receive, limit_bytes=limit, longest_pause_s=self._longest_pause_s)
+        body = _Body(receive, limit_bytes=limit, pace=self._pace, clock=self._clock)
         if not is_form:
             await self._receive(body, scope, receive, send)
             return
@@ -90,7 +126,7 @@ class UploadLimitMiddleware:
             await self._receive(body, scope, receive, send)
         finally:
             if body.completed_at is not None:
-                note(HTTPConnection(scope), work_ms=round((time.perf_counter() - body.completed_at) * 1000, 1))
+                note(HTTPConnection(scope), work_ms=round((self._clock() - body.completed_at) * 1000, 1))
             self._count(held=-1, receiving=-1 if body.completed_at is None else 0)
 
     async def _receive(self, body: "_Body", scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,9 +139,10 @@ class UploadLimitMiddleware:
                 answered = True
                 await send(message)
 
-        with suppress(UploadTooLargeError, UploadStalledError):
+        with suppress(*get_args(_Failure)):
             await self._app(scope, body.receive, unless_refused)
         if body.failure is not None and not answered:
+            note(HTTPConnection(scope), received_bytes=body.received_bytes)
             await refuse_unread(body.failure, scope, receive, send, linger_s=self._linger_s)
 
     def _received(self) -> None:
@@ -120,38 +157,53 @@ class UploadLimitMiddleware:
 class _Body:
     """The body of one request, watched; `failure` is what is wrong with it."""
 
-    def __init__(self, receive: Receive, *, limit_bytes: int, longest_pause_s: float) -> None:
+    def __init__(self, receive: Receive, *, limit_bytes: int, pace: UploadPace, clock: Callable[[], float]) -> None:
         self._receive = receive
         self._limit = limit_bytes
-        self._longest_pause_s = longest_pause_s
-        self._received = 0
+        self._pace = pace
+        self._clock = clock
+        self._waited_s = 0.0
+        self.received_bytes = 0
         self.completed_at: float | None = None
-        """When all of it had come, by `time.perf_counter`."""
-        self.failure: UploadTooLargeError | UploadStalledError | None = None
+        """When all of it had come, by the clock."""
+        self.failure: _Failure | None = None
         self.on_complete: Callable[[], None] = _nothing
 
     async def receive(self) -> Message:
         """The next message; once all has come, this waits for the client to leave, however long that takes.
 
         Raises:
-            UploadTooLargeError, UploadStalledError: There is too much of it, or no more comes.
+            UploadTooLargeError, UploadStalledError, UploadTooSlowError, UploadTimeoutError: There is too much of it, or
+                it does not come as it must.
         """
         if self.failure is not None:
             raise self.failure
-        try:
-            async with asyncio.timeout(None if self.completed_at else self._longest_pause_s):
-                message = await self._receive()
-        except TimeoutError as error:
-            self.failure = UploadStalledError(limit_s=self._longest_pause_s)
-            raise self.failure from error
-        self._received += len(message.get("body", b""))
-        if self._received > self._limit:
+        if self.completed_at is not None:
+            return await self._receive()
+        message = await self._next()
+        self.received_bytes += len(message.get("body", b""))
+        if self.received_bytes > self._limit:
             self.failure = UploadTooLargeError(limit_bytes=self._limit)
             raise self.failure
-        if not self.completed_at and message["type"] == "http.request" and not message.get("more_body", False):
-            self.completed_at = time.perf_counter()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self.completed_at = self._clock()
             self.on_complete()
         return message
+
+    async def _next(self) -> Message:
+        patience_s, failure = self._pace.patience(received_bytes=self.received_bytes, waited_s=self._waited_s)
+        if patience_s <= 0:
+            self.failure = failure
+            raise failure
+        began = self._clock()
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._receive()
+        except TimeoutError as error:
+            self.failure = failure
+            raise failure from error
+        finally:
+            self._waited_s += self._clock() - began
 
 
 def _nothing() -> None:

@@ -12,8 +12,8 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from ....application.ports.speech_model import SpeechModel
 from ....application.stream_session import LiveOptions
-from ....domain.errors import ForbiddenOriginError, FrameTooLargeError
 from .error_responses import refuse
+from .errors import ForbiddenOriginError, FrameTooLargeError
 from .request_context import note
 
 JsonObject: TypeAlias = dict[str, object]
@@ -90,12 +90,12 @@ class WebSocketGateway:
     """Lets live clients in, and holds their conversations.
 
     Attributes:
-        model: Gives the model.
+        model: For its description.
         allowed_origins: Web origins besides our own whose pages may connect; ``*`` is any.
         send_timeout_s: Longest time that a client may leave a message unread.
     """
 
-    model: Callable[[], SpeechModel]
+    model: SpeechModel
     allowed_origins: Sequence[str]
     send_timeout_s: float
 
@@ -118,7 +118,7 @@ class WebSocketGateway:
         await websocket.accept(subprotocol if subprotocol in websocket.scope["subprotocols"] else None)
         talk = talk_over(WebSocketChannel(websocket, self.send_timeout_s, frame_bytes))
         try:
-            await talk.run(self.model())
+            await talk.run(self.model)
         except WebSocketDisconnect:
             note(websocket, client_left=True)
         except UnreadError:

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ....application.ports.speech_model import ModelDescription
 from ....application.stream_session import LiveOptions
 from ....domain.audio import Encoding
-from ....domain.errors import InvalidRequestError, ProtocolError, RetryLaterError, ServiceError
+from ....domain.errors import InvalidRequestError, RetryLaterError, ServiceError
 from ....domain.languages import code_of
 from ....domain.live import Cleared, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
 from ....domain.transcript import Word
+from ..guards.errors import ProtocolError
 from ..guards.websocket_gateway import JsonObject
 
 FRAME_BYTES = 1 << 20

@@ -4,15 +4,16 @@ import asyncio
 from contextlib import aclosing
 from typing import Protocol
 
+from ....application.drain import Drain
 from ....application.live_transcriber import LiveTranscriber
 from ....application.ports.speech_model import ModelDescription, SpeechModel
-from ....application.run_unless import unless
+from ....application.run_unless import run_unless
 from ....application.stream_session import StreamSession
-from ....domain.errors import CallerError, ProtocolError, RateLimitError, ServiceError, SessionIdleError
+from ....domain.errors import CallerError, RateLimitError, ServiceError, SessionIdleError
 from ....domain.live import Final
-from ..guards.drain import Drain
+from ..guards.allowance import Allowance
 from ..guards.error_responses import ERROR_RESPONSES
-from ..guards.rate_limits import Allowance
+from ..guards.errors import ProtocolError
 from ..guards.websocket_gateway import JsonObject, bytes_per_s
 from .schemas import (
     ClearCommand,
@@ -104,7 +105,7 @@ class Conversation:
                     "limits": limits_message(description),
                 }
             )
-            first = await unless(self._drain.wait_begun(), self._receive())
+            first = await run_unless(self._drain.wait_begun(), self._receive())
             command = read_command(first) if isinstance(first, str) else None
             if not isinstance(command, ConfigCommand):
                 await self._listen_and_tell(session, first)

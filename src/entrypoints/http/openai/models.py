@@ -1,7 +1,7 @@
 """The names of the loaded model on the routes that speak OpenAI's language."""
 
 from ....application.ports.speech_model import ModelDescription
-from ....domain.errors import UnknownModelError
+from ..guards.errors import UnknownModelError
 from .schemas import OpenAIModelBody
 
 ALIASES = frozenset(

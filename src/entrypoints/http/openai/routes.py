@@ -13,7 +13,7 @@ from ....application.ports.speech_model import SpeechModel
 from ....application.transcribe_file import Progress, TranscribeFile
 from ....domain.transcript import Transcript
 from ..guards.error_schemas import OpenAIProblemBody
-from ..guards.request_context import note
+from ..guards.request_context import note, request_context
 from ..recordings.uploads import documented_errors, pieces_of, while_connected
 from .models import check_model, model_body
 from .request import TranscriptionForm, TranscriptionRequest, TranslationForm
@@ -35,9 +35,7 @@ _Recording = Annotated[UploadFile, File(description="a recording in any usual fo
 _PLAIN = ("text/plain", "application/x-subrip", "text/vtt")
 
 
-def router(
-    *, transcribe_file: Callable[[], TranscribeFile], model: Callable[[], SpeechModel], heartbeat_s: float = 10.0
-) -> APIRouter:
+def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: float = 10.0) -> APIRouter:
     """The routes below ``/v1``; streams say at least every `heartbeat_s` that they live."""
     since = int(time.time())
 
@@ -49,21 +47,25 @@ def router(
         With `stream`, deltas that add up to the text are sent while the recording is still being read. If you leave
         before the end, the work stops. `x-ignored-parameters` names what was taken without effect.
         """
-        description = model().describe()
+        description = model.describe()
         check_model(form.model, description)
-        detects = transcribe_file().detector is not None
+        detects = transcribe_file.detector is not None
         return await serve(request, file, form.read(description, detects=detects))
 
     async def translations(request: Request, file: _Recording, form: Annotated[TranslationForm, Depends()]) -> Response:
         """Write English speech in English; other languages are refused, for this service does not translate."""
-        description = model().describe()
+        description = model.describe()
         check_model(form.model, description)
         return await serve(request, file, form.read(description))
 
     async def serve(request: Request, file: UploadFile, ask: TranscriptionRequest) -> Response:
         def work(on_progress: Callable[[Progress], None] | None) -> Coroutine[Any, Any, Transcript]:
-            return transcribe_file()(
-                pieces_of(file), decoding=ask.decoding, detection=ask.detection, on_progress=on_progress
+            return transcribe_file(
+                pieces_of(file),
+                caller=request_context(request).caller,
+                decoding=ask.decoding,
+                detection=ask.detection,
+                on_progress=on_progress,
             )
 
         response: Response
@@ -80,11 +82,11 @@ def router(
 
     async def models() -> OpenAIModelsBody:
         """The model that is loaded, and the other names that mean it."""
-        return OpenAIModelsBody(data=[model_body(model().describe(), since=since)])
+        return OpenAIModelsBody(data=[model_body(model.describe(), since=since)])
 
     async def one_model(model_id: str) -> OpenAIModelBody:
         """The model of that name, or alias."""
-        description = model().describe()
+        description = model.describe()
         check_model(model_id, description)
         return model_body(description, since=since)
 

@@ -1,18 +1,16 @@
 """Is it alive, is it ready, and what is it?"""
 
-from collections.abc import Callable
-
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from ....application.drain import Drain
 from ....application.ports.speech_model import ModelDescription, SpeechModel
 from ....config.settings import Settings
 from ....domain.errors import ServiceError
-from ..guards.drain import Drain
 from .schemas import ConfigBody, HealthBody, NotReadyBody, ReadyBody
 
 
-def router(*, settings: Settings, model: Callable[[], SpeechModel], drain: Drain) -> APIRouter:
+def router(*, settings: Settings, model: SpeechModel, drain: Drain) -> APIRouter:
     """Routes for probes and for people."""
 
     async def healthz() -> HealthBody:
@@ -23,14 +21,14 @@ def router(*, settings: Settings, model: Callable[[], SpeechModel], drain: Drain
         """Whether requests are served: the model is loaded and warm, and the service is not going away."""
         try:
             drain.check_open()
-            model().describe()
+            model.describe()
         except ServiceError as error:
             return JSONResponse(NotReadyBody(reason=error.message, code=error.code).model_dump(), 503)
         return ReadyBody()
 
     async def config() -> ConfigBody:
         """The effective settings and the loaded model; no secrets."""
-        return ConfigBody.of(settings, _description(model()))
+        return ConfigBody.of(settings, _description(model))
 
     routes = APIRouter(tags=["health"])
     routes.add_api_route("/healthz", healthz, summary="Alive?", response_model=HealthBody)

@@ -14,7 +14,7 @@ from ....domain.errors import InvalidRequestError, ServiceError
 from ....domain.transcript import Transcript
 from ..guards.error_responses import error_facts
 from ..guards.error_schemas import ErrorBody, ProblemBody
-from ..guards.request_context import note
+from ..guards.request_context import note, request_context
 from .event_stream import stream_events
 from .keywords import decoding_of
 from .schemas import DoneEvent, ProgressEvent, TranscriptionBody
@@ -23,7 +23,7 @@ from .uploads import documented_errors, pieces_of, while_connected
 _Timestamps = Literal["none", "word", "char"]
 
 
-def router(*, transcribe_file: Callable[[], TranscribeFile], heartbeat_s: float = 10.0) -> APIRouter:
+def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> APIRouter:
     """The route for recordings; streams say at least every `heartbeat_s` that they live."""
 
     async def transcribe(
@@ -61,13 +61,18 @@ def router(*, transcribe_file: Callable[[], TranscribeFile], heartbeat_s: float 
         its place. If you leave before the end, the work stops.
         """
         decoding = decoding_of(keywords, beam_size=beam_size)
-        use_case = transcribe_file()
         if decoding != GREEDY:
-            _check(decoding, use_case.model.describe())
+            _check(decoding, transcribe_file.model.describe())
         timestamps: _Timestamps = timestamp_level if include_timestamps else "none"
 
         def work(on_progress: Callable[[Progress], None] | None) -> Coroutine[Any, Any, Transcript]:
-            return use_case(pieces_of(file), chunked=should_chunk, decoding=decoding, on_progress=on_progress)
+            return transcribe_file(
+                pieces_of(file),
+                caller=request_context(request).caller,
+                chunked=should_chunk,
+                decoding=decoding,
+                on_progress=on_progress,
+            )
 
         if stream:
             return await stream_events(request, work, _Events(timestamps), heartbeat_s=heartbeat_s)

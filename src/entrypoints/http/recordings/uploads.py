@@ -7,7 +7,7 @@ from fastapi import UploadFile
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
-from ....application.run_unless import unless
+from ....application.run_unless import run_unless
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ _PROBLEMS = {
     400: "The recording is empty, or the form cannot be read",
     401: "No API key, or a wrong one",
     404: "The model is not served here",
-    408: "The upload stalled",
+    408: "The upload stalled, or was too slow",
     413: "More bytes or more seconds than the service takes; the limit is in the body",
     415: "No decoder can read the bytes",
     422: "A field is missing or cannot be read",
@@ -49,7 +49,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientDisconnect: It left; `work` was cancelled, and what it held is free.
     """
-    result = await unless(_left(request), work)
+    result = await run_unless(_left(request), work)
     if result is None:
         raise ClientDisconnect
     return result

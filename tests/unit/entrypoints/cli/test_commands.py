@@ -7,14 +7,14 @@ import pytest
 
 from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.entrypoints.cli import main
-from parakeet_service.entrypoints.cli.service import Service
+from parakeet_service.entrypoints.cli.context import CommandContext
 from tests.fakes import SearchingModel
 
 from .conftest import MakeService
 
 
-def configure(_: ArgumentParser) -> Callable[[Namespace], Service]:
-    def never(_: Namespace) -> Service:
+def configure(_: ArgumentParser) -> Callable[[Namespace], CommandContext]:
+    def never(_: Namespace) -> CommandContext:
         raise AssertionError("wrong usage must be found before the service is made")
 
     return never

@@ -13,9 +13,9 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
 from parakeet_service.entrypoints.cli import main
+from parakeet_service.entrypoints.cli.context import ExitCode
 from parakeet_service.entrypoints.cli.live_client import LiveClient, LiveError, Message, at_pace, in_frames
 from parakeet_service.entrypoints.cli.screen import Screen
-from parakeet_service.entrypoints.cli.service import ExitCode
 from parakeet_service.entrypoints.cli.stream import Speech, stream
 from tests.fakes import KILLS_DECODER, NOT_AUDIO
 from tests.scripted_model import ScriptedModel

@@ -1,20 +1,19 @@
 """`/v1/realtime`: the socket, and the short-lived keys for it."""
 
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, WebSocket
 from pydantic import BaseModel, Field
 
+from .....application.drain import Drain
 from .....application.ports.speech_model import SpeechModel
 from .....application.stream_session import StreamSession
+from ...guards.allowance import allowance_of
 from ...guards.client_secrets import REALTIME, ClientSecret, ClientSecrets
-from ...guards.drain import Drain
 from ...guards.error_schemas import OpenAIProblemBody
-from ...guards.rate_limits import allowance_of
-from ...guards.request_context import key_of, request_id_of
+from ...guards.request_context import request_context
 from ...guards.websocket_gateway import WebSocketChannel, WebSocketGateway
 from ...recordings.uploads import documented_errors
 from .events import new_id
@@ -75,7 +74,7 @@ class FlatSessionBody(BaseModel, extra="allow"):
 
 
 def router(
-    *, stream_session: Callable[[], StreamSession], door: WebSocketGateway, drain: Drain, client_secrets: ClientSecrets
+    stream_session: StreamSession, *, gateway: WebSocketGateway, drain: Drain, client_secrets: ClientSecrets
 ) -> APIRouter:
     """The socket."""
 
@@ -87,40 +86,40 @@ def router(
                 asked.append({"audio": {"input": {"transcription": {"model": name}}}})
             return RealtimeSession(
                 line,
-                stream_session(),
+                stream_session,
                 drain,
                 allowance_of(websocket),
-                session_id=f"sess_{request_id_of(websocket)}",
+                session_id=f"sess_{request_context(websocket).request_id}",
                 asked=asked,
                 flat=_speaks_beta(websocket),
             )
 
-        await door.open(websocket, talk_over, subprotocol=SUBPROTOCOL, frame_bytes=FRAME_BYTES)
+        await gateway.open(websocket, talk_over, subprotocol=SUBPROTOCOL, frame_bytes=FRAME_BYTES)
 
     routes = APIRouter()
     routes.add_api_websocket_route(REALTIME, live)
     return routes
 
 
-def secrets_router(*, model: Callable[[], SpeechModel], client_secrets: ClientSecrets) -> APIRouter:
+def secrets_router(*, model: SpeechModel, client_secrets: ClientSecrets) -> APIRouter:
     """The routes that make secrets for the socket."""
 
     def secret_for(request: Request, setup: SessionConfig, lifetime: ExpiresAfter) -> FlatSecretBody:
         expires_at = int(time.time()) + lifetime.seconds
         asked = setup.asked.model_dump(mode="json", exclude_unset=True)
-        value = client_secrets.make(ClientSecret(key_of(request), asked, expires_at))
+        value = client_secrets.make(ClientSecret(request_context(request).key, asked, expires_at))
         return FlatSecretBody(value=value, expires_at=expires_at)
 
     async def client_secret(request: Request, wanted: ClientSecretRequest) -> ClientSecretBody:
         """Make a key that a web page may have: it expires, and opens nothing but realtime sessions, in your name."""
-        setup = SessionConfig.of(model().describe()).updated(wanted.session)
+        setup = SessionConfig.of(model.describe()).updated(wanted.session)
         secret = secret_for(request, setup, wanted.expires_after)
         session = setup.in_force(new_id("sess"), flat=False)
         return ClientSecretBody(value=secret.value, expires_at=secret.expires_at, session=session)
 
     async def transcription_session(request: Request, wanted: FlatSecretRequest) -> FlatSessionBody:
         """The same in the words of the beta protocol."""
-        setup = SessionConfig.of(model().describe()).updated(wanted.model_extra or {})
+        setup = SessionConfig.of(model.describe()).updated(wanted.model_extra or {})
         secret = secret_for(request, setup, wanted.client_secret.expires_at)
         return FlatSessionBody(client_secret=secret, **setup.in_force(new_id("sess"), flat=True))
 

@@ -7,7 +7,8 @@ from pydantic import BaseModel, Discriminator, Field, Tag, TypeAdapter, Validati
 from pydantic_core import from_json
 
 from .....domain.endpointing import Endpointing
-from .....domain.errors import InvalidRequestError, ProtocolError
+from .....domain.errors import InvalidRequestError
+from ...guards.errors import ProtocolError
 from ...guards.websocket_gateway import JsonObject
 from ..request import Milliseconds, Threshold
 

@@ -5,20 +5,14 @@ import base64
 from collections.abc import Iterable
 from contextlib import aclosing
 
+from .....application.drain import Drain
 from .....application.live_transcriber import LiveTranscriber
 from .....application.ports.speech_model import ModelDescription, SpeechModel
 from .....application.stream_session import StreamSession
-from .....domain.errors import (
-    CallerError,
-    FrameTooLargeError,
-    InvalidRequestError,
-    ProtocolError,
-    RateLimitError,
-    ServiceError,
-)
-from ...guards.drain import Drain
+from .....domain.errors import CallerError, InvalidRequestError, RateLimitError, ServiceError
+from ...guards.allowance import Allowance
 from ...guards.error_responses import ERROR_RESPONSES
-from ...guards.rate_limits import Allowance
+from ...guards.errors import FrameTooLargeError, ProtocolError
 from ...guards.websocket_gateway import JsonObject, WebSocketChannel, bytes_per_s
 from .events import error_event, event
 from .schemas import (

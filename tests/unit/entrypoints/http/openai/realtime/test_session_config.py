@@ -9,7 +9,8 @@ from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.stream_session import LiveOptions
 from parakeet_service.domain.audio import Encoding
 from parakeet_service.domain.endpointing import Endpointing
-from parakeet_service.domain.errors import InvalidRequestError, UnknownModelError
+from parakeet_service.domain.errors import InvalidRequestError
+from parakeet_service.entrypoints.http.guards.errors import UnknownModelError
 from parakeet_service.entrypoints.http.guards.websocket_gateway import JsonObject
 from parakeet_service.entrypoints.http.openai.realtime.schemas import Delay
 from parakeet_service.entrypoints.http.openai.realtime.session_config import SessionConfig

@@ -2,7 +2,7 @@ from typing import Literal, get_args
 
 import pytest
 
-from parakeet_service.bootstrap import Container
+from parakeet_service.bootstrap.container import Container
 from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import ModelNotReadyError
 

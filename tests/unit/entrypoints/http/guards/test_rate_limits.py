@@ -3,10 +3,11 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
+from parakeet_service.adapters.rate_limits import RateLimits
 from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import RateLimitError
-from parakeet_service.entrypoints.http.guards.rate_limits import Allowance, RateLimits
-from tests.unit.entrypoints.realtime.client import speaker, voice
+from parakeet_service.entrypoints.http.guards.allowance import Allowance
+from tests.unit.entrypoints.http.openai.realtime.client import speaker, voice
 from tests.unit.entrypoints.world import World, a_settings, pcm, started
 
 KEYS = {"api_keys": "alice:one,alice:two,bob:three"}

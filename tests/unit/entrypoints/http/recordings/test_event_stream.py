@@ -5,8 +5,8 @@ from structlog.testing import capture_logs
 
 from parakeet_service.domain.errors import InferenceError
 from tests.fakes import FailingModel
-from tests.unit.entrypoints.test_openai_stream import FailsLater, events, loud_and_quiet
-from tests.unit.entrypoints.test_transcribe import post
+from tests.unit.entrypoints.http.openai.test_sse import FailsLater, events, loud_and_quiet
+from tests.unit.entrypoints.http.recordings.test_routes import post
 from tests.unit.entrypoints.world import pcm, started
 
 

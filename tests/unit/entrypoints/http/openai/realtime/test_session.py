@@ -13,8 +13,8 @@ from parakeet_service.application.ports.speech_model import RecognitionStream, S
 from parakeet_service.entrypoints.http.openai.realtime.schemas import FRAME_BYTES, MOST_BASE64
 from tests.fakes import FailingStream, LoudnessVad
 from tests.scripted_model import ScriptedModel
-from tests.unit.entrypoints.realtime.client import Speaker, silence, speaker, voice
-from tests.unit.entrypoints.realtime.test_turns import follow
+from tests.unit.entrypoints.http.openai.realtime.client import Speaker, silence, speaker, voice
+from tests.unit.entrypoints.http.openai.realtime.test_turns import follow
 from tests.unit.entrypoints.world import Message, World, a_settings, started
 
 COMPLETED = "conversation.item.input_audio_transcription.completed"

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from parakeet_service.entrypoints.http import page
-from tests.unit.entrypoints.test_metrics import REQUESTS, figures
+from tests.unit.entrypoints.http.probes.test_metrics import REQUESTS, figures
 from tests.unit.entrypoints.world import World, a_settings, started
 
 FILES = {

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
 from parakeet_service.entrypoints.http.guards.path_kinds import PathKind
 from parakeet_service.entrypoints.http.guards.request_log import RequestLogMiddleware
-from parakeet_service.entrypoints.http.guards.upload_limits import UploadLimitMiddleware
+from parakeet_service.entrypoints.http.guards.upload_limits import UploadLimitMiddleware, UploadPace
 from tests.fakes import GatedModel
 from tests.unit.entrypoints.world import World, a_settings, pcm, send_raw, started
 
@@ -154,7 +154,13 @@ async def test_a_refused_client_that_goes_on_sending_is_cut_off() -> None:
     metrics = PrometheusMetrics()
     limited: Any = RequestLogMiddleware(
         UploadLimitMiddleware(
-            app, limit_bytes=4, most=1, longest_pause_s=60, check_ready=lambda: None, metrics=metrics, linger_s=0.01
+            app,
+            limit_bytes=4,
+            most=1,
+            pace=UploadPace(longest_pause_s=60, least_bytes_per_s=0, longest_s=60),
+            check_ready=lambda: None,
+            metrics=metrics,
+            linger_s=0.01,
         ),
         metrics=metrics,
         known_paths=(),

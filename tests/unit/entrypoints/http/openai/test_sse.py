@@ -19,7 +19,7 @@ from parakeet_service.domain.transcript import Token, Transcript
 from parakeet_service.entrypoints.http.guards.request_context import open_request_context
 from parakeet_service.entrypoints.http.openai.sse import stream_text
 from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, SteppedModel
-from tests.unit.entrypoints.test_openai import PATH, post
+from tests.unit.entrypoints.http.openai.test_routes import PATH, post
 from tests.unit.entrypoints.world import World, pcm, started
 
 AsgiMessage = MutableMapping[str, Any]

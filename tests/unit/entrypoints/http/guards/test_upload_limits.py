@@ -5,8 +5,12 @@ from typing import Any, TypeAlias
 import pytest
 from structlog.testing import capture_logs
 
+from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
+from parakeet_service.entrypoints.http.guards.path_kinds import PathKind
+from parakeet_service.entrypoints.http.guards.request_log import RequestLogMiddleware
+from parakeet_service.entrypoints.http.guards.upload_limits import UploadLimitMiddleware, UploadPace
 from tests.fakes import GatedModel
-from tests.unit.entrypoints.test_transcribe import FORM, form_body
+from tests.unit.entrypoints.http.recordings.test_routes import FORM, form_body
 from tests.unit.entrypoints.world import World, a_settings, pcm, send_raw, started
 
 Incoming: TypeAlias = asyncio.Queue[MutableMapping[str, Any]]
@@ -111,6 +115,75 @@ async def test_an_upload_that_stalls_makes_room(path: str) -> None:
     assert b"upload_stalled" in body
     assert (lines[-1]["status"], lines[-1]["code"]) == (408, "upload_stalled")
     assert (world.decoder.opened, gauge(world, "receiving")) == (0, 0)
+
+
+class Slow(Incoming):
+    """A client that sends a piece of so many bytes every so many seconds."""
+
+    def __init__(self, *, piece_bytes: int, every_s: float, pieces: int) -> None:
+        super().__init__()
+        self.now_s = 1000.0
+        self.waited_s = 0.0
+        self.asked = 0
+        self._piece_bytes = piece_bytes
+        self._every_s = every_s
+        self._pieces = pieces
+
+    async def get(self) -> MutableMapping[str, Any]:
+        self.asked += 1
+        self.now_s += self._every_s
+        self.waited_s += self._every_s
+        return {"type": "http.request", "body": bytes(self._piece_bytes), "more_body": self.asked < self._pieces}
+
+
+@pytest.mark.parametrize(
+    ("client", "code", "after_s"),
+    [
+        (Slow(piece_bytes=1, every_s=10, pieces=1000), "upload_too_slow", 40),
+        # Faster at first does not help for long.
+        (Slow(piece_bytes=900, every_s=10, pieces=1000), "upload_too_slow", 300),
+        (Slow(piece_bytes=2000, every_s=10, pieces=1000), "upload_timeout", 2000),
+        # As slow as it may be, with pauses that are as long as they may be; and much faster.
+        (Slow(piece_bytes=3000, every_s=29, pieces=60), None, 60 * 29),
+        (Slow(piece_bytes=1, every_s=29, pieces=1), None, 29),
+        (Slow(piece_bytes=100_000, every_s=0.1, pieces=1000), None, 100),
+    ],
+)
+async def test_an_upload_has_a_least_rate_and_a_longest_time(client: Slow, code: str | None, after_s: float) -> None:
+    taken_after_s = 0.0
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        nonlocal taken_after_s
+        more = True
+        while more:
+            more = (await receive()).get("more_body")
+            taken_after_s = client.waited_s
+            # What the application does between the pieces is not the client's time.
+            client.now_s += 100
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    metrics = PrometheusMetrics()
+    pace = UploadPace(longest_pause_s=30, least_bytes_per_s=100, longest_s=2000)
+    guarded: Any = RequestLogMiddleware(
+        UploadLimitMiddleware(
+            app,
+            limit_bytes=1 << 30,
+            most=1,
+            pace=pace,
+            check_ready=lambda: None,
+            metrics=metrics,
+            linger_s=0,
+            clock=lambda: client.now_s,
+        ),
+        metrics=metrics,
+        known_paths=(),
+        kind_of=lambda _: PathKind.API,
+    )
+    with capture_logs() as lines:
+        answer = await send_raw(guarded, "/transcribe", client, FORM)
+    assert (answer[0]["status"], lines[-1].get("code")) == (408 if code else 200, code)
+    assert taken_after_s == pytest.approx(after_s)
 
 
 async def test_waiting_for_the_answer_is_no_stall() -> None:

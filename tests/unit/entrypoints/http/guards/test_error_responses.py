@@ -3,12 +3,14 @@ from starlette.types import Message, Scope
 
 from parakeet_service.domain import errors
 from parakeet_service.domain.errors import CallerError, FaultError, RetryLaterError, ServiceError
+from parakeet_service.entrypoints.http.guards import errors as http_errors
 from parakeet_service.entrypoints.http.guards.error_responses import (
     ERROR_RESPONSES,
     UnexpectedError,
     error_response,
     refuse,
 )
+from parakeet_service.entrypoints.http.guards.errors import UnauthorizedError
 from parakeet_service.entrypoints.http.guards.request_context import open_request_context
 
 
@@ -17,10 +19,10 @@ def leaves(kind: type[ServiceError]) -> list[type[ServiceError]]:
     return [leaf for child in children for leaf in leaves(child)] if children else [kind]
 
 
-LEAVES = [leaf for leaf in leaves(ServiceError) if leaf.__module__ == errors.__name__]
+LEAVES = [leaf for leaf in leaves(ServiceError) if leaf.__module__ in {errors.__name__, http_errors.__name__}]
 
 
-def test_every_error_of_the_domain_is_mapped_and_nothing_else() -> None:
+def test_every_error_is_mapped_and_nothing_else() -> None:
     assert set(ERROR_RESPONSES) == {leaf.code for leaf in LEAVES} | {UnexpectedError.code}
 
 
@@ -57,5 +59,5 @@ async def test_a_websocket_is_refused_by_its_close_code_where_no_answer_can_be_s
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await refuse(errors.UnauthorizedError("No."), a_scope("websocket"), receive, send)
+    await refuse(UnauthorizedError("No."), a_scope("websocket"), receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": "unauthorized"}]

@@ -131,5 +131,5 @@ def test_a_model_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | No
     if content is not None:
         (tmp_path / "model.onnx").write_bytes(content)
 
-    with pytest.raises(ModelLoadError, match="VAD"):
-        SileroVad(tmp_path / "model.onnx")
+    with pytest.raises(ModelLoadError, match="voice activity detector"):
+        SileroVad(tmp_path / "model.onnx").load()

@@ -1,4 +1,4 @@
-"""How much one caller may ask for in a while."""
+"""The Quota port by the `limits` library, counted in this process."""
 
 import math
 import time
@@ -6,10 +6,8 @@ import time
 from limits import RateLimitItem, parse_many
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
-from starlette.requests import HTTPConnection
-from starlette.types import Scope
 
-from ....domain.errors import RateLimitError
+from ..domain.errors import RateLimitError
 
 _REQUESTS, _AUDIO = "requests", "seconds of audio"
 
@@ -25,11 +23,7 @@ class RateLimits:
         self._counted = FixedWindowRateLimiter(MemoryStorage())
 
     async def admit(self, caller: str) -> None:
-        """Count one more request.
-
-        Raises:
-            RateLimitError: The caller has had its requests, or its seconds of audio; this one was not counted.
-        """
+        """See the port."""
         for kind, limits in ((_REQUESTS, self._requests), (_AUDIO, self._audio)):
             for limit in limits:
                 if not await self._counted.test(limit, kind, caller):
@@ -38,11 +32,7 @@ class RateLimits:
             await self._counted.hit(limit, _REQUESTS, caller)
 
     async def charge(self, caller: str, audio_s: float) -> None:
-        """Count audio that was read or has come in.
-
-        Raises:
-            RateLimitError: The caller has thereby gone beyond its limit; all of it was counted.
-        """
+        """See the port."""
         if audio_s <= 0:
             return
         cost = math.ceil(audio_s)
@@ -55,43 +45,6 @@ class RateLimits:
         reset, _ = await self._counted.get_window_stats(limit, kind, caller)
         message = f"No more than {limit.amount} {kind} in {_period(limit)}."
         return RateLimitError(message, retry_after_s=max(reset - time.time(), 1.0))
-
-
-class Allowance:
-    """What one caller may still send in a live session; it is charged while the audio comes."""
-
-    def __init__(self, limits: RateLimits, caller: str) -> None:
-        """Begin a session of `caller`."""
-        self._limits = limits
-        self._caller = caller
-        self._spent_s = 0.0
-        self._charged_s = 0
-
-    async def spend(self, audio_s: float) -> None:
-        """Count more audio; seconds are charged as they begin.
-
-        Raises:
-            RateLimitError: The caller has gone beyond its limit.
-        """
-        self._spent_s += audio_s
-        # Many small pieces must not add up to more than they are.
-        due_s = math.ceil(round(self._spent_s, 6)) - self._charged_s
-        self._charged_s += due_s
-        await self._limits.charge(self._caller, due_s)
-
-
-_ALLOWANCE = "allowance"
-
-
-def grant(scope: Scope, allowance: Allowance) -> None:
-    """Leave it with the session of `scope`."""
-    scope["state"][_ALLOWANCE] = allowance
-
-
-def allowance_of(connection: HTTPConnection) -> Allowance:
-    """What the session's caller may still send."""
-    allowance: Allowance = connection.scope["state"][_ALLOWANCE]
-    return allowance
 
 
 def _parsed(limits: str) -> list[RateLimitItem]:

@@ -19,8 +19,8 @@ from tests.contracts.audio_decoder import AudioDecoderContract
 from tests.contracts.speech_model import SpeechModelContract
 from tests.fakes import NOT_AUDIO, FailingModel
 from tests.scripted_model import ScriptedModel
+from tests.unit.adapters.decoders.test_wave import TestWaveDecoder
 from tests.unit.entrypoints.world import World, a_settings, pcm
-from tests.unit.test_wave_decoder import TestWaveDecoder
 
 
 class TracedWorld:

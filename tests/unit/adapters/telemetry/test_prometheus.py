@@ -49,8 +49,8 @@ def test_what_comes_and_goes() -> None:
     traffic: HttpMetrics = prometheus
     traffic.request_answered(method="POST", route="/transcribe", status=200, took_s=3)
     traffic.session_ended(route="/ws", code=1000, took_s=60)
-    traffic.recording_read(audio_s=10, took_s=0.5)
-    traffic.speech_heard(audio_s=5)
+    prometheus.recording_transcribed(audio_s=10, took_s=0.5)
+    prometheus.live_session_ended(audio_s=5)
     traffic.uploads_changed(receiving=1, held=3)
     seen = figures(prometheus)
     assert seen['parakeet_http_request_duration_seconds_sum{method="POST",route="/transcribe",status="200"}'] == 3
@@ -64,7 +64,7 @@ def test_what_comes_and_goes() -> None:
 
 def test_an_empty_recording_has_no_speed() -> None:
     prometheus = PrometheusMetrics()
-    prometheus.recording_read(audio_s=0, took_s=0.5)
+    prometheus.recording_transcribed(audio_s=0, took_s=0.5)
     assert figures(prometheus)["parakeet_real_time_factor_count"] == 0
 
 

@@ -8,10 +8,11 @@ import pytest
 import uvicorn
 from structlog.testing import capture_logs
 
+from parakeet_service.application.drain import Drain
 from parakeet_service.domain.errors import ShuttingDownError
-from parakeet_service.entrypoints.http.guards.drain import Drain, drain_on_signals
+from parakeet_service.entrypoints.http.shutdown import drain_on_signals
 from tests.fakes import GatedModel, LoudnessVad
-from tests.unit.entrypoints.realtime.client import speaker, voice
+from tests.unit.entrypoints.http.openai.realtime.client import speaker, voice
 from tests.unit.entrypoints.world import World, a_settings, pcm
 
 
@@ -61,7 +62,7 @@ def caught() -> Iterator[Caught]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_is_handed_on_once_all_is_finished(caught: Caught, number: signal.Signals) -> None:
     drain = Drain(grace_s=60)
-    with drain_on_signals(drain):
+    with drain_on_signals(drain, has_failed=lambda: False):
         with drain.work():
             signal.raise_signal(number)
             await drain.wait_begun()
@@ -72,14 +73,14 @@ async def test_a_signal_is_handed_on_once_all_is_finished(caught: Caught, number
 
 async def test_a_second_signal_is_handed_on_at_once(caught: Caught) -> None:
     drain = Drain(grace_s=60)
-    with drain_on_signals(drain), drain.work():
+    with drain_on_signals(drain, has_failed=lambda: False), drain.work():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert caught.numbers == [signal.SIGINT]
 
 
 async def test_leaves_the_handlers_as_they_were(caught: Caught) -> None:
-    with drain_on_signals(Drain(grace_s=60)):
+    with drain_on_signals(Drain(grace_s=60), has_failed=lambda: False):
         assert signal.getsignal(signal.SIGTERM) is not caught
     assert signal.getsignal(signal.SIGTERM) is caught
     assert signal.getsignal(signal.SIGINT) is caught
@@ -87,7 +88,7 @@ async def test_leaves_the_handlers_as_they_were(caught: Caught) -> None:
 
 async def test_changes_nothing_outside_the_main_thread(caught: Caught) -> None:
     async def elsewhere() -> None:
-        with drain_on_signals(Drain(grace_s=60)):
+        with drain_on_signals(Drain(grace_s=60), has_failed=lambda: False):
             assert signal.getsignal(signal.SIGTERM) is caught
 
     await asyncio.to_thread(lambda: asyncio.run(elsewhere()))
@@ -145,8 +146,7 @@ async def test_uvicorn_exits_with_a_code_that_says_whether_the_service_failed(ca
     server.started = True
     signal.signal(signal.SIGTERM, server.handle_exit)
     drain = Drain(grace_s=60)
-    drain.failed = failed
-    with drain_on_signals(drain):
+    with drain_on_signals(drain, has_failed=lambda: failed):
         signal.raise_signal(signal.SIGTERM)
         while not server.should_exit:
             await asyncio.sleep(0)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from fastapi import FastAPI
-
 from ...application.ports.audio_decoder import AudioDecoder
 from ...application.transcribe_file import TranscribeFile
 
@@ -24,30 +22,28 @@ class ExitCode(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class CommandContext:
     """The service under one set of settings; nothing of it is built or loaded before it is asked for.
 
     Attributes:
-        host: Address to bind.
-        port: Port to bind; 0 is any free one.
-        has_api_keys: Whether callers must show a key.
+        address: What `serve` binds, for people.
+        free_address: The URL that `serve` would have; raises `OSError` where it cannot bind.
         changed_settings: Settings that differ from their defaults, by their environment names, secrets masked.
         facts: What this machine offers the service, by name, in the order in which they are to be asked for; one
             that raises a `FaultError` keeps the service from working.
-        build_app: Makes the web application; what it is given, it calls if it can never become ready.
+        serve: Runs the servers until the process is told to stop; whether all went well.
         audio_decoder: Makes what reads recordings; raises `DecoderUnavailableError` where there is none.
         open_transcriber: Loads the model, and frees it afterwards; raises `ModelLoadError`.
     """
 
-    host: str
-    port: int
-    has_api_keys: bool
+    address: str
+    free_address: Callable[[], str]
     changed_settings: Mapping[str, str]
     facts: Mapping[str, Callable[[], str]]
-    build_app: Callable[[Callable[[], None]], FastAPI]
+    serve: Callable[[], bool]
     audio_decoder: Callable[[], AudioDecoder]
     open_transcriber: Callable[[], AbstractAsyncContextManager[TranscribeFile]]
 
 
-Configure: TypeAlias = Callable[[ArgumentParser], Callable[[Namespace], Service]]
+Configure: TypeAlias = Callable[[ArgumentParser], Callable[[Namespace], CommandContext]]
 """Gives a command's parser the flags of the settings, and gives back what makes the service of its result."""

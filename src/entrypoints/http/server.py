@@ -1,39 +1,50 @@
-"""``parakeet-service serve``: the web application under uvicorn."""
+"""The web application under uvicorn, as `parakeet-service serve` runs it."""
 
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from ...domain.errors import FaultError
-from ..http.guards.keys import is_loopback
-from ..http.openai.realtime.schemas import FRAME_BYTES
-from .service import ExitCode, Service
+from .guards.keys import is_loopback
+from .openai.realtime.schemas import FRAME_BYTES
 
 _PING_TIMEOUT_S = 600
 
 
-def serve(service: Service) -> ExitCode:
-    """Serve until SIGTERM or SIGINT, finish what runs, and exit with 0; with 1 if the model cannot be loaded."""
+def serve(*, host: str, port: int, has_api_keys: bool, build_app: Callable[[Callable[[], None]], FastAPI]) -> bool:
+    """Serve until SIGTERM or SIGINT, and finish what runs.
+
+    Args:
+        host: Address to bind.
+        port: Port to bind; 0 is any free one.
+        has_api_keys: Whether callers must show a key.
+        build_app: Makes the application; what it is given, it calls if it can never become ready.
+
+    Returns:
+        Whether it could serve; if not, standard error says why.
+    """
     try:
-        listener = listen(service.host, service.port)
+        listener = listen(host, port)
     except OSError as error:
-        print(f"Cannot listen on {service.host}, port {service.port}: {error.strerror or error}", file=sys.stderr)
-        return ExitCode.FAULT
+        print(f"Cannot listen on {host}, port {port}: {error.strerror or error}", file=sys.stderr)
+        return False
     with listener:
-        if not service.has_api_keys and not is_loopback(listener.getsockname()[0]):
-            print(_OPEN_DOOR.format(host=service.host), file=sys.stderr)
+        if not has_api_keys and not is_loopback(listener.getsockname()[0]):
+            print(_OPEN_DOOR.format(host=host), file=sys.stderr)
 
         def give_up() -> None:
             server.give_up()
 
         try:
-            app = service.build_app(give_up)
+            app = build_app(give_up)
         except FaultError as error:
             print(error.message, file=sys.stderr)
-            return ExitCode.FAULT
+            return False
         config = uvicorn.Config(
             app,
             # Logging is set up already, and has one line per request.
@@ -52,7 +63,7 @@ def serve(service: Service) -> ExitCode:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _ignore)
         server.run(sockets=[listener])
-        return ExitCode.DONE if server.started and not server.hopeless else ExitCode.FAULT
+        return server.started and not server.hopeless
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -63,6 +74,16 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     return socket.create_server((str(address[0]), port), family=family)
+
+
+def free_address(host: str, port: int) -> str:
+    """The URL of a server that would bind `host` and `port` now.
+
+    Raises:
+        OSError: They cannot be bound.
+    """
+    with listen(host, port) as listener:
+        return address_of(listener)
 
 
 def address_of(listener: socket.socket) -> str:
