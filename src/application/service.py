@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from .drain import Drain
+from .ports.metrics import TranscriptionMetrics
 from .ports.quota import Quota
 from .ports.speech_model import SpeechModel
 from .stream_session import StreamSession
@@ -28,6 +29,7 @@ class Service:
         stream_session: Transcribes live audio.
         model: For its description; ready or not.
         quota: How much each caller may ask for: an entrypoint asks it to admit each request.
+        metrics: Counts what live sessions hear; `transcribe_file` has its own.
         drain: Tells when the service shuts down, and waits for work in progress.
         lifecycle: Entered once by the entrypoint that owns the process.
     """
@@ -36,5 +38,6 @@ class Service:
     stream_session: StreamSession
     model: SpeechModel
     quota: Quota
+    metrics: TranscriptionMetrics
     drain: Drain
     lifecycle: Lifecycle

@@ -1,7 +1,7 @@
 """The use-case behind every live protocol: frames of raw audio in, events out."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ..domain.audio import Encoding, PcmReader
@@ -9,7 +9,7 @@ from ..domain.endpointing import Endpointing
 from ..domain.errors import InvalidRequestError
 from .live_transcriber import LiveTranscriber
 from .ports.resampler import Resampler
-from .ports.speech_model import ModelDescription, SpeechModel, StreamContext
+from .ports.speech_model import ModelDescription, RecognitionStream, SpeechModel, StreamContext
 from .ports.voice_activity_detector import VoiceActivityDetector
 from .segmenter import segmenter_for
 
@@ -36,6 +36,11 @@ class LiveOptions:
     language: str | None
     context: StreamContext
     endpointing: Endpointing
+
+    @property
+    def bytes_per_s(self) -> int:
+        """Of raw audio, as the client sends it."""
+        return self.encoding.sample_bytes * self.sample_rate_hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,39 +72,79 @@ class StreamSession:
         _check(self.defaults, self.model.describe())
 
     @asynccontextmanager
-    async def open(self, options: LiveOptions) -> AsyncGenerator["LiveTranscriber"]:
-        """Begin a session; leaving the context frees its place, whatever happened.
+    async def reserve(self, options: LiveOptions) -> AsyncGenerator["StreamSlot"]:
+        """Take a place among the live streams, whose client asks for `options` so far; leaving the context frees it.
 
         Raises:
             InvalidRequestError: An option cannot be met; it is named.
             ModelNotReadyError, TooManyStreamsError: Later, it may work.
         """
-        model = self.model.describe()
+        async with AsyncExitStack() as held:
+            slot = StreamSlot(self, held)
+            await slot.reserve(options)
+            yield slot
+
+    @asynccontextmanager
+    async def open(self, options: LiveOptions) -> AsyncGenerator["LiveTranscriber"]:
+        """The same with one transcriber, whose options are known."""
+        async with self.reserve(options) as slot:
+            yield await slot.open(options)
+
+
+class StreamSlot:
+    """A place among the live streams, for one transcriber after the other; `StreamSession.reserve` is the way here."""
+
+    def __init__(self, session: StreamSession, held: AsyncExitStack) -> None:
+        """Take nothing yet; `held` frees what is taken."""
+        self._session = session
+        self._held = held
+        self._reserved: tuple[StreamContext, RecognitionStream] | None = None
+
+    async def reserve(self, options: LiveOptions) -> None:
+        """Take the place; see `StreamSession.reserve`."""
+        _check(options, self._session.model.describe())
+        stream = await self._held.enter_async_context(self._session.model.open_stream(options.context))
+        self._reserved = (options.context, stream)
+
+    async def open(self, options: LiveOptions) -> LiveTranscriber:
+        """Begin a transcriber; the one before is of no further use.
+
+        Raises:
+            InvalidRequestError: An option cannot be met; it is named.
+            ModelNotReadyError, TooManyStreamsError: The stream had to be exchanged, and somebody else was faster.
+        """
+        session, context = self._session, options.context
+        model = session.model.describe()
         _check(options, model)
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None and reserved[0] == context:
+            stream = reserved[1]
+        else:
+            # How a stream is cut into windows is fixed when it begins.
+            await self._held.aclose()
+            stream = await self._held.enter_async_context(session.model.open_stream(context))
         rate_hz = model.sample_rate_hz
-        context = options.context
         segmenter = segmenter_for(
-            self.detector,
+            session.detector,
             options.endpointing.detection(),
             sample_rate_hz=rate_hz,
             hop=max(int(_HOP_S * rate_hz), 1),
             # As recordings are cut: then live text reads like theirs.
-            long_s=min(self.longest_window_s, model.max_window_s) / 2,
+            long_s=min(session.longest_window_s, model.max_window_s) / 2,
         )
         # Who is behind reads all that waits, as far as it fits beside the rest of a window.
         room_s = min(model.max_window_s - context.left_s - context.right_s - context.chunk_s, _LONGEST_STEP_S)
-        async with self.model.open_stream(context) as stream:
-            yield LiveTranscriber(
-                stream,
-                PcmReader(options.encoding),
-                self.resampler.open(from_hz=options.sample_rate_hz, to_hz=rate_hz),
-                segmenter,
-                options.endpointing,
-                sample_rate_hz=rate_hz,
-                hop_s=_HOP_S,
-                longest_step_s=max(room_s, context.chunk_s),
-                longest_backlog_s=self.longest_backlog_s,
-            )
+        return LiveTranscriber(
+            stream,
+            PcmReader(options.encoding),
+            session.resampler.open(from_hz=options.sample_rate_hz, to_hz=rate_hz),
+            segmenter,
+            options.endpointing,
+            sample_rate_hz=rate_hz,
+            hop_s=_HOP_S,
+            longest_step_s=max(room_s, context.chunk_s),
+            longest_backlog_s=session.longest_backlog_s,
+        )
 
 
 def _check(options: LiveOptions, model: ModelDescription) -> None:

@@ -171,6 +171,7 @@ class Container(containers.DeclarativeContainer):
         stream_session=stream_session,
         model=model,
         quota=quota,
+        metrics=metrics,
         drain=drain,
         lifecycle=lifecycle,
     )

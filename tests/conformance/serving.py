@@ -69,6 +69,7 @@ def make_app(
         stream_session=stream_session,
         model=model,
         quota=quota,
+        metrics=metrics,
         drain=Drain(grace_s=30),
         lifecycle=Lifecycle(model=model, detector=None) if loaded else never_loaded,
     )

@@ -52,6 +52,7 @@ def make() -> FastAPI:
         ),
         model=model,
         quota=UNLIMITED,
+        metrics=metrics,
         drain=Drain(grace_s=float(os.environ["SERVER_GRACE_S"])),
         lifecycle=Lifecycle(model=model, detector=None),
     )

@@ -96,20 +96,14 @@ def create_app(
     # For the documentation alone, which offers to fill it in: `AccessMiddleware` has checked the key before.
     keys = [Security(HTTPBearer(auto_error=False))] if settings.api_keys else []
     client_secrets = ClientSecrets()
-    gateway = WebSocketGateway(
-        model=service.model, allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s
-    )
+    gateway = WebSocketGateway(allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s)
     app.include_router(page.router())
     app.include_router(health.router(settings=settings, model=service.model, drain=service.drain))
     app.include_router(metrics_router(exposition=exposition), dependencies=keys)
     app.include_router(recordings.router(service.transcribe_file), dependencies=keys)
     app.include_router(openai.router(service.transcribe_file, model=service.model), dependencies=keys)
-    app.include_router(
-        live.router(service.stream_session, gateway=gateway, drain=service.drain, longest_idle_s=settings.stream_idle)
-    )
-    app.include_router(
-        realtime.router(service.stream_session, gateway=gateway, drain=service.drain, client_secrets=client_secrets)
-    )
+    app.include_router(live.router(service, gateway=gateway, longest_idle_s=settings.stream_idle))
+    app.include_router(realtime.router(service, gateway=gateway, client_secrets=client_secrets))
     app.include_router(realtime.secrets_router(model=service.model, client_secrets=client_secrets), dependencies=keys)
     # The last one added is the outermost.
     app.add_middleware(

@@ -81,6 +81,7 @@ class World:
             stream_session=stream_session,
             model=self.model,
             quota=quota,
+            metrics=self.metrics,
             drain=Drain(grace_s=30),
             lifecycle=Lifecycle(model=self.model, detector=None, on_stopped=self._on_stopped),
         )

@@ -6,7 +6,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ....application.drain import Drain
 from ....application.ports.quota import Quota
 from ....domain.errors import ServiceError
-from .allowance import Allowance, grant
 from .client_secrets import ClientSecrets
 from .errors import UnauthorizedError
 from .keys import KeyRing, address_of
@@ -42,13 +41,11 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            caller = request_context(HTTPConnection(scope)).caller = await self._admit(scope)
+            request_context(HTTPConnection(scope)).caller = await self._admit(scope)
             self._drain.check_open()
         except ServiceError as error:
             await refuse_unread(error, scope, receive, send)
             return
-        if caller is not None and scope["type"] == "websocket":
-            grant(scope, Allowance(self._quota, caller))
         with self._drain.work():
             await self._app(scope, receive, send)
 

@@ -14,10 +14,6 @@ class HttpMetrics(Protocol):
         """A WebSocket was closed with `code`, or refused with that HTTP status."""
         ...
 
-    def live_session_ended(self, *, audio_s: float) -> None:
-        """A live session ended, in which so much audio came."""
-        ...
-
     def uploads_changed(self, *, receiving: int, held: int) -> None:
         """`held` uploads have a place now; `receiving` of them are still being received."""
         ...

@@ -4,7 +4,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Container, Mapping
+from collections.abc import Container
 
 import structlog
 from opentelemetry.trace import format_trace_id, get_current_span
@@ -61,21 +61,16 @@ class RequestLogMiddleware:
                     duration_ms=round(took_s * 1000, 1),
                     **facts,
                 )
-                self._count(scope, facts, route=route, status=exchange.status, took_s=took_s)
+                self._count(scope, route=route, status=exchange.status, took_s=took_s)
 
-    def _count(
-        self, scope: Scope, facts: Mapping[str, object], *, route: str | None, status: int | None, took_s: float
-    ) -> None:
+    def _count(self, scope: Scope, *, route: str | None, status: int | None, took_s: float) -> None:
         # Any path that is no template would be a label of its own: whoever tries many would fill the memory.
         path: str = scope["path"]
         route = route or (path if path in self._known_paths else "unmatched")
-        audio_s = facts.get("audio_s")
         if scope["type"] == "http":
             self._metrics.request_answered(method=scope["method"], route=route, status=status or 499, took_s=took_s)
         else:
             self._metrics.session_ended(route=route, code=status or 1006, took_s=took_s)
-            if isinstance(audio_s, float):
-                self._metrics.live_session_ended(audio_s=audio_s)
 
 
 def _trace_id() -> dict[str, str]:

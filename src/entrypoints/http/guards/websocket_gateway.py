@@ -1,19 +1,19 @@
-"""A live client's WebSocket: who may connect, and the line that a conversation runs over."""
+"""A live client's WebSocket: who may connect, and how the live loop reaches it."""
 
 import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from fastapi import WebSocket
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from ....application.ports.speech_model import SpeechModel
-from ....application.stream_session import LiveOptions
-from .error_responses import refuse
-from .errors import ForbiddenOriginError, FrameTooLargeError
+from ....application.live_loop import LiveEnd, LiveLoop
+from ....domain.errors import ServiceError
+from .error_responses import ERROR_RESPONSES, refuse
+from .errors import ForbiddenOriginError
 from .request_context import note
 
 JsonObject: TypeAlias = dict[str, object]
@@ -25,29 +25,24 @@ class UnreadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WebSocketChannel:
-    """A WebSocket whose client may send only so much at once, and has only so long to read."""
+    """A WebSocket whose client has only so long to read."""
 
     websocket: WebSocket
     send_timeout_s: float
-    frame_bytes: int
 
     async def receive(self) -> bytes | str:
         """The next message.
 
         Raises:
             WebSocketDisconnect: The client is gone.
-            FrameTooLargeError: It is larger than `frame_bytes`.
         """
         message = await self.websocket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
         binary: bytes | None = message.get("bytes")
-        data: bytes | str = message["text"] if binary is None else binary
-        if len(data) > self.frame_bytes:
-            raise FrameTooLargeError(limit_bytes=self.frame_bytes)
-        return data
+        return message["text"] if binary is None else binary
 
-    async def say(self, message: JsonObject) -> None:
+    async def send(self, message: JsonObject) -> None:
         """Send a message; waits while the client has many of them unread.
 
         Raises:
@@ -57,7 +52,7 @@ class WebSocketChannel:
         await self._send({"type": "websocket.send", "text": json.dumps(message, ensure_ascii=False)})
 
     async def close(self, code: int) -> None:
-        """Close; raises what `say` does."""
+        """Close; raises what `send` does."""
         await self._send({"type": "websocket.close", "code": code, "reason": ""})
 
     async def _send(self, message: Message) -> None:
@@ -72,43 +67,31 @@ class WebSocketChannel:
             raise UnreadError from error
 
 
-class Talk(Protocol):
-    """A conversation with one client."""
-
-    @property
-    def facts(self) -> dict[str, float | str | None]:
-        """For the log."""
-        ...
-
-    async def run(self, model: SpeechModel) -> None:
-        """Talk until the end, and close the line."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class WebSocketGateway:
-    """Lets live clients in, and holds their conversations.
+    """Lets live clients in, serves them, and closes their sockets.
 
     Attributes:
-        model: For its description.
         allowed_origins: Web origins besides our own whose pages may connect; ``*`` is any.
         send_timeout_s: Longest time that a client may leave a message unread.
     """
 
-    model: SpeechModel
     allowed_origins: Sequence[str]
     send_timeout_s: float
 
-    async def open(
-        self, websocket: WebSocket, talk_over: Callable[[WebSocketChannel], Talk], *, subprotocol: str, frame_bytes: int
+    async def serve(
+        self,
+        websocket: WebSocket,
+        loop_over: Callable[[WebSocketChannel], LiveLoop[Any, JsonObject]],
+        *,
+        subprotocol: str,
     ) -> None:
-        """Refuse the client or talk with it until one of both leaves.
+        """Refuse the client, or serve it until one of both leaves.
 
         Args:
             websocket: What wants to come in.
-            talk_over: Begins the conversation.
+            loop_over: Makes the session of a client that may come in.
             subprotocol: The one that is spoken; named to clients that offer it.
-            frame_bytes: Largest message that the client may send.
         """
         origin, host = websocket.headers.get("origin"), websocket.headers.get("host", "")
         if not is_allowed_origin(origin, host=host, allowed=self.allowed_origins):
@@ -116,15 +99,28 @@ class WebSocketGateway:
             await refuse(error, websocket.scope, websocket.receive, websocket.send)
             return
         await websocket.accept(subprotocol if subprotocol in websocket.scope["subprotocols"] else None)
-        talk = talk_over(WebSocketChannel(websocket, self.send_timeout_s, frame_bytes))
+        channel = WebSocketChannel(websocket, self.send_timeout_s)
+        loop = loop_over(channel)
         try:
-            await talk.run(self.model)
+            await channel.close(_close_code(await loop.run()))
         except WebSocketDisconnect:
             note(websocket, client_left=True)
         except UnreadError:
             note(websocket, code="client_does_not_read")
         finally:
-            note(websocket, **talk.facts)
+            note(websocket, audio_s=round(loop.audio_s, 3), utterances=loop.utterances)
+            if isinstance(loop.end, ServiceError):
+                note(websocket, code=loop.end.code)
+
+
+def _close_code(end: LiveEnd | ServiceError) -> int:
+    match end:
+        case LiveEnd.CLOSED:
+            return 1000
+        case LiveEnd.DRAINED:
+            return 1001
+        case ServiceError(code=code):
+            return ERROR_RESPONSES[code].close_code
 
 
 def is_allowed_origin(origin: str | None, *, host: str, allowed: Sequence[str]) -> bool:
@@ -135,8 +131,3 @@ def is_allowed_origin(origin: str | None, *, host: str, allowed: Sequence[str]) 
     if origin is None or "*" in allowed or origin in allowed:
         return True
     return origin.lower().partition("://")[2] == host.lower() != ""
-
-
-def bytes_per_s(options: LiveOptions) -> int:
-    """Of raw audio, as the client sends it."""
-    return options.encoding.sample_bytes * options.sample_rate_hz

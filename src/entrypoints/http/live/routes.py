@@ -2,34 +2,34 @@
 
 from fastapi import APIRouter, WebSocket
 
-from ....application.drain import Drain
-from ....application.stream_session import StreamSession
-from ..guards.allowance import allowance_of
+from ....application.live_loop import LiveLoop
+from ....application.service import Service
 from ..guards.request_context import request_context
-from ..guards.websocket_gateway import WebSocketChannel, WebSocketGateway
-from .schemas import FRAME_BYTES
-from .session import Conversation
+from ..guards.websocket_gateway import JsonObject, WebSocketChannel, WebSocketGateway
+from .codec import LiveCodec
 
 SUBPROTOCOL = "parakeet"
 
 
-def router(
-    stream_session: StreamSession, *, gateway: WebSocketGateway, drain: Drain, longest_idle_s: float
-) -> APIRouter:
+def router(service: Service, *, gateway: WebSocketGateway, longest_idle_s: float) -> APIRouter:
     """The route for live audio."""
 
     async def live(websocket: WebSocket) -> None:
-        def talk_over(line: WebSocketChannel) -> Conversation:
-            return Conversation(
-                line,
-                stream_session,
-                drain,
-                allowance_of(websocket),
-                session_id=request_context(websocket).request_id,
+        context = request_context(websocket)
+
+        def loop_over(channel: WebSocketChannel) -> LiveLoop[bytes | str, JsonObject]:
+            return LiveLoop(
+                service.stream_session,
+                service.drain,
+                service.quota,
+                service.metrics,
+                channel,
+                LiveCodec(service.model, service.stream_session.defaults, session_id=context.request_id),
+                caller=context.caller,
                 longest_idle_s=longest_idle_s,
             )
 
-        await gateway.open(websocket, talk_over, subprotocol=SUBPROTOCOL, frame_bytes=FRAME_BYTES)
+        await gateway.serve(websocket, loop_over, subprotocol=SUBPROTOCOL)
 
     routes = APIRouter()
     routes.add_api_websocket_route("/ws", live)

@@ -7,18 +7,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, WebSocket
 from pydantic import BaseModel, Field
 
-from .....application.drain import Drain
+from .....application.live_loop import LiveLoop
 from .....application.ports.speech_model import SpeechModel
-from .....application.stream_session import StreamSession
-from ...guards.allowance import allowance_of
+from .....application.service import Service
 from ...guards.client_secrets import REALTIME, ClientSecret, ClientSecrets
 from ...guards.error_schemas import OpenAIProblemBody
 from ...guards.request_context import request_context
-from ...guards.websocket_gateway import WebSocketChannel, WebSocketGateway
+from ...guards.websocket_gateway import JsonObject, WebSocketChannel, WebSocketGateway
 from ...recordings.uploads import documented_errors
+from .codec import RealtimeChannel, RealtimeCodec, Silence
 from .events import new_id
-from .schemas import FRAME_BYTES
-from .session import RealtimeSession
 from .session_config import SessionConfig
 
 SUBPROTOCOL = "realtime"
@@ -73,28 +71,35 @@ class FlatSessionBody(BaseModel, extra="allow"):
     client_secret: FlatSecretBody
 
 
-def router(
-    stream_session: StreamSession, *, gateway: WebSocketGateway, drain: Drain, client_secrets: ClientSecrets
-) -> APIRouter:
+def router(service: Service, *, gateway: WebSocketGateway, client_secrets: ClientSecrets) -> APIRouter:
     """The socket."""
 
     async def live(websocket: WebSocket) -> None:
-        def talk_over(line: WebSocketChannel) -> RealtimeSession:
-            secret = client_secrets.find(websocket.scope)
-            asked = [] if secret is None else [secret.session]
-            if name := websocket.query_params.get("model"):
-                asked.append({"audio": {"input": {"transcription": {"model": name}}}})
-            return RealtimeSession(
-                line,
-                stream_session,
-                drain,
-                allowance_of(websocket),
-                session_id=f"sess_{request_context(websocket).request_id}",
+        context = request_context(websocket)
+        secret = client_secrets.find(websocket.scope)
+        asked = [] if secret is None else [secret.session]
+        if name := websocket.query_params.get("model"):
+            asked.append({"audio": {"input": {"transcription": {"model": name}}}})
+
+        def loop_over(channel: WebSocketChannel) -> LiveLoop[bytes | str | Silence, JsonObject]:
+            codec = RealtimeCodec(
+                service.model,
+                service.stream_session.defaults,
+                session_id=f"sess_{context.request_id}",
                 asked=asked,
                 flat=_speaks_beta(websocket),
             )
+            return LiveLoop(
+                service.stream_session,
+                service.drain,
+                service.quota,
+                service.metrics,
+                RealtimeChannel(channel, codec),
+                codec,
+                caller=context.caller,
+            )
 
-        await gateway.open(websocket, talk_over, subprotocol=SUBPROTOCOL, frame_bytes=FRAME_BYTES)
+        await gateway.serve(websocket, loop_over, subprotocol=SUBPROTOCOL)
 
     routes = APIRouter()
     routes.add_api_websocket_route(REALTIME, live)

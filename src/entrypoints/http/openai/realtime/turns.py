@@ -66,6 +66,11 @@ class Turns:
         """Whether nobody speaks, as far as is known, and nothing is being waited for."""
         return not self._asked and (self._turn is None or self._turn.begun_s is None)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether something was asked for that is not answered yet."""
+        return bool(self._asked)
+
     def ask(self, why: Trigger, *, at_s: float) -> None:
         """Something is asked for, after so much audio; answers come in the order of the questions."""
         self._asked.append((why, at_s))

@@ -6,7 +6,6 @@ from structlog.testing import capture_logs
 from parakeet_service.adapters.rate_limits import RateLimits
 from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import RateLimitError
-from parakeet_service.entrypoints.http.guards.allowance import Allowance
 from tests.unit.entrypoints.http.openai.realtime.client import speaker, voice
 from tests.unit.entrypoints.world import World, a_settings, pcm, started
 
@@ -131,19 +130,6 @@ async def test_opening_a_live_session_counts_and_its_audio_too() -> None:
     assert b"retry-after" in dict(refusal["headers"])
     async with world.live(denial=False) as client:
         assert (await client.next())["code"] == 1013
-
-
-async def test_a_live_session_pays_while_it_runs() -> None:
-    limits = RateLimits(requests="", audio_s="10/day")
-    allowance = Allowance(limits, "a")
-    for _ in range(25):
-        await allowance.spend(0.4)
-    with pytest.raises(RateLimitError, match="10 seconds of audio in 1 day"):
-        await allowance.spend(0.4)
-    # Another one of the same caller.
-    with pytest.raises(RateLimitError):
-        await Allowance(limits, "a").spend(0.1)
-    await Allowance(limits, "b").spend(10)
 
 
 async def test_a_live_session_that_goes_beyond_its_limit_hears_its_last_words_and_when_to_come_back() -> None:

@@ -24,7 +24,7 @@ class _Wire:
         scope: Scope = {"type": "websocket", "headers": [], "path": "/ws", "subprotocols": []}
         websocket = WebSocket(scope, self.receive, self.send)
         await websocket.accept()
-        return WebSocketChannel(websocket, send_timeout_s, frame_bytes=100)
+        return WebSocketChannel(websocket, send_timeout_s)
 
 
 async def _turns(count: int) -> None:
@@ -36,7 +36,7 @@ async def _turns(count: int) -> None:
 async def test_whoever_is_cancelled_as_the_message_goes_is_cancelled(later: int) -> None:
     wire = _Wire()
     line = await wire.line(send_timeout_s=60)
-    saying = asyncio.create_task(line.say({}))
+    saying = asyncio.create_task(line.send({}))
     await _turns(5)
 
     wire.gone.set()
@@ -52,4 +52,4 @@ async def test_a_message_that_nobody_reads_is_given_up() -> None:
     line = await _Wire().line(send_timeout_s=0.01)
 
     with pytest.raises(UnreadError):
-        await line.say({})
+        await line.send({})
