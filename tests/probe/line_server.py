@@ -17,9 +17,8 @@ from parakeet_service.domain.live import Final
 
 @asynccontextmanager
 async def line_server(port: int, service: Service) -> AsyncGenerator[None]:
-    async with await asyncio.start_server(partial(_serve, service), "127.0.0.1", port, limit=1 << 20) as server:
+    async with await asyncio.start_server(partial(_serve, service), "127.0.0.1", port, limit=1 << 20):
         yield
-        server.close()
 
 
 async def _serve(service: Service, reader: StreamReader, writer: StreamWriter) -> None:
