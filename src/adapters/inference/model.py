@@ -165,7 +165,7 @@ class EngineStream:
         self._windows = windows
         self._scheduler = scheduler
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """See the port."""
         if start_s is not None:
             self._windows.begin(start_s)

@@ -205,7 +205,7 @@ async def test_a_stream_ends_with_the_offline_text(speech: Samples, seconds: int
     heard: list[Token] = []
     async with model.open_stream(StreamContext(left_s=6, chunk_s=1, right_s=6)) as stream:
         for start in range(0, len(samples), 1024):
-            step = await stream.push(samples[start : start + 1024])
+            step = await stream.decode(samples[start : start + 1024])
             heard += step.finalized if step else ()
         heard += (await stream.flush()).finalized
     assert text(tuple(heard)) == text(await model.transcribe(samples))
@@ -217,7 +217,7 @@ async def test_an_open_stream_changes_nothing_for_other_requests(speech: Samples
     await model.start()
     before = await model.transcribe(speech)
     async with model.open_stream(StreamContext(left_s=2, chunk_s=1, right_s=1)) as stream:
-        await stream.push(speech[:48000])
+        await stream.decode(speech[:48000])
         assert await model.transcribe(speech) == before
     assert await model.transcribe(speech) == before
     await model.aclose()
@@ -268,7 +268,7 @@ async def test_a_live_stream_is_read_while_a_search_goes_on(speech: Samples) -> 
     search = asyncio.create_task(model.transcribe(speech, decoding=Decoding(beam_size=16)))
     await asyncio.sleep(0.1)
     async with model.open_stream(StreamContext(left_s=2.0, chunk_s=1.0, right_s=0.5)) as stream:
-        await stream.push(speech[: 2 * 16000])
+        await stream.decode(speech[: 2 * 16000])
         assert not search.done()
     assert len(await search) > 60
     await model.aclose()
