@@ -131,30 +131,10 @@ async def test_precision_is_applied(speech: Samples) -> None:
 
 async def test_refuses_another_sample_rate_than_the_models() -> None:
     model = model_of(sample_rate_hz=8000)
-    with pytest.raises(ModelLoadError, match=r"16000 Hz.*8000 Hz"):
+    with pytest.raises(ModelLoadError, match=r"expects 16000 Hz, not 8000 Hz"):
         await model.start()
     with pytest.raises(ModelLoadError):
         model.describe()
-    await model.aclose()
-
-
-@pytest.mark.parametrize(
-    "changes", [{"target": "another.Model"}, {"encoder": {}}, {"joint": {**EMBEDDED.config["joint"], "num_classes": 3}}]
-)
-async def test_refuses_a_model_that_it_cannot_run(tmp_path: Path, changes: dict[str, object]) -> None:
-    model = model_of(str(copy_of_embedded(tmp_path, **changes)))
-    with pytest.raises(ModelLoadError, match="no Parakeet model that we can run"):
-        await model.start()
-    await model.aclose()
-
-
-async def test_refuses_weights_that_are_cut_short(tmp_path: Path) -> None:
-    directory = copy_of_embedded(tmp_path)
-    weights = directory / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100_000])
-    model = model_of(str(directory))
-    with pytest.raises(ModelLoadError, match="no Parakeet model that we can run"):
-        await model.start()
     await model.aclose()
 
 
