@@ -100,7 +100,10 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
 def test_ids_that_the_scripts_ask_for_are_in_the_document(elements: Elements) -> None:
     ids = [value for _, attributes in elements.found if (value := attributes.get("id"))]
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r'\$\("(\w[\w-]*)"\)', FILES["page.js"].read_text(encoding="utf-8"))) <= set(ids)
+    scripts = "".join(path.read_text(encoding="utf-8") for name, path in FILES.items() if name.endswith(".js"))
+    asked = set(re.findall(r'\$\("([\w-]+)"', scripts))
+    assert asked >= {"microphone", "file", "key"}
+    assert asked <= set(ids)
 
 
 def test_what_labels_and_descriptions_point_at_is_there(elements: Elements) -> None:
