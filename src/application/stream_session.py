@@ -150,7 +150,7 @@ class StreamSlot:
 def _check(options: LiveOptions, model: ModelDescription) -> None:
     context = options.context
     if not 8000 <= options.sample_rate_hz <= 192_000:
-        raise InvalidRequestError("sample_rate must be from 8000 to 192000 Hz.", param="sample_rate")
+        raise InvalidRequestError("sample_rate_hz must be from 8000 to 192000.", param="sample_rate_hz")
     if options.language is not None and options.language.partition("-")[0].lower() not in model.languages:
         known = ", ".join(model.languages)
         raise InvalidRequestError(
@@ -158,9 +158,9 @@ def _check(options: LiveOptions, model: ModelDescription) -> None:
         )
     if not 0.16 <= context.chunk_s <= 30:
         raise InvalidRequestError("chunk_s must be from 0.16 to 30 seconds.", param="chunk_s")
-    for param, seconds in (("left_context_s", context.left_s), ("right_context_s", context.right_s)):
+    for param, seconds in (("left_s", context.left_s), ("right_s", context.right_s)):
         if not 0 <= seconds <= model.max_window_s:
             raise InvalidRequestError(f"{param} must be from 0 to {model.max_window_s:g} seconds.", param=param)
     if context.left_s + context.chunk_s + context.right_s > model.max_window_s:
-        message = f"left_context_s, chunk_s and right_context_s may add up to {model.max_window_s:g} seconds."
-        raise InvalidRequestError(message, param="left_context_s")
+        message = f"left_s, chunk_s and right_s may add up to {model.max_window_s:g} seconds."
+        raise InvalidRequestError(message, param="left_s")

@@ -108,7 +108,7 @@ class TranscribeFile:
             DecoderUnavailableError, InferenceError: The service is at fault.
         """
         if detection is not None and self.detector is None:
-            raise InvalidRequestError("This service has no detector of speech.", param="chunking_strategy")
+            raise InvalidRequestError("Voice activity detection is disabled.", param="detection")
         detection = detection or VadParams()
         began = time.perf_counter()
         timeout = asyncio.timeout(self.limits.timeout_s)
@@ -175,12 +175,12 @@ class TranscribeFile:
         self, blocks: AsyncIterator[Samples], sample_rate_hz: int, *, chunked: bool
     ) -> AsyncGenerator[Samples]:
         limit_s = self.limits.longest_s if chunked else min(self.limits.longest_unchunked_s, self.limits.longest_s)
-        hint = "" if chunked else "Longer ones are taken with should_chunk=true."
         samples = 0
         async for block in blocks:
             samples += len(block)
             if samples > limit_s * sample_rate_hz:
-                raise AudioTooLongError(limit_s=limit_s, duration_s=samples / sample_rate_hz, hint=hint)
+                duration_s = samples / sample_rate_hz
+                raise AudioTooLongError(limit_s=limit_s, duration_s=duration_s, chunking_helps=not chunked)
             yield block
 
     async def _read_in_order(

@@ -15,6 +15,7 @@ from ..application.stream_session import StreamSession
 from ..domain.errors import InvalidRequestError, ModelLoadError, ServiceError
 
 _log = structlog.stdlib.get_logger(__name__)
+_SETTINGS = {"left_s": "STREAM_LEFT_CONTEXT", "chunk_s": "STREAM_CHUNK", "right_s": "STREAM_RIGHT_CONTEXT"}
 
 
 class Lifecycle:
@@ -69,7 +70,7 @@ class Lifecycle:
         try:
             self._stream_session.check()
         except InvalidRequestError as error:
-            raise ModelLoadError(f"STREAM_LEFT_CONTEXT, STREAM_CHUNK, STREAM_RIGHT_CONTEXT: {error.message}") from error
+            raise ModelLoadError(error.renamed(_SETTINGS).message) from error
 
 
 def _report(starting: "asyncio.Task[None]") -> None:

@@ -21,6 +21,8 @@ ServiceError
     └── InferenceError           the model failed on good audio
 """
 
+import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -46,12 +48,18 @@ class CallerError(ServiceError):
 
 
 class InvalidRequestError(CallerError):
-    """A field is missing or cannot be read; `details["param"]` names it."""
+    """A parameter is missing or cannot be used; `details["param"]` names it, as the one who raises it calls it."""
 
     code = "invalid_request"
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, param=param)
+
+    def renamed(self, names: Mapping[str, str]) -> "InvalidRequestError":
+        """The same error in an entrypoint's words: `names` has its name for each parameter of ours that has another."""
+        param = self.details["param"]
+        message = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), self.message)
+        return InvalidRequestError(message, param=None if param is None else names.get(str(param), str(param)))
 
 
 class EmptyAudioError(CallerError):
@@ -89,9 +97,11 @@ class AudioTooLongError(CallerError):
 
     code = "audio_too_long"
 
-    def __init__(self, *, limit_s: float, duration_s: float, hint: str = "") -> None:
-        message = f"The recording is longer than {limit_s:g} s (at least {duration_s:g} s).{hint and ' ' + hint}"
+    def __init__(self, *, limit_s: float, duration_s: float, chunking_helps: bool = False) -> None:
+        message = f"The recording is longer than {limit_s:g} s (at least {duration_s:g} s)."
         super().__init__(message, limit_s=limit_s, duration_s=duration_s)
+        self.chunking_helps = chunking_helps
+        """Whether a longer one is accepted in chunks."""
 
 
 class RetryLaterError(ServiceError):

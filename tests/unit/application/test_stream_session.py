@@ -517,19 +517,19 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "param"),
         [
-            (replace(_OPTIONS, sample_rate_hz=7999), "sample_rate"),
-            (replace(_OPTIONS, sample_rate_hz=192_001), "sample_rate"),
+            (replace(_OPTIONS, sample_rate_hz=7999), "sample_rate_hz"),
+            (replace(_OPTIONS, sample_rate_hz=192_001), "sample_rate_hz"),
             (replace(_OPTIONS, language="fr"), "language"),
             (replace(_OPTIONS, language=""), "language"),
             (replace(_OPTIONS, context=replace(_CONTEXT, chunk_s=0.159)), "chunk_s"),
             (replace(_OPTIONS, context=replace(_CONTEXT, chunk_s=30.1)), "chunk_s"),
             (replace(_OPTIONS, context=replace(_CONTEXT, chunk_s=math.nan)), "chunk_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=-0.1)), "left_context_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=math.nan)), "left_context_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=-0.1)), "right_context_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.nan)), "right_context_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.inf)), "right_context_s"),
-            (replace(_OPTIONS, context=StreamContext(30, 1, 29.1)), "left_context_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=-0.1)), "left_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=math.nan)), "left_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=-0.1)), "right_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.nan)), "right_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.inf)), "right_s"),
+            (replace(_OPTIONS, context=StreamContext(30, 1, 29.1)), "left_s"),
         ],
     )
     async def test_that_cannot_be_met_are_named(self, options: LiveOptions, param: str) -> None:

@@ -75,11 +75,6 @@ def test_each_leaf_keeps_its_own_code() -> None:
             "The recording is longer than 30 s (at least 30.5 s).",
             {"limit_s": 30, "duration_s": 30.5},
         ),
-        (
-            AudioTooLongError(limit_s=30, duration_s=31, hint="Cut it."),
-            "The recording is longer than 30 s (at least 31 s). Cut it.",
-            {"limit_s": 30, "duration_s": 31},
-        ),
         (OverloadedError("Busy.", retry_after_s=0.5), "Busy.", {"retry_after_s": 0.5}),
         (ProcessingTimeoutError(limit_s=120), "The work took longer than 120 s and was stopped.", {"limit_s": 120}),
     ],
@@ -93,3 +88,12 @@ def test_tells_when_to_come_back() -> None:
     assert OverloadedError("Busy.").retry_after_s == 1
     assert OverloadedError("Busy.", retry_after_s=7).retry_after_s == 7
     assert ProcessingTimeoutError(limit_s=120).retry_after_s == 120
+
+
+def test_an_entrypoint_says_a_parameter_in_its_own_words() -> None:
+    error = InvalidRequestError("left_s, chunk_s and right_s may add up to 20 seconds.", param="left_s")
+    renamed = error.renamed({"left_s": "left_context_s", "right_s": "right_context_s"})
+    assert renamed.message == "left_context_s, chunk_s and right_context_s may add up to 20 seconds."
+    assert renamed.details == {"param": "left_context_s"}
+    assert InvalidRequestError("Bad chunk_s.").renamed({"chunk_s": "STREAM_CHUNK"}).message == "Bad STREAM_CHUNK."
+    assert InvalidRequestError("Bad chunk_s.", param="chunk_s").renamed({}).details == {"param": "chunk_s"}

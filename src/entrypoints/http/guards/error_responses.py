@@ -102,18 +102,24 @@ def error_response(error: ServiceError, scope: Scope) -> JSONResponse:
 def error_facts(error: ServiceError) -> dict[str, object]:
     """The error as the service's own routes tell it."""
     details = {name: value for name, value in error.details.items() if value is not None}
-    return {"code": error.code, "message": error.message, **details}
+    return {"code": error.code, "message": _message(error), **details}
 
 
 def openai_error(error: ServiceError) -> OpenAIErrorBody:
     """The error as OpenAI's clients read it."""
     param = error.details.get("param")
     return OpenAIErrorBody(
-        message=error.message,
+        message=_message(error),
         type=ERROR_RESPONSES[error.code].openai_type,
         param=None if param is None else str(param),
         code=error.code,
     )
+
+
+def _message(error: ServiceError) -> str:
+    if isinstance(error, domain.AudioTooLongError) and error.chunking_helps:
+        return f"{error.message} Longer ones are accepted with should_chunk=true."
+    return error.message
 
 
 async def refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:

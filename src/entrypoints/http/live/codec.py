@@ -17,7 +17,7 @@ from ....application.live_codec import (
 )
 from ....application.ports.speech_model import SpeechModel
 from ....application.stream_session import LiveOptions
-from ....domain.errors import CallerError
+from ....domain.errors import CallerError, InvalidRequestError
 from ..guards.errors import FrameTooLargeError, ProtocolError
 from ..guards.websocket_gateway import JsonObject
 from .schemas import (
@@ -32,6 +32,9 @@ from .schemas import (
     limits_message,
     read_command,
 )
+
+_NAMES = {"sample_rate_hz": "sample_rate", "left_s": "left_context_s", "right_s": "right_context_s"}
+"""Parameters that the protocol calls otherwise than the core."""
 
 
 class LiveCodec:
@@ -82,6 +85,8 @@ class LiveCodec:
             case Configured():
                 return ()
             case Failed(error):
+                if isinstance(error, InvalidRequestError):
+                    error = error.renamed(_NAMES)
                 told = error_message(error)
                 if isinstance(error, CallerError) and self._limits is not None:
                     told["limits"] = self._limits

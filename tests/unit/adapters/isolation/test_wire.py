@@ -68,7 +68,7 @@ async def test_samples_arrive_exactly() -> None:
     [
         OverloadedError("Later.", retry_after_s=3.5),
         InvalidRequestError("No.", param="beam_size"),
-        AudioTooLongError(limit_s=30, duration_s=31.5, hint="Chunk it."),
+        AudioTooLongError(limit_s=30, duration_s=31.5, chunking_helps=True),
         *(kind("Trigger.") for kind in LEAVES if "message" in inspect.signature(kind).parameters),
     ],
 )
