@@ -12,7 +12,6 @@ from .drain import Drain
 from .live_codec import (
     Channel,
     Clear,
-    Close,
     Codec,
     Command,
     Configure,
@@ -189,7 +188,7 @@ class LiveLoop(Generic[Received, Sent]):
                 await self._configure(options)
             case Reply(message):
                 await self._send(message)
-            case Close():
+            case _:
                 await self._close()
 
     async def _take(self, audio: bytes) -> None:
