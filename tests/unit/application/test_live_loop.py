@@ -33,6 +33,7 @@ from parakeet_service.domain.errors import (
     InferenceError,
     InvalidRequestError,
     ModelNotReadyError,
+    OverloadedError,
     RateLimitError,
     ServiceError,
     SessionIdleError,
@@ -291,12 +292,31 @@ async def test_who_sends_nothing_is_told_what_it_said_and_loses_its_place() -> N
     assert world.client.heard[-1] == Failed(end)
 
 
+async def test_who_only_keeps_its_place_is_told_that_it_said_nothing() -> None:
+    world = _World(longest_idle_s=0.01)
+    end = await world.run(KeepAlive())
+
+    assert isinstance(end, SessionIdleError)
+    assert world.client.texts == [""]
+
+
 async def test_who_never_sent_anything_is_told_only_that() -> None:
     world = _World(longest_idle_s=0.01)
     end = await world.run()
 
     assert isinstance(end, SessionIdleError)
     assert world.client.heard[1:] == [Failed(end)]
+
+
+async def test_nobody_is_idle_who_waits_for_its_last_words() -> None:
+    world = _World(stream=Stream(flush_errors={0: OverloadedError("Busy.", retry_after_s=0.1)}), longest_idle_s=0.02)
+    running = asyncio.create_task(world.run(_audio(1)))
+    await world.client.hear(lambda event: isinstance(event, Ready))
+    await turns()
+    await world.drain.finish()
+
+    assert await running is LiveEnd.DRAINED
+    assert world.client.texts == ["w1"]
 
 
 async def test_the_quota_is_charged_a_second_as_it_begins_and_once() -> None:
