@@ -35,12 +35,14 @@ serve: .venv/.synced ## run the service; settings come from the environment or .
 test: .venv/.synced ## run all tests
 	$(RUN) pytest
 
-check: .venv/.synced ## run everything that CI runs: format, lint, types, contracts, tests with coverage
+check: .venv/.synced ## run everything that CI runs: format, lint, types, contracts, dependencies, tests with coverage
 	$(RUN) ruff format --check
 	$(RUN) ruff check
 	$(RUN) mypy
 	$(RUN) basedpyright
 	$(RUN) lint-imports
+	$(RUN) deptry src
+	$(RUN) deptry tests benchmarks scripts training --ignore DEP002,DEP004
 	$(RUN) pytest --cov --cov-report=
 	$(RUN) coverage report
 	$(RUN) coverage report --include='src/domain/*,src/application/*' --fail-under=100

@@ -141,7 +141,7 @@ class FailingModel(ScriptedModel):
 class FailingStream:
     """A live stream whose model breaks at the first step."""
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:  # noqa: ARG002
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:  # noqa: ARG002
         raise InferenceError(f"The model failed on {len(samples)} samples.")
 
     async def flush(self) -> Hypothesis:

@@ -162,7 +162,7 @@ class _ScriptedStream:
         self._received = self._decoded = 0
         self._draft: list[Token] = []
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         if start_s is not None:
             self._begin(start_s)
         self._received += len(samples)

@@ -183,7 +183,7 @@ class LiveTranscriber:
             self._begins = _Unread.FOLLOWS
             # A full queue costs the listener a step, not the session: the samples are with the stream.
             with suppress(OverloadedError):
-                events += self._news(await self._stream.push(samples[at : at + self._step], start_s=start_s))
+                events += self._news(await self._stream.decode(samples[at : at + self._step], start_s=start_s))
         return events
 
     async def _finish(self, cause: EndCause) -> list[LiveEvent]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from .drain import Drain
+from .live_codec import Channel, Codec, Received, Sent
+from .live_loop import LiveLoop
 from .ports.metrics import TranscriptionMetrics
 from .ports.quota import Quota
 from .ports.speech_model import SpeechModel
@@ -29,7 +31,7 @@ class Service:
         stream_session: Transcribes live audio.
         model: For its description; ready or not.
         quota: How much each caller may ask for: an entrypoint asks it to admit each request.
-        metrics: Counts what live sessions hear; `transcribe_file` has its own.
+        metrics: Counts the audio of live sessions; `transcribe_file` has its own.
         drain: Tells when the service shuts down, and waits for work in progress.
         lifecycle: Entered once by the entrypoint that owns the process.
     """
@@ -41,3 +43,23 @@ class Service:
     metrics: TranscriptionMetrics
     drain: Drain
     lifecycle: Lifecycle
+
+    def live_loop(
+        self,
+        channel: Channel[Received, Sent],
+        codec: Codec[Received, Sent],
+        *,
+        caller: str | None = None,
+        longest_idle_s: float | None = None,
+    ) -> LiveLoop[Received, Sent]:
+        """The session of a live client that has just connected; see `LiveLoop`."""
+        return LiveLoop(
+            self.stream_session,
+            self.drain,
+            self.quota,
+            self.metrics,
+            channel,
+            codec,
+            caller=caller,
+            longest_idle_s=longest_idle_s,
+        )

@@ -50,7 +50,7 @@ def test_no_barrier_is_found_where_something_is_wrong(tmp_path: Path, open_page:
         expect(page.get_by_label("This service needs an API key")).to_be_focused()
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_have_text("The service does not know this key.")
+        expect(page.get_by_role("alert")).to_have_text("This key is not valid.")
         assert violations(page) == []
 
 
@@ -168,10 +168,10 @@ def test_a_key_opens_the_door_for_this_tab_alone(tmp_path: Path, open_page: Open
         expect(field).to_be_focused()
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_have_text("The service does not know this key.")
+        expect(page.get_by_role("alert")).to_have_text("This key is not valid.")
         expect(field).to_be_focused()
         field.fill("s3cret")
-        button(page, "Use it").click()
+        button(page, "Use this key").click()
         expect(field).to_be_hidden()
         expect(page.locator("#model")).to_contain_text("embedded")
         read_sample(page)

@@ -120,9 +120,9 @@ class _CrashingStream:
     def __init__(self, stream: RecognitionStream) -> None:
         self._stream = stream
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         _obey(samples)
-        return await self._stream.push(samples, start_s=start_s)
+        return await self._stream.decode(samples, start_s=start_s)
 
     async def flush(self) -> Hypothesis:
         return await self._stream.flush()

@@ -53,7 +53,7 @@ def test_serve_exits_with_1_if_the_model_cannot_be_loaded(tmp_path: Path) -> Non
 
     with started(command, cwd=tmp_path) as server:
         assert server.wait() == 1
-        assert any("MODEL_ID" in line for line in server.lines)
+        assert any("is not a Parakeet model" in line for line in server.lines)
 
 
 @pytest.mark.parametrize(("settings", "warns"), [({}, True), ({"API_KEYS": "secret"}, False)])

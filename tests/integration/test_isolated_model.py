@@ -165,7 +165,7 @@ async def test_a_stream_that_was_left_is_free_for_the_next_one(orders: Orders) -
     async with running(orders) as model:
         for _ in range(3):
             async with model.open_stream(CONTEXT) as stream:
-                assert await stream.push(SPOKEN) is not None
+                assert await stream.decode(SPOKEN) is not None
 
 
 async def test_while_it_is_started_again_new_work_is_turned_away_and_windows_wait(orders: Orders) -> None:
@@ -190,14 +190,14 @@ async def test_while_it_is_started_again_new_work_is_turned_away_and_windows_wai
 async def test_a_crash_ends_a_live_stream_and_the_next_one_begins_anew(orders: Orders) -> None:
     async with running(orders) as model:
         async with model.open_stream(CONTEXT) as stream:
-            assert await stream.push(SPOKEN) is not None
+            assert await stream.decode(SPOKEN) is not None
             with pytest.raises(InferenceError, match="stream's state"):
-                await stream.push(samples_that_are(DEADLY))
+                await stream.decode(samples_that_are(DEADLY))
             with pytest.raises(InferenceError):
                 await stream.flush()
         await becomes_ready(model)
         async with model.open_stream(CONTEXT) as stream:
-            step = await stream.push(SPOKEN)
+            step = await stream.decode(SPOKEN)
         assert step is not None
         assert (step.finalized[0].start_s, step.decoded_until_s) == (0, 2)
 
@@ -269,11 +269,11 @@ async def test_errors_arrive_as_they_were_raised(orders: Orders) -> None:
             await model.transcribe(samples_that_are(REFUSED))
         async with model.open_stream(CONTEXT) as stream:
             with pytest.raises(OverloadedError):
-                await stream.push(samples_that_are(OVERLOADING))
+                await stream.decode(samples_that_are(OVERLOADING))
             with pytest.raises(TooManyStreamsError):
                 async with model.open_stream(CONTEXT):
                     pass
-            assert await stream.push(SPOKEN) is not None
+            assert await stream.decode(SPOKEN) is not None
     assert (overloaded.value.retry_after_s, overloaded.value.details) == (7.5, {"retry_after_s": 7.5})
     assert (refused.value.message, refused.value.details) == ("That cannot be.", {"param": "beam_size"})
 
@@ -391,7 +391,7 @@ async def test_leaves_nothing_behind(orders: Orders) -> None:
         await model.transcribe(SPOKEN)
         with pytest.raises(InferenceError):
             async with model.open_stream(CONTEXT) as stream:
-                await stream.push(samples_that_are(DEADLY))
+                await stream.decode(samples_that_are(DEADLY))
         await becomes_ready(model)
         orders.give("hold_start")
         kill(model)
@@ -498,7 +498,7 @@ async def embedded() -> AsyncGenerator[tuple[SpeechModel, SpeechModel]]:
 async def test_the_embedded_model_reads_the_same_in_a_process(speech: Samples) -> None:
     async def heard_live(model: SpeechModel) -> list[Hypothesis | None]:
         async with model.open_stream(CONTEXT) as stream:
-            steps = [await stream.push(speech[at : at + 3200]) for at in range(0, 64000, 3200)]
+            steps = [await stream.decode(speech[at : at + 3200]) for at in range(0, 64000, 3200)]
             return [*steps, await stream.flush()]
 
     async with embedded() as (here, isolated):

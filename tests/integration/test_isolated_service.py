@@ -29,7 +29,7 @@ class Isolated:
     def child(self) -> psutil.Process:
         """The process that holds the model."""
         (child,) = psutil.Process(self.server.process.pid).children()
-        assert any("isolated_model.child" in argument for argument in child.cmdline())
+        assert any("isolation.child" in argument for argument in child.cmdline())
         return child
 
     def transcribe(self, recording: bytes) -> httpx2.Response:
@@ -127,7 +127,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_service(tmp_path: Path) -> None:
         (*SERVE[:4], "--model-id", str(tmp_path), "--port", "0", "--isolation", "process"), cwd=tmp_path
     ) as server:
         assert server.wait() == 1
-        assert any("MODEL_ID" in line for line in server.lines)
+        assert any("is not a Parakeet model" in line for line in server.lines)
 
 
 WITHOUT_MLX = """

@@ -51,7 +51,7 @@ async def test_a_stream_says_what_a_window_says_however_it_is_split(piece: int) 
     model = await started("one two three")
     samples = noise(2.0)
     async with model.open_stream(StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)) as stream:
-        steps = [await stream.push(samples[at : at + piece]) for at in range(0, len(samples), piece)]
+        steps = [await stream.decode(samples[at : at + piece]) for at in range(0, len(samples), piece)]
         steps.append(await stream.flush())
     tokens = tuple(token for step in steps if step is not None for token in step.finalized)
     assert tokens == await model.transcribe(samples)

@@ -5,7 +5,9 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+import msgspec
 
 from ...assets import EMBEDDED_MODEL
 from ...domain.errors import ModelLoadError
@@ -15,16 +17,32 @@ Precision = Literal["bf16", "fp32", "int8", "int4"]
 """Format of the weights once they are loaded."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FILES = ("config.json", "model.safetensors")
-_HINT = "Set MODEL_ID to a directory, or to 'embedded' for the small built-in model."
+_WEIGHTS = "model.safetensors"
+_FILES = ("config.json", _WEIGHTS)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a configuration says of its model under ``parakeet_service``; every entry is optional.
+
+    Attributes:
+        languages: ISO 639-1 codes of the languages that it writes.
+        max_window_s: The longest window that it transcribes well, in seconds.
+        note: What a user must know before trusting the text.
+    """
+
+    languages: tuple[str, ...] | None = None
+    max_window_s: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model on disk: its NeMo-style configuration and the path of its weights."""
+    """A model on disk: its NeMo-style configuration, what that says to us, and the path of its weights."""
 
     model_id: str
     config: dict[str, Any]
+    card: ModelCard
     weights: Path
 
 
@@ -40,7 +58,7 @@ def locate(model_id: str, *, offline: bool) -> Checkpoint:
     """
     directory = local_directory(model_id)
     if directory is None and offline:
-        raise ModelLoadError(f"MODEL_ID: {model_id} is not in the cache and OFFLINE is set. {_HINT}")
+        raise ModelLoadError(f"{model_id!r} is not in the cache, and downloads are disabled.")
     return _read(model_id, directory or _from_hub(model_id))
 
 
@@ -54,20 +72,33 @@ def local_directory(model_id: str) -> Path | None:
     if directory.is_dir():
         missing = [name for name in _FILES if not (directory / name).is_file()]
         if missing:
-            raise ModelLoadError(f"MODEL_ID: {model_id} has no {' and no '.join(missing)}.")
+            raise ModelLoadError(f"The model directory {model_id!r} has no {' and no '.join(missing)}.")
         return directory
     if not _HUB_ID.fullmatch(model_id):
-        raise ModelLoadError(f"MODEL_ID: {model_id!r} is neither a directory nor a Hub id (owner/name) nor 'embedded'.")
+        raise ModelLoadError(f"{model_id!r} is neither a directory nor a Hub id (owner/name) nor 'embedded'.")
     return _cached(model_id)
 
 
 def _read(model_id: str, directory: Path) -> Checkpoint:
     path = directory / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"MODEL_ID: {path} cannot be read: {error}") from error
-    return Checkpoint(model_id, config, directory / "model.safetensors")
+        content: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelLoadError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelLoadError(f"{path} holds no JSON object.")
+    config = cast("dict[str, Any]", content)
+    return Checkpoint(model_id, config, _card(path, config.get("parakeet_service", {})), directory / _WEIGHTS)
+
+
+def _card(path: Path, section: object) -> ModelCard:
+    try:
+        card = msgspec.convert(section, ModelCard)
+    except msgspec.ValidationError as error:
+        raise ModelLoadError(f"{path}: parakeet_service: {error}") from error
+    if card.max_window_s is not None and not card.max_window_s > 0:
+        raise ModelLoadError(f"{path}: parakeet_service: max_window_s must be more than 0, not {card.max_window_s:g}.")
+    return card
 
 
 def _cached(model_id: str) -> Path | None:
@@ -94,12 +125,11 @@ def _from_hub(model_id: str) -> Path:
     try:
         paths = [Path(hf_hub_download(model_id, name)) for name in _FILES]
     except LocalEntryNotFoundError as error:
-        message = f"MODEL_ID: {model_id} is not in the cache and the Hub is out of reach. {_HINT}"
-        raise ModelLoadError(message) from error
+        raise ModelLoadError(f"{model_id!r} is not in the cache, and the Hub cannot be reached.") from error
     except GatedRepoError as error:
-        raise ModelLoadError(f"MODEL_ID: {model_id} is gated: accept its terms and set HF_TOKEN.") from error
+        raise ModelLoadError(f"{model_id!r} is gated: accept its terms on the Hub, and log in.") from error
     except RepositoryNotFoundError as error:
-        raise ModelLoadError(f"MODEL_ID: the Hub has no model {model_id}, or it is private.") from error
+        raise ModelLoadError(f"The Hub has no model {model_id!r}, or it is private.") from error
     except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise ModelLoadError(f"MODEL_ID: {model_id} could not be fetched: {error}") from error
+        raise ModelLoadError(f"{model_id!r} could not be downloaded: {error}") from error
     return paths[0].parent

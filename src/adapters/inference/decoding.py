@@ -1,4 +1,4 @@
-"""What a greedy transducer decoder takes and gives, whatever it runs on."""
+"""What transducer decoders take and give, whatever they run on."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ class Emission:
 
     Attributes:
         token: Index in the vocabulary.
-        frame: Encoder frame at which it was emitted, counted from the window's first.
-        frames: How many frames it takes; 0 is possible, and a plain transducer's takes 1.
-        probability: That the model gave it.
+        frame: Encoder frame at which it was emitted, counted from the job's first.
+        frames: Its duration in frames; 0 is possible, and a plain transducer's is 1.
+        probability: As the model gave it, in [0, 1].
     """
 
     token: int
@@ -25,12 +25,12 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class DecoderState:
-    """Where one utterance's decoding stands between two spans of frames.
+    """The state of one utterance's decoding between two ranges of frames.
 
     Attributes:
-        skip: Frames of the next span that the last token's duration already covers.
+        skip: Frames of the next range that the last token's duration already covers.
         last: Last token; the blank at the beginning.
-        repeats: Tokens emitted so far without moving on.
+        repeats: Tokens emitted so far without advancing a frame.
         hidden: LSTM output of every layer before `last`, shape ``(layers, width)``, float32.
         cell: LSTM cell, likewise.
     """
@@ -53,7 +53,7 @@ class DecodeRange:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The emissions of a span in order, and the state from which to go on at its end."""
+    """The emissions of a range in order, and the state at its end."""
 
     emissions: tuple[Emission, ...]
     state: DecoderState

@@ -1,4 +1,4 @@
-"""What the engine reads, and what it gives."""
+"""What an engine is given, and what it gives back."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,17 @@ class EncoderJob:
     Attributes:
         samples: At the model's rate.
         begin: First frame to decode.
-        finalized_until: Frames up to here are decoded for good, by default all of them.
+        finalized_until: Frames before this one are decoded for good; by default all of them.
         end: Frames from `finalized_until` up to here are decoded as a draft; by default there are none.
-        state: Where decoding stands at `begin`; by default at the beginning.
-        first_frame: What the window's first frame is in its stream, for the tokens' times.
+        state: The decoder's state at `begin`; by default its initial state.
+        first_frame: Index in the stream of the job's first frame, for the tokens' times.
         start_s: When the stream began, likewise.
-        full: Samples of a whole window of its kind. A GPU pads to that: then windows of all live streams of one context
-            are one batch, however much has been heard in each.
-        decoding: How to choose among tokens. A search knows no drafts, and begins at the beginning.
+        full: Samples of a complete job of its stream. A GPU pads to that, so the jobs of all live streams of one
+            context form one batch, however much each has received.
+        decoding: How to choose among tokens. Beam search leaves no draft, and begins with the initial state.
 
     Raises:
-        ValueError: A search is to leave a draft, or to go on from a state.
+        ValueError: Beam search is to leave a draft, or to go on from a state.
     """
 
     samples: Samples
@@ -39,26 +39,26 @@ class EncoderJob:
     decoding: Decoding = GREEDY
 
     def __post_init__(self) -> None:
-        """Refuse what a search cannot do."""
+        """Refuse what beam search cannot do."""
         if self.searched and (self.end or self.state is not None):
-            raise ValueError("a search has no draft, and no state to go on from")
+            raise ValueError("beam search has no draft, and no state to go on from")
 
     @property
     def searched(self) -> bool:
-        """Whether more than the likeliest token is looked at."""
+        """Whether it is decoded by beam search, not greedily."""
         return self.decoding != GREEDY
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeResult:
-    """What was read in a window.
+    """The tokens of one job.
 
     Attributes:
         finalized: Tokens decoded for good.
-        draft: Tokens behind them.
-        finalized_until: Frame of the window up to which tokens are final.
+        draft: Tokens after them.
+        finalized_until: Frame of the job up to which tokens are final.
         decoded_until: Frame up to which it was decoded at all.
-        state: Where decoding stands at `finalized_until`; ``None`` if the model has none, or searched.
+        state: The decoder's state at `finalized_until`; ``None`` if it has none, or after beam search.
     """
 
     finalized: tuple[Token, ...]

@@ -1,10 +1,12 @@
 """The SpeechModel port on any engine: one queue, one thread, and live streams."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TypeAlias
 
+import numpy as np
 import structlog
 
 from ...application.ports.metrics import ModelMetrics, NullMetrics
@@ -26,8 +28,9 @@ from .scheduler import Scheduler, Urgency
 
 _log = structlog.get_logger()
 
+_EngineScheduler: TypeAlias = Scheduler[EncoderJob, DecodeResult]
 _SHORT_S = 20.0
-"""Windows that lie further back than this in a recording wait until those of shorter ones are read."""
+"""Windows further into a recording than this yield to those of shorter recordings."""
 
 
 class EngineModel:
@@ -48,11 +51,11 @@ class EngineModel:
 
         Args:
             load: Loads the engine; called once, in the thread that then owns it. Raises `ModelLoadError`.
-            sample_rate_hz: What the model must take.
-            batch_size: Jobs read at once, at most.
+            sample_rate_hz: The rate that the model must expect.
+            batch_size: Jobs run at once, at most.
             most_waiting: Jobs of recordings that may wait.
             most_streams: Live streams at once.
-            context: How most of them will be cut: a GPU prepares for that at the start.
+            context: Of most live streams: a GPU compiles for it at the start.
             metrics: Counts jobs and streams.
         """
         self._load = load
@@ -63,7 +66,7 @@ class EngineModel:
         self._context = context
         self._metrics = metrics or NullMetrics()
         self._streams = 0
-        self._scheduler: Scheduler[EncoderJob, DecodeResult] | None = None
+        self._scheduler: _EngineScheduler | None = None
         self._engine: Engine | None = None
         self._failure: ModelLoadError | None = None
 
@@ -71,13 +74,13 @@ class EngineModel:
         """Fetch, load and warm up the model.
 
         Raises:
-            ModelLoadError: It cannot be found or loaded; so says `describe` from then on.
+            ModelLoadError: It cannot be found or loaded; `describe` raises the same from then on.
         """
         self._scheduler = Scheduler(
             most_waiting=self._most_waiting, most_per_batch=self._batch_size, metrics=self._metrics
         )
         try:
-            await self._scheduler.start(self._loaded)
+            await self._scheduler.start(self._load_and_warm_up)
         except ModelLoadError as error:
             self._failure = error
             raise
@@ -88,7 +91,7 @@ class EngineModel:
             _log.warning("model_note", note=description.note)
 
     async def aclose(self) -> None:
-        """Finish the batch at work, drop what waits, and free the model."""
+        """Finish the current batch, cancel what waits, and free the model."""
         if self._scheduler is not None:
             # A model that is still being fetched is not waited for.
             patience_s = 0.0 if self._engine is None else 10.0
@@ -104,23 +107,24 @@ class EngineModel:
     ) -> tuple[Token, ...]:
         """See the port."""
         engine, scheduler = self._ready()
-        searched = decoding != GREEDY
-        if searched and not engine.description.searches:
-            model_id = engine.description.id
-            raise InvalidRequestError(f"{model_id} cannot search: it favours no phrases and keeps no beam.")
+        job = EncoderJob(samples, decoding=decoding)
+        if job.searched and not engine.description.searches:
+            raise InvalidRequestError(f"{engine.description.id} supports neither beam search nor phrases.")
         # Models imagine words in silence.
         if is_silence(samples, engine.description.sample_rate_hz):
             return ()
-        # A search takes a multiple of the time, and gives way.
-        urgency = Urgency.SHORT if after_s < _SHORT_S and not searched else Urgency.LONG
-        return (await _read(scheduler, EncoderJob(samples, decoding=decoding), urgency)).finalized
+        # Beam search takes a multiple of the time, and yields to others.
+        urgency = Urgency.SHORT if after_s < _SHORT_S and not job.searched else Urgency.LONG
+        return (await _submit(scheduler, job, urgency)).finalized
 
     @asynccontextmanager
     async def open_stream(self, context: StreamContext) -> AsyncGenerator["EngineStream"]:
         """See the port."""
         engine, scheduler = self._ready()
+        if not engine.can_stream:
+            raise InferenceError(f"{engine.description.id} cannot transcribe live audio: only transducers can.")
         if self._streams >= self._most_streams:
-            raise TooManyStreamsError(f"All {self._most_streams} live streams are taken.", retry_after_s=5)
+            raise TooManyStreamsError(f"All {self._most_streams} live streams are in use.", retry_after_s=5)
         self._streams += 1
         self._metrics.streams_changed(open_now=self._streams)
         try:
@@ -129,27 +133,30 @@ class EngineModel:
             self._streams -= 1
             self._metrics.streams_changed(open_now=self._streams)
 
-    def _loaded(self) -> Engine:
+    def _load_and_warm_up(self) -> Engine:
         engine = self._load()
-        rate_hz = engine.description.sample_rate_hz
-        if rate_hz != self._sample_rate_hz:
-            message = (
-                f"{engine.description.id} takes {rate_hz} Hz, and the service is set to {self._sample_rate_hz} Hz."
-            )
+        description = engine.description
+        if description.sample_rate_hz != self._sample_rate_hz:
+            message = f"{description.id} expects {description.sample_rate_hz} Hz, not {self._sample_rate_hz} Hz."
             raise ModelLoadError(message)
-        engine.warm_up(self._live_batches(engine))
+        noise = np.random.default_rng(0).normal(0, 0.1, description.sample_rate_hz).astype(np.float32)
+        # What is run first compiles kernels, which can take seconds.
+        for batch in ([EncoderJob(noise)], *self._live_batches(engine)):
+            if any(isinstance(result, InferenceError) for result in _result_of(engine.run(batch))):
+                message = f"{description.id} gives numbers that are not finite for a test signal: its weights are bad."
+                raise ModelLoadError(message)
         self._engine = engine
         return engine
 
     def _live_batches(self, engine: Engine) -> Sequence[Sequence[EncoderJob]]:
-        if self._context is None or not engine.reads_live:
+        if self._context is None or not engine.can_stream:
             return ()
-        window = BufferedStream(engine, self._context).whole
+        job = BufferedStream(engine, self._context).complete_job
         # A longer one is for the use-case to refuse.
-        fits = engine.seconds(window) <= engine.description.max_window_s
-        return engine.shapes(window, most=min(self._batch_size, self._most_streams)) if fits else ()
+        fits = engine.seconds(job) <= engine.description.max_window_s
+        return engine.shapes(job, most=min(self._batch_size, self._most_streams)) if fits else ()
 
-    def _ready(self) -> tuple[Engine, Scheduler[EncoderJob, DecodeResult]]:
+    def _ready(self) -> tuple[Engine, _EngineScheduler]:
         if self._failure is not None:
             raise self._failure
         if self._engine is None or self._scheduler is None:
@@ -158,35 +165,46 @@ class EngineModel:
 
 
 class EngineStream:
-    """The port RecognitionStream: one stream's windows, read before any file's."""
+    """The port RecognitionStream: the jobs of one stream, which run before those of any recording."""
 
-    def __init__(self, windows: BufferedStream, scheduler: Scheduler[EncoderJob, DecodeResult]) -> None:
+    def __init__(self, stream: BufferedStream, scheduler: _EngineScheduler) -> None:
         """Begin with silence."""
-        self._windows = windows
+        self._stream = stream
         self._scheduler = scheduler
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """See the port."""
         if start_s is not None:
-            self._windows.begin(start_s)
-        return await self._decode(self._windows.step()) if self._windows.push(samples) else None
+            self._stream.begin(start_s)
+        return await self._run(self._stream.next_job()) if self._stream.append(samples) else None
 
     async def flush(self) -> Hypothesis:
         """See the port."""
-        return await self._decode(self._windows.flush())
+        return await self._run(self._stream.last_job())
 
-    async def _decode(self, window: EncoderJob | None) -> Hypothesis:
-        if window is None:
-            return self._windows.nothing()
-        return self._windows.accept(await _read(self._scheduler, window, Urgency.LIVE))
+    async def _run(self, job: EncoderJob | None) -> Hypothesis:
+        if job is None:
+            return self._stream.accept_silence()
+        return self._stream.accept(await _submit(self._scheduler, job, Urgency.LIVE))
 
 
-async def _read(scheduler: Scheduler[EncoderJob, DecodeResult], window: EncoderJob, urgency: Urgency) -> DecodeResult:
+async def _submit(scheduler: _EngineScheduler, job: EncoderJob, urgency: Urgency) -> DecodeResult:
     try:
-        return await scheduler.read(window, urgency)
+        return await scheduler.submit(job, urgency)
     except (InferenceError, RuntimeError, ValueError, MemoryError) as error:
         _log.exception("inference_failed")
         raise InferenceError("The model failed on this audio.") from error
+
+
+def _result_of(
+    steps: Generator[None, None, list[DecodeResult | InferenceError]],
+) -> list[DecodeResult | InferenceError]:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            results: list[DecodeResult | InferenceError] = end.value
+            return results
 
 
 def _facts(description: ModelDescription) -> dict[str, object]:

@@ -98,9 +98,9 @@ class _Host:
                     samples_of(payload), after_s=message["after_s"], decoding=decoding
                 )
                 return rows_of(tokens)
-            case "push":
+            case "decode":
                 stream = self._streams[message["stream"]]
-                return object_of(await stream.push(samples_of(payload), start_s=message["start_s"]))
+                return object_of(await stream.decode(samples_of(payload), start_s=message["start_s"]))
             case "flush":
                 return object_of(await self._streams[message["stream"]].flush())
             case unknown:

@@ -285,9 +285,9 @@ class IsolatedRecognitionStream:
         """Begin with silence; `step` asks the child."""
         self._step = step
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """See the port."""
-        return await self._step("push", samples, start_s)
+        return await self._step("decode", samples, start_s)
 
     async def flush(self) -> Hypothesis:
         """See the port."""

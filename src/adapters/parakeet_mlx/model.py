@@ -57,6 +57,6 @@ def _load(model_id: str, *, precision: Precision, offline: bool, cache_limit_byt
     chosen = blas.preload()
     if chosen is not None and chosen.slow:
         _log.warning("slow_blas", blas=chosen.name, hint="install the wheel scipy-openblas32, or libopenblas")
-    from .engine import MlxEngine  # noqa: PLC0415 - importing MLX binds its BLAS and, on Metal, its thread
+    from .loading import load_engine  # noqa: PLC0415 - importing MLX binds its BLAS and, on Metal, its thread
 
-    return MlxEngine(checkpoint, precision=precision, blas=chosen, cache_limit_bytes=cache_limit_bytes)
+    return load_engine(checkpoint, precision=precision, blas=chosen, cache_limit_bytes=cache_limit_bytes)

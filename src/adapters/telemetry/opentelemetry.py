@@ -164,9 +164,9 @@ class _CountedStream:
         self.samples = 0
         self.steps = 0
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         self.samples += len(samples)
-        hypothesis = await self._stream.push(samples, start_s=start_s)
+        hypothesis = await self._stream.decode(samples, start_s=start_s)
         self.steps += hypothesis is not None
         return hypothesis
 

@@ -100,7 +100,7 @@ class StreamContext:
 class RecognitionStream(Protocol):
     """One live stream. Not for concurrent use."""
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """Take samples, and decode once a chunk is complete; ``None`` if none is.
 
         Args:
@@ -116,7 +116,7 @@ class RecognitionStream(Protocol):
         ...
 
     async def flush(self) -> Hypothesis:
-        """Decode all that was pushed, as if nothing followed; afterwards there is no draft. Pushing may go on.
+        """Decode all that was taken, as if nothing followed; afterwards there is no draft. More may follow.
 
         Raises:
             OverloadedError: The model's queue is full; nothing was decoded.

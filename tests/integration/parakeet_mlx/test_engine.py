@@ -6,9 +6,12 @@ import pytest
 
 from parakeet_service.adapters.inference.buffered_stream import BufferedStream
 from parakeet_service.adapters.inference.checkpoint import locate
+from parakeet_service.adapters.inference.decoding import DecoderState
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
 from parakeet_service.adapters.parakeet_mlx import blas
+from parakeet_service.adapters.parakeet_mlx.batching import CpuBatching, GpuBatching, MakeBatching
 from parakeet_service.adapters.parakeet_mlx.engine import MlxEngine
+from parakeet_service.adapters.parakeet_mlx.loading import load_engine
 from parakeet_service.application.ports.speech_model import Decoding, StreamContext
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.errors import InferenceError
@@ -16,11 +19,25 @@ from parakeet_service.domain.errors import InferenceError
 from .transducers import RATE_HZ, clip_of, end_of
 
 
+def engine_of(batching: MakeBatching) -> MlxEngine:
+    return load_engine(
+        locate("embedded", offline=True),
+        precision="fp32",
+        blas=blas.preload(),
+        cache_limit_bytes=256 << 20,
+        batching=batching,
+    )
+
+
 @pytest.fixture(scope="module")
 def engine() -> MlxEngine:
-    return MlxEngine(
-        locate("embedded", offline=True), precision="fp32", blas=blas.preload(), cache_limit_bytes=256 << 20
-    )
+    return engine_of(CpuBatching)
+
+
+@pytest.fixture(scope="module")
+def gpu_engine() -> MlxEngine:
+    """Forms batches as for a GPU, and computes them on the CPU."""
+    return engine_of(GpuBatching)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +48,7 @@ def windows(speech: Samples) -> list[EncoderJob]:
 
 
 def read(engine: MlxEngine, windows: Sequence[EncoderJob]) -> list[DecodeResult]:
-    readings = end_of(engine.read(windows))
+    readings = end_of(engine.run(windows))
     return [reading for reading in readings if isinstance(reading, DecodeResult)]
 
 
@@ -81,7 +98,7 @@ def test_a_window_that_is_not_finite_fails_alone(
 ) -> None:
     spoilt = windows[1].samples.copy()
     spoilt[999] = value
-    sound, error, other = end_of(engine.read([windows[0], EncoderJob(spoilt), windows[2]]))
+    sound, error, other = end_of(engine.run([windows[0], EncoderJob(spoilt), windows[2]]))
     assert isinstance(error, InferenceError)
     assert isinstance(sound, DecodeResult)
     assert isinstance(other, DecodeResult)
@@ -96,66 +113,57 @@ def test_buckets_are_few_and_tight(engine: MlxEngine) -> None:
     assert len(set(padded)) < 40
 
 
-def test_on_a_gpu_live_windows_have_one_shape(
-    engine: MlxEngine, speech: Samples, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    live = [EncoderJob(speech[: seconds * RATE_HZ], state=engine.start, full=14 * RATE_HZ) for seconds in (1, 4, 9)]
+def test_on_a_gpu_live_windows_have_one_shape(engine: MlxEngine, gpu_engine: MlxEngine, speech: Samples) -> None:
+    live = [EncoderJob(speech[: seconds * RATE_HZ], full=14 * RATE_HZ) for seconds in (1, 4, 9)]
     alone = [plain(read(engine, [one])[0]) for one in live]
     assert len({engine.bucket(one) for one in live}) == 3
 
-    # A CPU can go a GPU's way, too.
-    monkeypatch.setattr(engine, "_on_gpu", True)
-    assert len({engine.bucket(one) for one in live}) == 1
-    assert [plain(reading) for reading in read(engine, live)] == alone
+    assert len({gpu_engine.bucket(one) for one in live}) == 1
+    assert [plain(reading) for reading in read(gpu_engine, live)] == alone
 
 
-def test_on_a_gpu_only_batches_that_fill_it_are_held_to_whole_shapes(
-    engine: MlxEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_a_gpu_only_batches_that_fill_it_are_held_to_whole_shapes(engine: MlxEngine, gpu_engine: MlxEngine) -> None:
     live, clip = EncoderJob(NO_SAMPLES, full=14 * RATE_HZ), EncoderJob(np.zeros(RATE_HZ, np.float32))
     assert [engine.room(clip, waiting) for waiting in (1, 9, 100)] == [12, 12, 12]
 
-    monkeypatch.setattr(engine, "_on_gpu", True)
-    assert [engine.room(live, waiting) for waiting in (1, 3, 10, 11, 15, 16, 31, 32, 200)] == [
+    assert [gpu_engine.room(live, waiting) for waiting in (1, 3, 10, 11, 15, 16, 31, 32, 200)] == [
         *(1, 3, 10),
         *(8, 8, 16, 16, 32, 32),
     ]
-    assert [engine.room(clip, waiting) for waiting in (1, 100, 200)] == [1, 100, 128]
+    assert [gpu_engine.room(clip, waiting) for waiting in (1, 100, 200)] == [1, 100, 128]
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (4, [1, 2, 4]), (5, [1, 2, 4, 8]), (64, [1, 2, 4, 8, 16, 32])])
 def test_a_gpu_prepares_for_every_shape_that_live_batches_have(
-    engine: MlxEngine, monkeypatch: pytest.MonkeyPatch, most: int, sizes: list[int]
+    engine: MlxEngine, gpu_engine: MlxEngine, most: int, sizes: list[int]
 ) -> None:
     live = EncoderJob(NO_SAMPLES, begin=62, finalized_until=75, end=175, full=14 * RATE_HZ)
     assert engine.shapes(live, most=most) == []
 
-    monkeypatch.setattr(engine, "_on_gpu", True)
-    batches = engine.shapes(live, most=most)
+    batches = gpu_engine.shapes(live, most=most)
     assert [len(batch) for batch in batches] == [*sizes, *([3] if most > 2 else [])]
     assert {window.end for window in batches[-1]} == ({0, 175} if most > 2 else {175})
     for waiting in range(1, most + 1):
-        size = min(waiting, engine.room(live, waiting))
+        size = min(waiting, gpu_engine.room(live, waiting))
         assert any(size <= padded < 2 * size for padded in sizes)
 
 
 def test_what_a_gpu_prepares_with_is_like_the_windows_of_a_long_stream(
-    engine: MlxEngine, speech: Samples, monkeypatch: pytest.MonkeyPatch
+    engine: MlxEngine, gpu_engine: MlxEngine, speech: Samples
 ) -> None:
     context = StreamContext(left_s=5, chunk_s=1, right_s=8)
-    prepared, stream = BufferedStream(engine, context).whole, BufferedStream(engine, context)
+    prepared, stream = BufferedStream(engine, context).complete_job, BufferedStream(engine, context)
     reading = read(engine, [prepared])[0]
     assert (reading.finalized_until, reading.decoded_until) == (prepared.finalized_until, prepared.end)
 
     heard: list[EncoderJob] = []
     for at in range(20):
-        stream.push(speech[at * RATE_HZ : (at + 1) * RATE_HZ] if at < 8 else speech[:RATE_HZ])
-        if (window := stream.step()) is not None:
+        stream.append(speech[at * RATE_HZ : (at + 1) * RATE_HZ] if at < 8 else speech[:RATE_HZ])
+        if (window := stream.next_job()) is not None:
             stream.accept(read(engine, [window])[0])
             heard.append(window)
     last = heard[-1]
-    monkeypatch.setattr(engine, "_on_gpu", True)
-    assert engine.bucket(prepared) == engine.bucket(last)
+    assert gpu_engine.bucket(prepared) == gpu_engine.bucket(last)
     assert prepared.finalized_until is not None
     assert last.finalized_until is not None
     assert (prepared.begin, prepared.full) == (last.begin, last.full)
@@ -164,7 +172,7 @@ def test_what_a_gpu_prepares_with_is_like_the_windows_of_a_long_stream(
 
 
 def test_gives_way_often(engine: MlxEngine, speech: Samples) -> None:
-    assert sum(1 for _ in engine.read([EncoderJob(speech)])) > 10
+    assert sum(1 for _ in engine.run([EncoderJob(speech)])) > 10
 
 
 SEARCHES = [Decoding(beam_size=3), Decoding(phrases=("the printer Gutenberg", "men of work")), Decoding(8, ("city",))]
@@ -195,8 +203,8 @@ def test_a_search_of_a_part_is_one_of_these_frames(engine: MlxEngine, speech: Sa
 
 def test_a_search_gives_way_at_every_step(engine: MlxEngine, speech: Samples) -> None:
     window = EncoderJob(speech[: 5 * RATE_HZ])
-    plainly = sum(1 for _ in engine.read([window]))
-    assert sum(1 for _ in engine.read([replace(window, decoding=Decoding(beam_size=4))])) > plainly + 20
+    plainly = sum(1 for _ in engine.run([window]))
+    assert sum(1 for _ in engine.run([replace(window, decoding=Decoding(beam_size=4))])) > plainly + 20
 
 
 def test_searches_are_read_alone(engine: MlxEngine, windows: Sequence[EncoderJob]) -> None:
@@ -205,8 +213,10 @@ def test_searches_are_read_alone(engine: MlxEngine, windows: Sequence[EncoderJob
     assert engine.room(searched, 8) == 1
 
 
-def test_a_search_has_no_draft_and_no_state(engine: MlxEngine, speech: Samples) -> None:
+def test_a_search_has_no_draft_and_no_state(speech: Samples) -> None:
+    nothing = np.zeros((1, 1), np.float32)
+    state = DecoderState(skip=0, last=0, repeats=0, hidden=nothing, cell=nothing)
     with pytest.raises(ValueError, match="no draft"):
         EncoderJob(speech, end=3, decoding=Decoding(beam_size=2))
     with pytest.raises(ValueError, match="no state"):
-        EncoderJob(speech, state=engine.start, decoding=Decoding(beam_size=2))
+        EncoderJob(speech, state=state, decoding=Decoding(beam_size=2))

@@ -208,7 +208,7 @@ class Stream:
         self._decoded = start
         self._final = 0
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         self.pushes.append(len(samples))
         if start_s is not None:
             self._begin(round(start_s * RATE_HZ))

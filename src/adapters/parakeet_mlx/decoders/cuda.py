@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...inference.decoding import Decoded, DecodeRange, DecoderState, Emission
 from ..arrays import Floats, floats, integers
+from ..requirements import UnsupportedModelError
 from .transducer import Transducer, durations_of, most_repeats_of
 
 _THREADS = 512
@@ -38,7 +39,7 @@ class CudaDecoder:
         """Copy the decoder's and joint network's weights out of `model`, in the kernel's layout.
 
         Raises:
-            ValueError: The widths are not multiples of 8.
+            UnsupportedModelError: The widths are not multiples of 8.
         """
         prediction, joint = model.decoder.prediction, model.joint
         layers = prediction["dec_rnn"].lstm
@@ -48,7 +49,7 @@ class CudaDecoder:
         activation, *_, out = joint.joint_net
         self._joint = out.weight.shape[-1]
         if self._width % _LANES or self._joint % _LANES:
-            raise ValueError(f"widths {self._width} and {self._joint} are not multiples of {_LANES}")
+            raise UnsupportedModelError(f"widths {self._width} and {self._joint} are not multiples of {_LANES}")
         durations = durations_of(model)
         self._dtype = joint.enc.weight.dtype
         self._template = [

@@ -8,6 +8,7 @@ import numpy as np
 from parakeet_mlx import ParakeetRNNT, ParakeetTDT
 
 from ...inference.decoding import Decoded, DecodeRange, DecoderState
+from ..requirements import UnsupportedModelError, require_finite
 
 Transducer: TypeAlias = ParakeetTDT | ParakeetRNNT
 
@@ -28,6 +29,24 @@ class TransducerDecoder(Protocol):
             spans: For each item, which frames to decode and from where.
         """
         ...
+
+
+def require_usable_transducer(model: Transducer) -> None:
+    """Check the decoder and the joint network.
+
+    Raises:
+        UnsupportedModelError: The weights are not finite, or do not fit the vocabulary, the durations or the limits.
+    """
+    require_finite("decoder", model.decoder)
+    require_finite("joint network", model.joint)
+    durations, limit = durations_of(model), model.max_symbols
+    if any(duration < 0 for duration in durations):
+        raise UnsupportedModelError(f"durations {list(durations)}")
+    if limit is not None and not (isinstance(limit, int) and limit >= 0):
+        raise UnsupportedModelError(f"max_symbols {limit!r}")
+    wanted, outputs = len(model.vocabulary) + 1 + len(durations), model.joint.joint_net[-1].weight.shape[0]
+    if outputs != wanted:
+        raise UnsupportedModelError(f"a joint network with {outputs} outputs, not {wanted} as its vocabulary asks for")
 
 
 def start_of(model: Transducer) -> DecoderState:

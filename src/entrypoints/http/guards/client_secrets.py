@@ -1,22 +1,21 @@
-"""Short-lived keys that a web page may have: good for a realtime session, in the name of the key that made them."""
+"""Short-lived keys for web pages: each opens realtime sessions, in the name of the API key that made it."""
 
-import base64
 import hashlib
-import hmac
-import json
 import secrets
 import time
 from dataclasses import dataclass
 
+from itsdangerous import BadData, URLSafeSerializer
 from starlette.types import Scope
 
 from .keys import offered_keys
 from .websocket_gateway import JsonObject
 
 REALTIME = "/v1/realtime"
-"""Where they open the door, and nowhere else."""
+"""The only path where they are accepted."""
 
 _PREFIX = "ek_"
+_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +36,29 @@ class ClientSecret:
 class ClientSecrets:
     """Makes secrets and reads them again.
 
-    They are kept nowhere: each carries what it says, signed with a key that this process drew by lot, and so dies with
-    it. A signature by the API key itself would survive, but let whoever holds a secret try out keys at home.
+    They are stored nowhere: each carries its own content, signed. Processes that have the same signing key accept each
+    other's secrets. An API key must not sign them: whoever holds a secret could then try out API keys offline.
     """
 
-    def __init__(self) -> None:
-        """Draw the key."""
-        self._key = secrets.token_bytes(32)
+    def __init__(self, signing_key: bytes | None = None) -> None:
+        """Sign with `signing_key`; without one, with a random key, so that secrets die with this process.
+
+        Raises:
+            ValueError: The key is so short that it could be guessed.
+        """
+        if signing_key is None:
+            signing_key = secrets.token_bytes(_KEY_BYTES)
+        if len(signing_key) < _KEY_BYTES:
+            raise ValueError(f"A signing key needs at least {_KEY_BYTES} bytes.")
+        self._signed = URLSafeSerializer(
+            signing_key,
+            salt="realtime client secret",
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
 
     def make(self, secret: ClientSecret) -> str:
-        """The secret as a client presents it: ``ek_...``, of characters that a subprotocol may have."""
-        content = json.dumps([secret.owner, secret.session, secret.expires_at], separators=(",", ":")).encode()
-        return f"{_PREFIX}{_text(content)}.{_text(self._signature(content))}"
+        """The secret as a client presents it: ``ek_...``, in characters that a subprotocol may have."""
+        return _PREFIX + self._signed.dumps([secret.owner, secret.session, secret.expires_at])
 
     def find(self, scope: Scope) -> ClientSecret | None:
         """The secret that a request for a realtime session carries, if it is ours and has not expired."""
@@ -64,24 +74,9 @@ class ClientSecrets:
     def _read(self, key: str) -> ClientSecret | None:
         if not key.startswith(_PREFIX):
             return None
-        content, _, signature = key.removeprefix(_PREFIX).partition(".")
         try:
-            known = _bytes(content)
-            genuine = hmac.compare_digest(self._signature(known), _bytes(signature))
-        except ValueError:
+            content = self._signed.loads(key.removeprefix(_PREFIX))
+        except BadData:
             return None
-        if not genuine:
-            return None
-        secret = ClientSecret(*json.loads(known))
+        secret = ClientSecret(*content)
         return secret if time.time() < secret.expires_at else None
-
-    def _signature(self, content: bytes) -> bytes:
-        return hmac.digest(self._key, content, hashlib.sha256)
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_", validate=True)

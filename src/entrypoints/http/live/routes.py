@@ -18,11 +18,7 @@ def router(service: Service, *, gateway: WebSocketGateway, longest_idle_s: float
         context = request_context(websocket)
 
         def loop_over(channel: WebSocketChannel) -> LiveLoop[bytes | str, JsonObject]:
-            return LiveLoop(
-                service.stream_session,
-                service.drain,
-                service.quota,
-                service.metrics,
+            return service.live_loop(
                 channel,
                 LiveCodec(service.model, service.stream_session.defaults, session_id=context.request_id),
                 caller=context.caller,

@@ -89,11 +89,7 @@ def router(service: Service, *, gateway: WebSocketGateway, client_secrets: Clien
                 asked=asked,
                 flat=_speaks_beta(websocket),
             )
-            return LiveLoop(
-                service.stream_session,
-                service.drain,
-                service.quota,
-                service.metrics,
+            return service.live_loop(
                 RealtimeChannel(channel, codec),
                 codec,
                 caller=context.caller,

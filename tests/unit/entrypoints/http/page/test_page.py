@@ -1,19 +1,21 @@
 """The page at `/` as it is served; `tests/browser` sees it work."""
 
+import hashlib
+import mimetypes
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import httpx2
 import pytest
+from fastapi import FastAPI
 from structlog.testing import capture_logs
 
 from parakeet_service.entrypoints.http import page
 from tests.unit.entrypoints.http.probes.test_metrics import REQUESTS, figures
 from tests.unit.entrypoints.world import World, a_settings, started
 
-FILES = {
-    path.name: path for path in Path(page.__file__).parent.iterdir() if path.suffix in {".html", ".css", ".js", ".svg"}
-}
+FILES = {path.name: path for path in (Path(page.__file__).parent / "static").iterdir()}
 ASSETS = sorted(FILES.keys() - {"index.html"})
 
 
@@ -53,6 +55,14 @@ async def test_every_file_comes_with_its_type_and_its_guards(path: str) -> None:
     assert "microphone=(self)" in answer.headers["permissions-policy"]
 
 
+async def test_types_do_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    mimetypes.init()
+    monkeypatch.setitem(mimetypes.types_map, ".js", "text/plain")
+    async with World().client() as client:
+        answer = await client.get("/page/page.js")
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+
+
 async def test_the_policy_lets_in_nothing_but_what_is_ours() -> None:
     async with World().client() as client:
         policy = (await client.get("/")).headers["content-security-policy"]
@@ -90,7 +100,10 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
 def test_ids_that_the_scripts_ask_for_are_in_the_document(elements: Elements) -> None:
     ids = [value for _, attributes in elements.found if (value := attributes.get("id"))]
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r'\$\("(\w[\w-]*)"\)', FILES["page.js"].read_text(encoding="utf-8"))) <= set(ids)
+    scripts = "".join(path.read_text(encoding="utf-8") for name, path in FILES.items() if name.endswith(".js"))
+    asked = set(re.findall(r'\$\("([\w-]+)"', scripts))
+    assert asked >= {"microphone", "file", "key"}
+    assert asked <= set(ids)
 
 
 def test_what_labels_and_descriptions_point_at_is_there(elements: Elements) -> None:
@@ -122,7 +135,46 @@ async def test_answers_head_as_get(path: str) -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["/page/index.htm", "/page/__init__.py", "/page/..%2Fapp.py", "/page/", "/page/a/b"])
+async def test_a_file_that_changed_is_sent_even_if_its_date_and_size_did_not() -> None:
+    directory = Path(page.__file__).parent / "static"
+    async with World().client() as client:
+        etag = (await client.get("/page/icon.svg")).headers["etag"]
+    assert etag == f'"{hashlib.sha256((directory / "icon.svg").read_bytes()).hexdigest()[:32]}"'
+
+
+async def test_works_below_a_path() -> None:
+    app = FastAPI()
+    app.include_router(page.router(), prefix="/speech")
+    app.mount("/mounted", World().app)
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        for prefix in ("/speech", "/mounted"):
+            assert (await client.get(f"{prefix}/")).content == FILES["index.html"].read_bytes()
+            assert (await client.get(f"{prefix}/page/page.js")).content == FILES["page.js"].read_bytes()
+
+
+@pytest.mark.parametrize("path", ["/", "/page/page.js"])
+async def test_takes_nothing_in(path: str) -> None:
+    async with World().client() as client:
+        assert (await client.post(path)).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/page/index.htm",
+        "/page/__init__.py",
+        "/page/..%2Fapp.py",
+        "/page/..%2F__init__.py",
+        "/page/%2e%2e",
+        "/page/%2e",
+        "/page/%00",
+        "/page/" + "a" * 300,
+        "/page/",
+        "/page",
+        "/page/a/b",
+    ],
+)
 async def test_gives_nothing_else(path: str) -> None:
     async with World().client() as client:
         assert (await client.get(path)).status_code == 404

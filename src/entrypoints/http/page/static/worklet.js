@@ -5,6 +5,7 @@ class Blocks extends AudioWorkletProcessor {
   #filled = 0;
   #stopped = false;
 
+  /** @param {{processorOptions: {frames: number}}} options */
   constructor({ processorOptions }) {
     super();
     this.#block = new Float32Array(processorOptions.frames);
@@ -15,9 +16,10 @@ class Blocks extends AudioWorkletProcessor {
     };
   }
 
+  /** @param {Float32Array[][]} inputs */
   process([[channel]]) {
     // Without a channel, nothing is connected yet, or no more.
-    for (let at = 0; channel && at < channel.length; ) {
+    for (let at = 0; channel && at < channel.length;) {
       const taken = channel.subarray(at, at + this.#block.length - this.#filled);
       this.#block.set(taken, this.#filled);
       this.#filled += taken.length;

@@ -1,11 +1,32 @@
 // The live protocol at `/ws`: sound goes out, words come in.
 
-import { Problem, key, liveAddress, whyRefused } from "./service.js";
+import { key, liveAddress, Problem, whyRefused } from "./service.js";
 
 const GOING_AWAY = 1001;
 const DONE = 1000;
+const LOST = 1006;
 const MOST_FRAME = 1 << 17; // samples; the service takes 1 MiB a message
 const MOST_UNSENT = 1 << 20; // bytes that wait in the browser; the rest waits in the sound
+
+/**
+ * What the service says.
+ *
+ * @typedef {{type: "speech_started"}
+ *   | {type: "partial", text: string, draft: string, lag_ms: number}
+ *   | {type: "final", words: import("./captions.js").Word[]}
+ *   | {type: "error", message: string, code: string, retry_after_ms?: number}
+ * } Message
+ */
+
+/**
+ * What is told of a session.
+ *
+ * @typedef {object} Listener
+ * @property {() => void} started Somebody speaks.
+ * @property {(text: string, draft: string) => void} partial `draft` is the end of `text` that may still change.
+ * @property {(words: import("./captions.js").Word[]) => void} final
+ * @property {(problem: Problem | null) => void} closed The end: `null` if it is the one that was asked for.
+ */
 
 /** Sends a `Sound` while it grows, from one of its samples on, and tells what is heard of it. */
 export class Live {
@@ -17,35 +38,36 @@ export class Live {
   #opened = false;
   #ending = false;
   #lagS = 0;
+  /** @type {Problem | null} */
   #error = null;
+  #on;
   #progress = { sent: 0, at: performance.now() };
 
   /**
    * @param {import("./sound.js").Sound} sound
    * @param {number} from The first sample to be read; all times are seconds from the sound's own beginning.
-   * @param {object} on
-   * @param {() => void} on.started Somebody speaks.
-   * @param {(text: string, draft: string) => void} on.partial `draft` is the end of `text` that may still change.
-   * @param {(words: {text: string, start: number, end: number}[]) => void} on.final
-   * @param {(problem: Problem | null) => void} on.closed The end: `null` if it is the one that was asked for.
+   * @param {Listener} on
    * @throws {Problem} The key cannot be used in a browser.
    */
   constructor(sound, from, on) {
     this.#sound = sound;
     this.#from = from;
     this.#sent = from;
+    this.#on = on;
     try {
       this.#socket = new WebSocket(liveAddress("ws"), key.value ? ["parakeet", `key.${key.value}`] : ["parakeet"]);
     } catch {
-      throw new Problem("This key holds characters that browsers cannot send here. Recordings work with it.");
+      throw new Problem(
+        "Browsers cannot send this key for live audio, because of the characters in it. It works for recordings.",
+      );
     }
     this.#socket.onopen = () => {
       this.#opened = true;
       this.#socket.send(JSON.stringify({ type: "config", encoding: "pcm_s16le", sample_rate: sound.rateHz }));
       this.push();
     };
-    this.#socket.onmessage = ({ data }) => this.#hear(JSON.parse(data), on);
-    this.#socket.onclose = async ({ code }) => on.closed(await this.#reason(code));
+    this.#socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
+    this.#socket.onclose = ({ code }) => this.#close(code);
   }
 
   /** Seconds of sound that are not in the text yet, as far as is known. */
@@ -68,12 +90,11 @@ export class Live {
 
   /** Close without waiting for anything. */
   giveUp() {
-    this.#error = new Problem("The connection was lost: nothing gets through.");
+    this.#error = new Problem("The connection was lost: the network has stopped responding.");
     // The browser itself may wait for the other side's goodbye; nobody else does.
-    const tell = this.#socket.onclose;
     this.#socket.onclose = null;
     this.#socket.close();
-    tell({ code: 1006 });
+    this.#close(LOST);
   }
 
   /** Send what the sound has grown by, as far as the network takes it. */
@@ -107,19 +128,22 @@ export class Live {
     return this.#socket.readyState === WebSocket.OPEN;
   }
 
-  #hear(message, on) {
+  /** @param {Message} message */
+  #hear(message) {
     const beginS = this.#from / this.#sound.rateHz;
     switch (message.type) {
       case "speech_started":
-        on.started();
+        this.#on.started();
         break;
       case "partial":
         this.#lagS = message.lag_ms / 1000;
-        on.partial(message.text, message.draft);
+        this.#on.partial(message.text, message.draft);
         break;
       case "final":
         this.#lagS = 0;
-        on.final(message.words.map(({ text, start, end }) => ({ text, start: start + beginS, end: end + beginS })));
+        this.#on.final(
+          message.words.map(({ text, start, end }) => ({ text, start: start + beginS, end: end + beginS })),
+        );
         break;
       case "error":
         this.#error = new Problem(message.message, {
@@ -129,10 +153,15 @@ export class Live {
     }
   }
 
-  async #reason(code) {
+  /** @param {number} code */
+  async #close(code) {
+    this.#on.closed(this.#opened || this.#error ? this.#reason(code) : await whyRefused());
+  }
+
+  /** @param {number} code */
+  #reason(code) {
     if (this.#error) return this.#error;
-    if (!this.#opened) return whyRefused();
-    if (code === GOING_AWAY) return new Problem("The service is going away: it is being stopped, or started anew.");
+    if (code === GOING_AWAY) return new Problem("The service is shutting down or restarting.");
     if (code === DONE && this.#ending) return null;
     return new Problem("The connection was lost.");
   }

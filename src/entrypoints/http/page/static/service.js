@@ -2,6 +2,14 @@
 
 const KEY = "parakeet-key";
 
+/**
+ * The settings that the page obeys, and the model.
+ *
+ * @typedef {object} Configuration
+ * @property {{max_upload_bytes: number}} settings
+ * @property {{id: string, note?: string} | null} model
+ */
+
 /** Something that a person must hear; `code` is the service's, or one of ours. */
 export class Problem extends Error {
   /**
@@ -38,15 +46,26 @@ export function address(path) {
   return new URL(path, document.baseURI);
 }
 
-/** The address of a WebSocket. */
+/**
+ * The address of a WebSocket.
+ *
+ * @param {string} path Relative to the page.
+ */
 export function liveAddress(path) {
   const url = address(path);
   url.protocol = url.protocol.replace("http", "ws");
   return url;
 }
 
-/** What an answer that is an error says. */
+/**
+ * What an answer that is an error says.
+ *
+ * @param {number} status
+ * @param {string} body
+ * @param {string | null} retryAfter The header, in seconds.
+ */
 export function problemIn(status, body, retryAfter) {
+  /** @type {{message?: string, code?: string}} */
   let error = {};
   try {
     error = JSON.parse(body).error ?? {};
@@ -57,14 +76,13 @@ export function problemIn(status, body, retryAfter) {
   return new Problem(message, { code: error.code, retryAfterS: Number(retryAfter) || 0 });
 }
 
+/** @param {string} path */
 async function ask(path) {
-  let response;
   try {
-    response = await fetch(address(path), { headers: credentials(), cache: "no-store" });
+    return await fetch(address(path), { headers: credentials(), cache: "no-store" });
   } catch {
     throw new Problem("The service cannot be reached.", { code: UNREACHABLE });
   }
-  return response;
 }
 
 /** Why the service cannot be used just now; an empty text if it can. */
@@ -73,11 +91,17 @@ export async function whyNotReady() {
     const response = await ask("readyz");
     return response.ok ? "" : ((await response.json()).reason ?? `Status ${response.status}.`);
   } catch (error) {
+    if (!(error instanceof Problem)) throw error;
     return error.message;
   }
 }
 
-/** The settings and the model; throws a `Problem`, above all without the right key. */
+/**
+ * The settings and the model.
+ *
+ * @returns {Promise<Configuration>}
+ * @throws {Problem} Above all without the right key.
+ */
 export async function configuration() {
   const response = await ask("config");
   if (!response.ok) throw problemIn(response.status, await response.text(), response.headers.get("retry-after"));
@@ -91,7 +115,8 @@ export async function whyRefused() {
   try {
     await configuration();
   } catch (error) {
+    if (!(error instanceof Problem)) throw error;
     return error;
   }
-  return new Problem("The connection for live audio could not be made. Perhaps a proxy between does not let it through.");
+  return new Problem("The connection for live audio could not be opened. A proxy may be blocking WebSockets.");
 }

@@ -15,22 +15,32 @@ const WISHES = {
   channelCount: 1,
 };
 
+/** @type {Record<string, string>} */
 const REFUSALS = {
   NotAllowedError:
-    "The microphone was refused. Allow it for this page, in the browser beside the address, and press Speak again.",
+    "Microphone access was denied. Allow it for this page in the browser's address bar, then press Speak again.",
   NotFoundError: "No microphone was found. Connect one and press Speak again, or choose a recording.",
-  NotReadableError: "The microphone cannot be read. Perhaps another program holds it.",
-  OverconstrainedError: "The microphone cannot do what is asked of it.",
+  NotReadableError: "The microphone cannot be used. Another program may be using it.",
+  OverconstrainedError: "The microphone does not support the settings that are needed.",
 };
+
+/**
+ * A microphone that is open; `stop` hands over what is left first.
+ *
+ * @typedef {{rateHz: number, stop: () => Promise<void>}} Microphone
+ */
 
 /** Why there can be no microphone on this page, or an empty text. */
 export function whyNoMicrophone() {
-  if (!window.isSecureContext)
+  if (!globalThis.isSecureContext) {
     return (
-      "Browsers let a page use the microphone only over https, or on localhost, and this page came over plain http. " +
-      "Recordings work here; to speak, open it by https."
+      "Browsers allow the microphone only over HTTPS or on localhost. To speak, open this page over HTTPS; " +
+      "recordings work here, too."
     );
-  if (!navigator.mediaDevices || !window.AudioWorkletNode) return "This browser gives pages no microphone.";
+  }
+  if (!navigator.mediaDevices || !globalThis.AudioWorkletNode) {
+    return "This browser does not let pages use a microphone.";
+  }
   return "";
 }
 
@@ -40,23 +50,27 @@ export function whyNoMicrophone() {
  * @param {(block: Float32Array) => void} onBlock Hears the samples, in [-1, 1].
  * @param {() => void} onLost Hears that the microphone was unplugged, or taken away.
  * @param {number} [rateHz] The rate to be had; without it, it is what the device has.
- * @returns {Promise<{rateHz: number, stop: () => Promise<void>}>} `stop` hands over what is left first.
+ * @returns {Promise<Microphone>}
  * @throws {Problem} There is none, or it was refused.
  */
 export async function openMicrophone(onBlock, onLost, rateHz) {
-  let stream, context;
+  /** @type {MediaStream | undefined} */
+  let stream;
+  /** @type {AudioContext | undefined} */
+  let context;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ audio: WISHES });
-    context = new AudioContext(rateHz ? { sampleRate: rateHz } : {});
-    await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
-    await context.resume();
-    const source = context.createMediaStreamSource(stream);
-    const blocks = new AudioWorkletNode(context, "blocks", {
+    const opened = (context = new AudioContext(rateHz ? { sampleRate: rateHz } : {}));
+    await opened.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
+    await opened.resume();
+    const source = opened.createMediaStreamSource(stream);
+    const blocks = new AudioWorkletNode(opened, "blocks", {
       numberOfOutputs: 0,
       channelCount: 1,
       channelCountMode: "explicit",
-      processorOptions: { frames: Math.round(context.sampleRate * BLOCK_S) },
+      processorOptions: { frames: Math.round(opened.sampleRate * BLOCK_S) },
     });
+    /** @type {Promise<void>} */
     const emptied = new Promise((resolve) => {
       blocks.port.onmessage = ({ data }) => (data ? onBlock(data) : resolve());
     });
@@ -65,20 +79,21 @@ export async function openMicrophone(onBlock, onLost, rateHz) {
     source.connect(blocks);
     const awake = await stayAwake();
     return {
-      rateHz: context.sampleRate,
+      rateHz: opened.sampleRate,
       async stop() {
         track.onended = null;
         blocks.port.postMessage("stop");
         await emptied;
         track.stop();
-        await context.close();
+        await opened.close();
         await awake?.release();
       },
     };
   } catch (error) {
     stream?.getTracks().forEach((track) => track.stop());
     await context?.close();
-    throw new Problem(REFUSALS[error.name] ?? `The microphone cannot be used: ${error.message}`);
+    const { name, message } = /** @type {Error} */ (error);
+    throw new Problem(REFUSALS[name] ?? `The microphone cannot be used: ${message}`);
   }
 }
 

@@ -1,6 +1,6 @@
 // Plays what was transcribed, and marks the word that is heard.
 
-import { clock } from "./transcript.js";
+import { clock } from "./dom.js";
 
 export class Player {
   #elements;
@@ -59,7 +59,12 @@ export class Player {
     bar.hidden = true;
   }
 
-  /** Go to `seconds`; begin to play, or stay as it is. */
+  /**
+   * Go to `seconds`; begin to play, or stay as it is.
+   *
+   * @param {number} seconds
+   * @param {boolean} play
+   */
   seek(seconds, play) {
     if (!this.isLoaded) return;
     const { audio } = this.#elements;
@@ -77,7 +82,7 @@ export class Player {
       await this.#elements.audio.play();
     } catch (error) {
       // It was paused, or something else was loaded, before it began.
-      if (error.name !== "AbortError") throw error;
+      if (!(error instanceof DOMException && error.name === "AbortError")) throw error;
     }
   }
 
@@ -86,7 +91,7 @@ export class Player {
     bar.hidden = false;
     // Some recordings do not say how long they are: then their words do.
     const seconds = this.duration || this.#transcript.words.at(-1)?.end || 0;
-    seek.max = seconds;
+    seek.max = String(seconds);
     length.textContent = clock(seconds);
     this.#showPlace();
   }
@@ -106,7 +111,7 @@ export class Player {
 
   #showPlace() {
     const { audio, seek, now, length } = this.#elements;
-    seek.value = audio.currentTime;
+    seek.value = String(audio.currentTime);
     const spoken = `${clock(audio.currentTime)} of ${length.textContent}`;
     if (seek.getAttribute("aria-valuetext") !== spoken) {
       seek.setAttribute("aria-valuetext", spoken);

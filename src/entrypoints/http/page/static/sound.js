@@ -4,8 +4,10 @@ const TAIL_S = 30;
 
 /** Mono sound of 16 bits; all but the last seconds lies in blobs, which browsers may keep on disk. */
 export class Sound {
+  /** @type {Blob[]} */
   #blobs = [];
   #inBlobs = 0;
+  /** @type {Int16Array<ArrayBuffer>[]} */
   #tail = [];
   #inTail = 0;
 
@@ -37,11 +39,17 @@ export class Sound {
     this.#inTail -= moved;
   }
 
-  /** The bytes of samples `from` to `to`, little-endian: every machine that has browsers is. */
+  /**
+   * The bytes of samples `from` to `to`, little-endian: every machine that has browsers is.
+   *
+   * @param {number} from
+   * @param {number} to
+   * @returns {Promise<ArrayBuffer>}
+   */
   async read(from, to) {
     if (from < this.#inBlobs) {
       const all = new Blob([...this.#blobs, ...this.#tail]);
-      return all.slice(from * 2, to * 2).arrayBuffer();
+      return await all.slice(from * 2, to * 2).arrayBuffer();
     }
     // Whoever follows what is being said finds it here, twenty times a second.
     const samples = new Int16Array(to - from);
@@ -59,7 +67,8 @@ export class Sound {
   wav() {
     const bytes = this.length * 2;
     const head = new DataView(new ArrayBuffer(44));
-    const text = (at, letters) => [...letters].forEach((letter, i) => head.setUint8(at + i, letter.charCodeAt(0)));
+    const text = (/** @type {number} */ at, /** @type {string} */ letters) =>
+      [...letters].forEach((letter, i) => head.setUint8(at + i, letter.charCodeAt(0)));
     text(0, "RIFF");
     head.setUint32(4, 36 + bytes, true);
     text(8, "WAVEfmt ");

@@ -1,6 +1,24 @@
 // A recording on its way to the service, and its words on their way back.
 
-import { Problem, UNREACHABLE, address, credentials, problemIn } from "./service.js";
+import { address, credentials, Problem, problemIn, UNREACHABLE } from "./service.js";
+
+/** @typedef {import("./captions.js").Word} Word */
+
+/**
+ * @typedef {{type: "progress", words: Word[], draft: Word[], read_until: number}} Progress
+ * @typedef {{type: "done", text: string, timestamps: {words: Word[]}}} Answer
+ * @typedef {{type: "error", error: {message: string, code: string}}} Failure
+ */
+
+/**
+ * What is told of an upload.
+ *
+ * @typedef {object} Listener
+ * @property {(share: number) => void} sent How much has left this machine, in [0, 1].
+ * @property {(progress: Progress) => void} progress
+ * @property {(answer: Answer) => void} done
+ * @property {(problem: Problem) => void} failed
+ */
 
 /** One `POST /transcribe`. */
 export class Upload {
@@ -11,11 +29,7 @@ export class Upload {
 
   /**
    * @param {File} file
-   * @param {object} on
-   * @param {(share: number) => void} on.sent How much has left this machine, in [0, 1].
-   * @param {(news: {words: object[], draft: object[], read_until: number}) => void} on.progress
-   * @param {(answer: {text: string, timestamps: {words: object[]}}) => void} on.done
-   * @param {(problem: Problem) => void} on.failed
+   * @param {Listener} on
    */
   constructor(file, on) {
     const form = new FormData();
@@ -30,14 +44,14 @@ export class Upload {
     request.onprogress = () => this.#take(on);
     request.onload = () => {
       if (request.status === 200) this.#take(on);
-      else
+      else {
         this.#end(() =>
-          on.failed(problemIn(request.status, request.responseText, request.getResponseHeader("retry-after"))),
+          on.failed(problemIn(request.status, request.responseText, request.getResponseHeader("retry-after")))
         );
-      this.#end(() => on.failed(new Problem("The answer broke off.", { code: UNREACHABLE })));
+      }
+      this.#end(() => on.failed(new Problem("The answer ended too early.", { code: UNREACHABLE })));
     };
-    request.onerror = () =>
-      this.#end(() => on.failed(new Problem("The connection was lost.", { code: UNREACHABLE })));
+    request.onerror = () => this.#end(() => on.failed(new Problem("The connection was lost.", { code: UNREACHABLE })));
     request.send(form);
   }
 
@@ -47,15 +61,20 @@ export class Upload {
     this.#request.abort();
   }
 
-  /** Tell the server-sent events that have come as a whole. */
+  /**
+   * Tell the server-sent events that have come as a whole.
+   *
+   * @param {Listener} on
+   */
   #take(on) {
     if (this.#request.status !== 200) return;
     const text = this.#request.responseText;
-    for (let end; (end = text.indexOf("\n\n", this.#read)) >= 0; ) {
+    for (let end; (end = text.indexOf("\n\n", this.#read)) >= 0;) {
       const piece = text.slice(this.#read, end);
       this.#read = end + 2;
       // The others are comments, signs of life.
       if (!piece.startsWith("data: ") || this.#over) continue;
+      /** @type {Progress | Answer | Failure} */
       const event = JSON.parse(piece.slice("data: ".length));
       if (event.type === "progress") on.progress(event);
       else if (event.type === "done") this.#end(() => on.done(event));
@@ -63,6 +82,7 @@ export class Upload {
     }
   }
 
+  /** @param {() => void} tell */
   #end(tell) {
     if (this.#over) return;
     this.#over = true;
