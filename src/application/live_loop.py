@@ -12,7 +12,6 @@ from .drain import Drain
 from .live_codec import (
     Channel,
     Clear,
-    Close,
     Codec,
     Command,
     Configure,
@@ -146,15 +145,15 @@ class LiveLoop(Generic[Received, Sent]):
     async def _read(self) -> NoReturn:
         """Do what the client asks for; once the session is closing, only notice when the client leaves."""
         while True:
-            limit_s = None if self._closing else self._longest_idle_s
-            try:
-                async with asyncio.timeout(limit_s):
-                    message = await self._channel.receive()
-            except TimeoutError:
-                if limit_s is None:
-                    raise
-                await self._end_idle(SessionIdleError(limit_s=limit_s))
-                continue
+            if self._closing or self._longest_idle_s is None:
+                message = await self._channel.receive()
+            else:
+                try:
+                    async with asyncio.timeout(self._longest_idle_s):
+                        message = await self._channel.receive()
+                except TimeoutError:
+                    await self._end_idle(SessionIdleError(limit_s=self._longest_idle_s))
+                    continue
             async with self._commanding:
                 if not self._closing:
                     await self._obey_all(message)
@@ -189,13 +188,13 @@ class LiveLoop(Generic[Received, Sent]):
                 await self._configure(options)
             case Reply(message):
                 await self._send(message)
-            case Close():
+            case _:
                 await self._close()
 
     async def _take(self, audio: bytes) -> None:
-        duration_s = len(audio) / self._options.bytes_per_s
+        arrived = self._bytes + len(audio)
         # Seconds are charged as they begin: many small pieces must not add up to more than they are.
-        due_s = math.ceil(round(self.audio_s + duration_s, 6)) - self._charged_s
+        due_s = math.ceil(round(self._begun_s + arrived / self._options.bytes_per_s, 6)) - self._charged_s
         if due_s > 0 and self._caller is not None:
             self._charged_s += due_s
             try:
@@ -203,7 +202,7 @@ class LiveLoop(Generic[Received, Sent]):
             except RateLimitError as error:
                 await self._refuse(error)
                 return
-        self._bytes += len(audio)
+        self._bytes = arrived
         await (await self._open()).send(audio)
 
     async def _configure(self, options: LiveOptions) -> None:
@@ -224,10 +223,11 @@ class LiveLoop(Generic[Received, Sent]):
         return self._transcriber
 
     async def _end_idle(self, error: SessionIdleError) -> None:
-        if self._transcriber is None:
-            raise error
         async with self._commanding:
-            await self._refuse(error)
+            if self._transcriber is None:
+                raise error
+            if not self._closing:
+                await self._refuse(error)
 
     async def _refuse(self, error: RateLimitError | SessionIdleError) -> None:
         """Take no more; what was said until now is still told."""

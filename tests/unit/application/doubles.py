@@ -256,8 +256,11 @@ class _Resampled:
         self._every = every
         self._held = held
         self._rest = NO_SAMPLES
+        self._ended = False
 
     def resample(self, samples: Samples, *, last: bool = False) -> Samples:
+        assert not self._ended
+        self._ended = last
         known = np.concatenate([self._rest, samples])
         ready = len(known) if last else max(len(known) - self._held, 0) // self._every * self._every
         self._rest = known[ready:]

@@ -80,7 +80,7 @@ class LiveCodec:
         match event:
             case Ready():
                 self._limits = limits_message(self._model.describe())
-                ready = {"type": "ready", "session_id": self._session_id}
+                ready: JsonObject = {"type": "ready", "session_id": self._session_id}
                 return (ready | {"sample_rate": self._defaults.sample_rate_hz, "limits": self._limits},)
             case Configured():
                 return ()
