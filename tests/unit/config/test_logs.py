@@ -78,7 +78,7 @@ def test_shows_where_an_error_came_from_but_no_values(log_format: str, capsys: p
         structlog.stdlib.get_logger("here").exception("unexpected")
     text = capsys.readouterr().err
     assert "ZeroDivisionError: xxxxxx" in text
-    assert "test_observability.py" in text
+    assert "test_logs.py" in text
     assert "s3cret" not in text.replace('secret = "s3cret"', "")
 
 
