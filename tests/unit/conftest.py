@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.clock import LeapingLoop
 
-_SLOW = {"socket.connect", "subprocess.Popen", "time.sleep"}
+_SLOW = {"socket.connect", "subprocess.Popen"}
 _is_unit_test = False
 
 
@@ -21,7 +21,7 @@ sys.addaudithook(_refuse)
 
 @pytest.fixture(autouse=True)
 def _nothing_slow() -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
-    """Unit tests start no process, connect to nobody and do not sleep."""
+    """Unit tests start no process and connect to nobody."""
     global _is_unit_test  # noqa: PLW0603 - the hook stays for as long as Python runs
     _is_unit_test = True
     yield
