@@ -14,14 +14,16 @@ from websockets.sync.client import connect
 from tests.browser.conftest import Launch, Open, serving
 from tests.browser.lines import Line
 from tests.browser.pages import button, heard_at_least, plain, playing, ready, save, text, until, words
+from tests.conftest import SharedServer
 from tests.integration.processes import SAMPLE
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def finals(service: str) -> list[str]:
+def finals(shared_server: SharedServer) -> list[str]:
     """What `/ws` gives for the recording itself."""
+    _, service = shared_server()
     with connect(f"{service.replace('http', 'ws')}/ws", proxy=None) as socket:
         with wave.open(str(SAMPLE)) as sample:
             socket.send(sample.readframes(sample.getnframes()))

@@ -9,20 +9,19 @@ import sys
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from parakeet_service.domain.audio import Samples
 from tests.integration.processes import started, wait_until_ok
 from tests.integration.recordings import encode
 from tests.integration.test_server_process import FORM, HEAD, TAIL
 
-LEAVING = 300
 
-
-def leave(port: int, recording: bytes) -> None:
+def leave(port: int, recording: bytes, *, times: int) -> None:
     """Upload and reset, again and again; the upload must be so small that the server has it whole before the reset."""
     body = HEAD + recording + TAIL
     head = f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
-    for _ in range(LEAVING):
+    for _ in range(times):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(head.encode() + body)
             # With this, closing sends a reset.
@@ -39,8 +38,9 @@ async def text_of(recording: bytes, client: httpx2.AsyncClient) -> str:
             return text
 
 
+@pytest.mark.parametrize("times", [300, pytest.param(10_000, marks=pytest.mark.soak)])
 async def test_clients_that_leave_cost_the_others_nothing(
-    speech: Samples, tmp_path: Path, unused_tcp_port: int
+    speech: Samples, tmp_path: Path, unused_tcp_port: int, times: int
 ) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}"
     command = (*(sys.executable, "-m", "uvicorn", "parakeet_service.main:app"), "--port", str(unused_tcp_port))
@@ -52,7 +52,7 @@ async def test_clients_that_leave_cost_the_others_nothing(
         async with httpx2.AsyncClient(base_url=url, timeout=None) as client:
             texts = [await text_of(recording, client) for recording in recordings]
             assert len(set(texts)) == 2
-            leaving = asyncio.create_task(asyncio.to_thread(leave, unused_tcp_port, short))
+            leaving = asyncio.create_task(asyncio.to_thread(leave, unused_tcp_port, short, times=times))
             while True:
                 is_last = leaving.done()
                 assert await asyncio.gather(*(text_of(recording, client) for recording in recordings * 2)) == texts * 2

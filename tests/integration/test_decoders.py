@@ -32,11 +32,15 @@ def ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 class TestFfmpegDecoder(AudioDecoderContract):
+    turn_s = 0.01
+
     def make(self) -> FfmpegDecoder:
         return FfmpegDecoder(find_ffmpeg())
 
 
 class TestWaveThenFfmpegDecoder(AudioDecoderContract):
+    turn_s = 0.01
+
     def make(self) -> WaveDecoder:
         return WaveDecoder(SoxrResampler(), FfmpegDecoder(find_ffmpeg()))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 import psutil
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -114,7 +115,8 @@ def _wait_for(condition: Callable[[], bool], *, within_s: float = 120) -> None:
         time.sleep(0.1)
 
 
-def test_none_disturbs_another_and_nothing_is_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [1, pytest.param(100, marks=pytest.mark.soak)])
+def test_none_disturbs_another_and_nothing_is_left(tmp_path: Path, rounds: int) -> None:
     command = [sys.executable, "-m", "parakeet_service", "serve", "--port", "0"]
     with started(command, cwd=tmp_path, MODEL_ID="embedded", MAX_STREAMS="64", LOG_FORMAT="json") as server:
         url = server.wait_for_line("Listening on ")
@@ -126,9 +128,8 @@ def test_none_disturbs_another_and_nothing_is_left(tmp_path: Path) -> None:
         asyncio.run(_all(live, _audio()))
         open_files, resident = process.num_fds(), process.memory_info().rss
 
-        heard = asyncio.run(_all(live, _audio()))
-
-        assert heard == [alone] * (_SESSIONS // 2)
+        for _ in range(rounds):
+            assert asyncio.run(_all(live, _audio())) == [alone] * (_SESSIONS // 2)
         _wait_for(lambda: _streams(url) == 0)
         # Each look at the streams is a connection itself, which takes a moment to go.
         _wait_for(lambda: process.num_fds() <= open_files)

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.client import connect
@@ -146,11 +145,12 @@ async def in_frames(blocks: AsyncIterable[bytes], *, frame_bytes: int) -> AsyncG
 
 async def at_pace(frames: AsyncIterable[bytes], *, bytes_per_s: float) -> AsyncGenerator[bytes]:
     """Each frame when a microphone would have it: once its last sample was spoken."""
+    clock = asyncio.get_running_loop().time
     began, count = None, 0
     async for frame in frames:
-        began = monotonic() if began is None else began
+        began = clock() if began is None else began
         count += len(frame)
-        await asyncio.sleep(max(began + count / bytes_per_s - monotonic(), 0))
+        await asyncio.sleep(max(began + count / bytes_per_s - clock(), 0))
         yield frame
 
 

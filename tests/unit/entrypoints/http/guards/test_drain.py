@@ -28,14 +28,18 @@ async def test_waits_for_what_runs_and_refuses_what_is_new() -> None:
     await finishing
 
 
+@pytest.mark.leaping_clock
 async def test_does_not_wait_longer_than_the_grace_time() -> None:
-    drain = Drain(grace_s=0.01)
+    drain = Drain(grace_s=25)
     with drain.work():
         await drain.finish()
+    assert asyncio.get_running_loop().time() == pytest.approx(25)
 
 
+@pytest.mark.leaping_clock
 async def test_with_nothing_to_do_it_is_done_at_once() -> None:
     await Drain(grace_s=60).finish()
+    assert asyncio.get_running_loop().time() == 0
 
 
 class Caught:

@@ -144,6 +144,7 @@ async def test_an_upload_of_just_the_limit_is_taken() -> None:
         assert (await client.send(request)).status_code == 413
 
 
+@pytest.mark.leaping_clock
 async def test_a_refused_client_that_goes_on_sending_is_cut_off() -> None:
     async def app(_scope: object, receive: Any, _send: object) -> None:
         while (await receive()).get("more_body"):
@@ -160,7 +161,6 @@ async def test_a_refused_client_that_goes_on_sending_is_cut_off() -> None:
             pace=UploadPace(longest_pause_s=60, least_bytes_per_s=0, longest_s=60),
             check_ready=lambda: None,
             metrics=metrics,
-            linger_s=0.01,
         ),
         metrics=metrics,
         known_paths=(),

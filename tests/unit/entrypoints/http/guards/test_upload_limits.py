@@ -105,9 +105,10 @@ class Stalling(Incoming):
                 return {"type": "http.disconnect"}
 
 
+@pytest.mark.leaping_clock
 @pytest.mark.parametrize("path", UPLOADS)
 async def test_an_upload_that_stalls_makes_room(path: str) -> None:
-    world = await started(settings=a_settings(upload_pause=0.01))
+    world = await started(settings=a_settings(upload_pause=30))
     with capture_logs() as lines:
         answer = await send_raw(world.app, path, Stalling(), FORM | {"content-length": "32000"})
     status, body = status_of(answer)
@@ -186,25 +187,27 @@ async def test_an_upload_has_a_least_rate_and_a_longest_time(client: Slow, code:
     assert taken_after_s == pytest.approx(after_s)
 
 
+@pytest.mark.leaping_clock
 async def test_waiting_for_the_answer_is_no_stall() -> None:
     model = GatedModel()
-    world = await started(model=model, settings=a_settings(upload_pause=0.01))
+    world = await started(model=model, settings=a_settings(upload_pause=30))
     async with world.client() as client:
         request = asyncio.create_task(client.post("/transcribe", files={"file": pcm(0.4)}))
         await model.at_work.wait()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(100)
         model.gate.set()
         assert (await request).status_code == 200
 
 
+@pytest.mark.leaping_clock
 async def test_the_time_for_processing_does_not_run_while_the_upload_does() -> None:
     model = GatedModel()
-    world = await started(model=model, timeout_s=0.05)
+    world = await started(model=model, timeout_s=20)
     data = form_body(pcm(1))
     incoming = begun(data[:1000])
     request = asyncio.create_task(send_raw(world.app, "/transcribe", incoming, FORM))
     await taken(incoming)
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(25)
     assert (request.done(), world.decoder.opened) == (False, 0)
     await incoming.put({"type": "http.request", "body": data[1000:], "more_body": False})
     # Now it does: the work begins, and is stopped in its time.

@@ -12,10 +12,11 @@ import pytest
 
 from parakeet_service.adapters.vad.silero import SileroVad
 from parakeet_service.assets import DEMO_RECORDING, SILERO_VAD
+from parakeet_service.bootstrap.container import Container
+from parakeet_service.config.settings import Settings
 from parakeet_service.domain.audio import Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import ModelLoadError
 from tests.contracts.voice_detector import RATE_HZ, VoiceDetectorContract, in_steps
-from tests.fakes import LoudnessVad
 
 _DEMO = DEMO_RECORDING
 
@@ -38,11 +39,6 @@ class TestSileroDetector(VoiceDetectorContract):
 
     def speech(self) -> Samples:
         return demo()
-
-
-class TestLoudnessDetector(VoiceDetectorContract):
-    def make(self) -> LoudnessVad:
-        return LoudnessVad()
 
 
 @pytest.mark.parametrize("level", [1e-3, 1e-2, 0.1])
@@ -133,3 +129,10 @@ def test_a_model_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | No
 
     with pytest.raises(ModelLoadError, match="voice activity detector"):
         SileroVad(tmp_path / "model.onnx").load()
+
+
+def test_files_and_live_audio_are_heard_by_one_detector_unless_told_otherwise() -> None:
+    container = Container(settings=Settings(model_id="embedded"))
+    detector = container.transcribe_file().detector
+    assert isinstance(detector, SileroVad)
+    assert detector is container.stream_session().detector
