@@ -15,6 +15,11 @@ SYNC_cuda := --extra cuda --no-install-package mlx-cpu
 WORKERS := --numprocesses logical --maxprocesses 8
 COVERAGE := --cov --cov-report=
 
+PAGE := src/entrypoints/http/page/static
+# Deno keeps nothing in the home directory, and asks nobody for a newer version of itself.
+export DENO_DIR := $(CURDIR)/.tools/deno
+export DENO_NO_UPDATE_CHECK := 1
+
 # No interpreter is ever downloaded, and the tree is checked as it is locked.
 export UV_PYTHON_DOWNLOADS := never
 # A private cache where there is no home to keep one in.
@@ -46,6 +51,9 @@ check: .venv/.synced ## run everything that CI runs: format, lint, types, contra
 	$(RUN) mypy
 	$(RUN) basedpyright
 	$(RUN) lint-imports
+	$(RUN) deno fmt --quiet --check $(PAGE)/*.js
+	$(RUN) deno lint --quiet $(PAGE)/*.js
+	$(RUN) deno check --quiet --no-remote --no-npm $(PAGE)/*.js
 	$(RUN) deptry src
 	$(RUN) deptry tests benchmarks scripts training --ignore DEP002,DEP004
 	COVERAGE_FILE=.coverage.whole $(RUN) pytest $(WORKERS) --dist loadgroup $(COVERAGE) \
@@ -68,6 +76,7 @@ check-training: ## check the types of the recipe and run its tests, after setup-
 format: .venv/.synced ## put the code and the README's table of settings into their one form
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
+	$(RUN) deno fmt --quiet $(PAGE)/*.js
 	$(RUN) python scripts/settings_table.py --write
 
 bench: .venv/.synced ## measure speed and error rate with the embedded model
