@@ -52,7 +52,7 @@ check-training: ## check the types of the recipe and run its tests, after setup-
 	$(RUN) mypy -p training
 	$(RUN) pytest training/tests
 
-format: .venv/.synced ## put the code and the README's table of settings into their one form
+format: .venv/.synced ## format the code, and write the table in docs/settings.md
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
 	$(RUN) python scripts/settings_table.py --write

@@ -42,7 +42,11 @@ def _blas() -> str:
     chosen = blas.preload()
     if chosen is None:
         return "provided by the platform"
-    return f"{chosen.name}: slow; install the wheel scipy-openblas32 or the system's libopenblas" if chosen.slow else chosen.name
+    return (
+        f"{chosen.name}: slow; install the wheel scipy-openblas32 or the system's libopenblas"
+        if chosen.slow
+        else chosen.name
+    )
 
 
 def _mlx() -> str:

@@ -14,7 +14,6 @@ from pydantic_settings import CliApp, CliSettingsSource
 
 from .settings import Settings
 
-
 _METAVARS = MappingProxyType({"str": "TEXT", "int": "N", "float": "N"})
 
 

@@ -22,7 +22,9 @@ class Settings(BaseSettings):
     model_precision: Literal["bf16", "fp32", "int8", "int4"] = Field(
         default="bf16", description="precision of the weights"
     )
-    offline: bool = Field(default=False, description="never contact the Hugging Face Hub; the model must already be in its cache")
+    offline: bool = Field(
+        default=False, description="never contact the Hugging Face Hub; the model must already be in its cache"
+    )
     batch_size: int = Field(
         default=4, ge=1, le=256, description="maximum chunks in one batch, and chunks of one recording queued at a time"
     )
@@ -30,33 +32,41 @@ class Settings(BaseSettings):
         default=128 << 20, ge=0, description="memory that MLX keeps for reuse after it was freed, in bytes"
     )
     target_sr: int = Field(default=16000, ge=8000, le=48000, description="sample rate of the model, in Hz")
-    max_audio_duration: float = Field(default=30, gt=0, description="maximum length of a recording with `should_chunk=false`, in seconds")
+    max_audio_duration: float = Field(
+        default=30, gt=0, description="maximum length of a recording with `should_chunk=false`, in seconds"
+    )
     max_file_duration: float = Field(default=14400, gt=0, description="maximum length of a recording, in seconds")
     max_upload_bytes: int = Field(default=1 << 30, ge=1, description="maximum size of an upload, in bytes")
     max_uploads: int = Field(
         default=64, ge=1, description="maximum concurrent uploads, counted from the first byte to the response"
     )
-    upload_pause: float = Field(
-        default=30, gt=0, description="maximum gap between two pieces of an upload, in seconds"
-    )
+    upload_pause: float = Field(default=30, gt=0, description="maximum gap between two pieces of an upload, in seconds")
     chunk_duration: float = Field(default=60, ge=5, description="maximum length of a chunk, in seconds")
-    chunk_overlap: float = Field(default=2, ge=0, description="overlap of two chunks where the cut is not in a pause, in seconds")
-    processing_timeout: float = Field(default=120, gt=0, description="maximum processing time of one recording, in seconds")
+    chunk_overlap: float = Field(
+        default=2, ge=0, description="overlap of two chunks where the cut is not in a pause, in seconds"
+    )
+    processing_timeout: float = Field(
+        default=120, gt=0, description="maximum processing time of one recording, in seconds"
+    )
     max_queue: int = Field(default=64, ge=1, description="maximum chunks waiting for the model")
     max_streams: int = Field(default=32, ge=1, description="maximum concurrent live sessions")
     isolation: Literal["none", "process"] = Field(
         default="none",
         description="`process` runs the model in a separate process and restarts it after a crash",
     )
-    stream_left_context: float = Field(default=5, ge=0, description="already transcribed audio that each live step sees again, in seconds")
-    stream_chunk: float = Field(default=1, ge=0.16, le=30, description="interval between updates of live text, in seconds")
+    stream_left_context: float = Field(
+        default=5, ge=0, description="already transcribed audio that each live step sees again, in seconds"
+    )
+    stream_chunk: float = Field(
+        default=1, ge=0.16, le=30, description="interval between updates of live text, in seconds"
+    )
     stream_right_context: float = Field(
         default=8, ge=0, description="audio that must follow a word before its text is stable, in seconds"
     )
     stream_idle: float = Field(
         default=60,
         gt=0,
-        description="idle timeout of `/ws`, in seconds; `keepalive` resets it",
+        description="time after which a `/ws` client that sends nothing, not even `keepalive`, is disconnected, in seconds",
     )
     host: str = Field(default="127.0.0.1", description="address that `serve` listens on")
     port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` listens on; 0 picks a free one")
@@ -64,10 +74,12 @@ class Settings(BaseSettings):
         default=(), description="accepted API keys, comma-separated, each `key` or `name:key`; empty: no key is needed"
     )
     rate_limit: str = Field(
-        default="", description="maximum requests per key name, or per address without a key, such as `60/minute; 1000/day`"
+        default="",
+        description="maximum requests per key name, or per address without a key, such as `60/minute; 1000/day`",
     )
     audio_rate_limit: str = Field(
-        default="", description="maximum seconds of audio per key name, or per address without a key, such as `7200/hour`"
+        default="",
+        description="maximum seconds of audio per key name, or per address without a key, such as `7200/hour`",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="other web origins that may call the API, comma-separated; `*` allows any"

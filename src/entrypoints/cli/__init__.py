@@ -98,16 +98,24 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
 
 def _add_stream(add_command: _AddCommand, configure: Configure) -> None:
     parser = add_command(
-        "stream", help="stream a recording to a running service, and print the live text", usage="%(prog)s FILE|- [options]"
+        "stream",
+        help="stream a recording to a running service, and print the live text",
+        usage="%(prog)s FILE|- [options]",
     )
     parser.add_argument("file", metavar="FILE", help="a recording in any format; - reads standard input, raw or WAV")
-    parser.add_argument("--url", type=_websocket, default=_HERE, help=f"WebSocket URL of the service (default: {_HERE})")
+    parser.add_argument(
+        "--url", type=_websocket, default=_HERE, help=f"WebSocket URL of the service (default: {_HERE})"
+    )
     parser.add_argument(
         "--api-key", metavar="KEY", default=os.environ.get("API_KEY"), help="API key (default: $API_KEY)"
     )
     parser.add_argument("--rate", type=_at_least_one, metavar="HZ", help="sample rate of raw audio (default: 16000)")
-    parser.add_argument("--encoding", choices=tuple(Encoding), help="encoding of raw audio, which must be mono (default: pcm_s16le)")
-    parser.add_argument("--fast", action="store_true", help="send as fast as the service accepts, instead of in real time")
+    parser.add_argument(
+        "--encoding", choices=tuple(Encoding), help="encoding of raw audio, which must be mono (default: pcm_s16le)"
+    )
+    parser.add_argument(
+        "--fast", action="store_true", help="send as fast as the service accepts, instead of in real time"
+    )
     parser.add_argument("--words", action="store_true", help="print one line per word, with its times")
     parser.add_argument("--json", action="store_true", help="print every message as JSON")
     # Its flags are the service's own, and would mean nothing to one that runs elsewhere.
@@ -117,7 +125,9 @@ def _add_stream(add_command: _AddCommand, configure: Configure) -> None:
         if parsed.file != "-" and (parsed.rate or parsed.encoding):
             parser.error("--rate and --encoding are for raw audio on standard input")
         if parsed.file == "-" and sys.stdin.isatty():
-            parser.error(f"standard input is a terminal; pipe audio into it: arecord -f S16_LE -r 16000 -t raw | {parser.prog} -")
+            parser.error(
+                f"standard input is a terminal; pipe audio into it: arecord -f S16_LE -r 16000 -t raw | {parser.prog} -"
+            )
         raw = RawAudio()
         raw = RawAudio(Encoding(parsed.encoding or raw.encoding), parsed.rate or raw.sample_rate_hz)
         return asyncio.run(
@@ -140,7 +150,9 @@ def _websocket(text: str) -> str:
 
 
 def _add_demo(add_command: _AddCommand, _configure: Configure) -> None:
-    parser = add_command("demo", help="start the service with its embedded model, and transcribe a recording and a live stream")
+    parser = add_command(
+        "demo", help="start the service with its embedded model, and transcribe a recording and a live stream"
+    )
 
     def run(_parsed: argparse.Namespace) -> ExitCode:
         return asyncio.run(demo())

@@ -128,7 +128,8 @@ class _Screen:
         taken_s = [reading.took_s for reading in alone]
         median_s, worst_s, audio_s = statistics.median(taken_s), max(taken_s), alone[0].audio_s
         self._say(
-            f"{audio_s:.1f} s of audio", f"median {median_s:.3f} s, worst {worst_s:.3f} s ({len(alone)} runs, one at a time)"
+            f"{audio_s:.1f} s of audio",
+            f"median {median_s:.3f} s, worst {worst_s:.3f} s ({len(alone)} runs, one at a time)",
         )
         return {
             "audio_s": round(audio_s, 3),

@@ -169,7 +169,9 @@ def _why(code: int | None, error: Message | None) -> str:
         return f"{error['message']} ({error['code']}{later})"
     if code == _GOING_AWAY:
         return "The service is shutting down."
-    return "The connection was lost." if code in {None, 1006} else f"The service closed the connection with code {code}."
+    return (
+        "The connection was lost." if code in {None, 1006} else f"The service closed the connection with code {code}."
+    )
 
 
 def _reason(body: bytes) -> str:
