@@ -87,7 +87,7 @@ class UploadStalledError(CallerError):
     code = "upload_stalled"
 
     def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"Nothing more of the upload came for {limit_s:g} s.", limit_s=limit_s)
+        super().__init__(f"The upload stalled: no data for {limit_s:g} s.", limit_s=limit_s)
 
 
 class SessionIdleError(CallerError):
@@ -96,7 +96,7 @@ class SessionIdleError(CallerError):
     code = "session_idle"
 
     def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"Nothing came for {limit_s:g} s; send audio or keepalive to stay.", limit_s=limit_s)
+        super().__init__(f"The session was idle for {limit_s:g} s; send audio or keepalive messages.", limit_s=limit_s)
 
 
 class AudioTooLongError(CallerError):
@@ -139,7 +139,7 @@ class FrameTooLargeError(CallerError):
     code = "frame_too_large"
 
     def __init__(self, *, limit_bytes: int) -> None:
-        super().__init__(f"A message may have at most {limit_bytes} bytes.", limit_bytes=limit_bytes)
+        super().__init__(f"A message may be at most {limit_bytes} bytes long.", limit_bytes=limit_bytes)
 
 
 class RetryLaterError(ServiceError):
@@ -186,7 +186,7 @@ class ProcessingTimeoutError(RetryLaterError):
     code = "processing_timeout"
 
     def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"The work took longer than {limit_s:g} s and was stopped.", retry_after_s=limit_s)
+        super().__init__(f"Processing took longer than {limit_s:g} s and was stopped.", retry_after_s=limit_s)
         self.details = {"limit_s": limit_s}
 
 

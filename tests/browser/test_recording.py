@@ -160,5 +160,5 @@ def test_without_a_place_it_says_when_to_come_back(tmp_path: Path, open_page: Op
         expect(page.locator("#model")).to_contain_text("embedded")
         read_sample(page)
         drop(page)
-        expect(page.get_by_role("alert")).to_contain_text("No more than 2 requests in 1 minute.")
+        expect(page.get_by_role("alert")).to_contain_text("Rate limit exceeded: 2 requests per minute.")
         expect(page.get_by_role("alert")).to_contain_text("Try again in")

@@ -178,7 +178,7 @@ def _warn_of_open_door(server: uvicorn.Server | None) -> None:
     host = server.config.host
     if not is_loopback(host):
         _log.warning(
-            "anyone who can connect may use this service: it can be reached from other machines, and API_KEYS is empty",
+            "anyone who can connect may use this service: it is reachable from other machines, and API_KEYS is empty",
             host=host,
         )
 
@@ -192,6 +192,6 @@ def _report(starting: asyncio.Task[None], drain: Drain, on_fatal: Callable[[], N
         return
     code = error.code if isinstance(error, ServiceError) else None
     expected = isinstance(error, ServiceError)
-    _log.critical("the model cannot be used", code=code, reason=str(error), exc_info=None if expected else error)
+    _log.critical("the model could not be loaded", code=code, reason=str(error), exc_info=None if expected else error)
     drain.failed = True
     on_fatal()

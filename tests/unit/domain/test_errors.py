@@ -78,8 +78,8 @@ def test_each_leaf_keeps_its_own_code() -> None:
         (InvalidRequestError("No file.", param="file"), "No file.", {"param": "file"}),
         (InvalidRequestError("Bad."), "Bad.", {"param": None}),
         (UploadTooLargeError(limit_bytes=9), "The upload is larger than 9 bytes.", {"limit_bytes": 9}),
-        (UploadStalledError(limit_s=9), "Nothing more of the upload came for 9 s.", {"limit_s": 9}),
-        (FrameTooLargeError(limit_bytes=9), "A message may have at most 9 bytes.", {"limit_bytes": 9}),
+        (UploadStalledError(limit_s=9), "The upload stalled: no data for 9 s.", {"limit_s": 9}),
+        (FrameTooLargeError(limit_bytes=9), "A message may be at most 9 bytes long.", {"limit_bytes": 9}),
         (
             AudioTooLongError(limit_s=30, duration_s=30.5),
             "The recording is longer than 30 s (at least 30.5 s).",
@@ -91,7 +91,7 @@ def test_each_leaf_keeps_its_own_code() -> None:
             {"limit_s": 30, "duration_s": 31},
         ),
         (OverloadedError("Busy.", retry_after_s=0.5), "Busy.", {"retry_after_s": 0.5}),
-        (ProcessingTimeoutError(limit_s=120), "The work took longer than 120 s and was stopped.", {"limit_s": 120}),
+        (ProcessingTimeoutError(limit_s=120), "Processing took longer than 120 s and was stopped.", {"limit_s": 120}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, ServiceError) else "",
 )

@@ -185,7 +185,7 @@ class RealtimeSession:
             case DeleteItem():
                 await self._say(event("conversation.item.deleted", item_id=said.item_id))
             case Unsupported():
-                raise ProtocolError(f"A transcription session has no use for {said.type}.", param="type")
+                raise ProtocolError(f"A transcription session does not support {said.type}.", param="type")
 
     async def _append(self, audio: str, live: LiveTranscriber) -> None:
         if len(audio) > MOST_BASE64:
@@ -265,5 +265,5 @@ async def _decoded(audio: str) -> bytes:
             pieces.append(base64.b64decode(audio[at : at + _BASE64_PIECE], validate=True))
             await asyncio.sleep(0)
     except ValueError as error:
-        raise InvalidRequestError("audio: This is not base64.", param="audio") from error
+        raise InvalidRequestError("audio: not valid base64.", param="audio") from error
     return b"".join(pieces)
