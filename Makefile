@@ -33,9 +33,9 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: .venv/.synced ## make .venv with everything that is locked
+setup: .venv/.synced ## install all locked dependencies into .venv
 
-demo: .venv/.synced ## start the service with its embedded model, send it a recording, stream it, stop it
+demo: .venv/.synced ## start the service with the embedded model, transcribe a recording and a live stream, stop it
 	$(RUN) parakeet-service demo
 
 serve: .venv/.synced ## run the service; settings come from the environment or .env
@@ -69,11 +69,11 @@ soak: .venv/.synced ## run what takes an hour or more: kill loops, hours of audi
 setup-training: .venv/.synced ## add what the recipe of the embedded model needs: PyTorch, 3 GB
 	$(UV) sync --frozen --quiet --group training
 
-check-training: ## check the types of the recipe and run its tests, after setup-training
+check-training: ## type-check and test the training recipe, after setup-training
 	$(RUN) mypy -p training
 	$(RUN) pytest training/tests
 
-format: .venv/.synced ## put the code and the README's table of settings into their one form
+format: .venv/.synced ## format the code, and write the table in docs/settings.md
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
 	$(RUN) deno fmt --quiet $(PAGE)/*.js

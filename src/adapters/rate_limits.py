@@ -43,7 +43,7 @@ class RateLimits:
 
     async def _refusal(self, limit: RateLimitItem, kind: str, caller: str) -> RateLimitError:
         reset, _ = await self._counted.get_window_stats(limit, kind, caller)
-        message = f"No more than {limit.amount} {kind} in {_period(limit)}."
+        message = f"Rate limit exceeded: {limit.amount} {kind} per {_period(limit)}."
         return RateLimitError(message, retry_after_s=max(reset - time.time(), 1.0))
 
 
@@ -52,4 +52,4 @@ def _parsed(limits: str) -> list[RateLimitItem]:
 
 
 def _period(limit: RateLimitItem) -> str:
-    return f"{limit.multiples} {limit.GRANULARITY.name}{'s' if limit.multiples > 1 else ''}"
+    return f"{limit.multiples} {limit.GRANULARITY.name}s" if limit.multiples > 1 else limit.GRANULARITY.name

@@ -41,8 +41,12 @@ def changed(settings: Settings) -> Mapping[str, str]:
 def _blas() -> str:
     chosen = blas.preload()
     if chosen is None:
-        return "the one of the platform"
-    return f"{chosen.name}: slow, install the wheel scipy-openblas32 or libopenblas" if chosen.slow else chosen.name
+        return "provided by the platform"
+    return (
+        f"{chosen.name}: slow; install the wheel scipy-openblas32 or the system's libopenblas"
+        if chosen.slow
+        else chosen.name
+    )
 
 
 def _mlx() -> str:
@@ -57,7 +61,7 @@ def _mlx() -> str:
 
 def _ffmpeg() -> str:
     path = find_ffmpeg()
-    origin = "the system's" if shutil.which("ffmpeg") == str(path) else "from the imageio-ffmpeg wheel"
+    origin = "from the system" if shutil.which("ffmpeg") == str(path) else "from the imageio-ffmpeg wheel"
     try:
         ran = subprocess.run([path, "-version"], capture_output=True, text=True, check=True, timeout=20)  # noqa: S603 - no shell
     except (OSError, subprocess.SubprocessError) as error:
@@ -67,9 +71,9 @@ def _ffmpeg() -> str:
 
 def _vad(settings: Settings) -> str:
     if settings.vad == "none":
-        return "none: everything is read, noise too"
+        return "none: everything is transcribed, silence and noise too"
     SileroVad()
-    return f"silero, by ONNX Runtime {version('onnxruntime')}"
+    return f"silero, on ONNX Runtime {version('onnxruntime')}"
 
 
 def _model(settings: Settings) -> str:
@@ -78,15 +82,15 @@ def _model(settings: Settings) -> str:
 
     directory = local_directory(settings.model_id)
     if directory is not None:
-        small = "the small one " if settings.model_id == EMBEDDED else ""
+        small = "the small model, " if settings.model_id == EMBEDDED else ""
         return f"{settings.model_id}: {small}in {directory}"
     if settings.offline:
-        raise ModelLoadError(f"{settings.model_id} must be fetched, and OFFLINE is set.")
+        raise ModelLoadError(f"{settings.model_id} is not in the cache, and OFFLINE forbids downloading it.")
     if not _writable(Path(HF_HUB_CACHE)):
         raise ModelLoadError(
-            f"{settings.model_id} must be fetched, and {HF_HUB_CACHE} cannot be written (see HF_HOME)."
+            f"{settings.model_id} must be downloaded, but {HF_HUB_CACHE} is not writable (see HF_HOME)."
         )
-    return f"{settings.model_id}: not here yet; the Hub, which was not asked, must give it ({HF_HUB_CACHE})"
+    return f"{settings.model_id}: not in {HF_HUB_CACHE} yet; the first start downloads it (the Hub was not contacted)"
 
 
 def _writable(directory: Path) -> bool:

@@ -82,7 +82,7 @@ def _report(starting: "asyncio.Task[None]") -> None:
         return
     code = error.code if isinstance(error, ServiceError) else None
     expected = isinstance(error, ServiceError)
-    _log.critical("the model cannot be used", code=code, reason=str(error), exc_info=None if expected else error)
+    _log.critical("the model could not be loaded", code=code, reason=str(error), exc_info=None if expected else error)
 
 
 async def serve_until_signalled(

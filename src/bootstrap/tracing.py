@@ -22,6 +22,6 @@ def tracing_from_environment() -> "Tracing | None":
         from ..adapters.telemetry.opentelemetry import Tracing  # noqa: PLC0415 - an optional extra, a third of a second
     except ModuleNotFoundError as error:
         hint = "pip install 'parakeet-service[tracing]'"
-        _log.warning("there will be no traces", because=f"{wanted[0]} is set, but {error.name} is missing", hint=hint)
+        _log.warning("traces are disabled", because=f"{wanted[0]} is set, but {error.name} is missing", hint=hint)
         return None
     return Tracing.from_environment()

@@ -6,12 +6,15 @@ A setting that cannot be used ends the program, with one line that names it and 
 import argparse
 import sys
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource
 
 from .settings import Settings
+
+_METAVARS = MappingProxyType({"str": "TEXT", "int": "N", "float": "N"})
 
 
 def load_settings() -> Settings:
@@ -54,7 +57,10 @@ def _one_line(location: tuple[int | str, ...], message: str, value: object) -> s
 
 
 def _add_argument(parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:
-    # The types of Python say nothing to someone who reads --help.
-    if str(options.get("metavar", "")).startswith("tuple"):
+    # Python's type names mean little to someone who reads --help.
+    metavar = str(options.get("metavar", ""))
+    if metavar.startswith("tuple"):
         options["metavar"] = "A,B"
+    elif metavar in _METAVARS:
+        options["metavar"] = _METAVARS[metavar]
     parser.add_argument(*names, **options)

@@ -22,75 +22,87 @@ class Settings(BaseSettings):
     model_precision: Literal["bf16", "fp32", "int8", "int4"] = Field(
         default="bf16", description="precision of the weights"
     )
-    offline: bool = Field(default=False, description="never ask the Hub; the model must be in its cache already")
+    offline: bool = Field(
+        default=False, description="never contact the Hugging Face Hub; the model must already be in its cache"
+    )
     batch_size: int = Field(
-        default=4, ge=1, le=256, description="most chunks that are read at once, and that one recording has waiting"
+        default=4, ge=1, le=256, description="maximum chunks in one batch, and chunks of one recording queued at a time"
     )
     mlx_cache_limit: int = Field(
-        default=128 << 20, ge=0, description="freed memory that MLX keeps for the next chunks, bytes"
+        default=128 << 20, ge=0, description="memory that MLX keeps for reuse after it was freed, in bytes"
     )
-    target_sr: int = Field(default=16000, ge=8000, le=48000, description="sample rate of the model, Hz")
-    max_audio_duration: float = Field(default=30, gt=0, description="longest recording read without chunking, s")
-    max_file_duration: float = Field(default=14400, gt=0, description="longest recording read in chunks, s")
-    max_upload_bytes: int = Field(default=1 << 30, ge=1, description="largest upload, bytes")
+    target_sr: int = Field(default=16000, ge=8000, le=48000, description="sample rate of the model, in Hz")
+    max_audio_duration: float = Field(
+        default=30, gt=0, description="maximum length of a recording with `should_chunk=false`, in seconds"
+    )
+    max_file_duration: float = Field(default=14400, gt=0, description="maximum length of a recording, in seconds")
+    max_upload_bytes: int = Field(default=1 << 30, ge=1, description="maximum size of an upload, in bytes")
     max_uploads: int = Field(
-        default=64, ge=1, description="most recordings at once over HTTP, from their first byte to their answer"
+        default=64, ge=1, description="maximum concurrent uploads, counted from the first byte to the response"
     )
     header_timeout: float = Field(
-        default=20, gt=0, description="maximum time from connecting to the end of a request's headers, s"
+        default=20, gt=0, description="maximum time from connecting to the end of a request's headers, in seconds"
     )
-    upload_pause: float = Field(
-        default=30, gt=0, description="longest time in which a client that is sending may send nothing, s"
-    )
+    upload_pause: float = Field(default=30, gt=0, description="maximum gap between two pieces of an upload, in seconds")
     min_upload_rate: float = Field(
         default=4096,
         ge=0,
-        description="minimum average rate of an upload after `UPLOAD_PAUSE`, bytes per second; 0 is any",
+        description="minimum average rate of an upload after `UPLOAD_PAUSE`, in bytes per second; 0 allows any",
     )
-    upload_timeout: float = Field(default=14400, gt=0, description="maximum time for one upload, s")
-    chunk_duration: float = Field(default=60, ge=5, description="longest chunk of a long recording, s")
-    chunk_overlap: float = Field(default=2, ge=0, description="overlap of chunks where no quiet place is found, s")
-    processing_timeout: float = Field(default=120, gt=0, description="longest time for one recording, s")
-    max_queue: int = Field(default=64, ge=1, description="most chunks that may wait for the model")
-    max_streams: int = Field(default=32, ge=1, description="most live streams at once")
+    upload_timeout: float = Field(default=14400, gt=0, description="maximum time for one upload, in seconds")
+    chunk_duration: float = Field(default=60, ge=5, description="maximum length of a chunk, in seconds")
+    chunk_overlap: float = Field(
+        default=2, ge=0, description="overlap of two chunks where the cut is not in a pause, in seconds"
+    )
+    processing_timeout: float = Field(
+        default=120, gt=0, description="maximum processing time of one recording, in seconds"
+    )
+    max_queue: int = Field(default=64, ge=1, description="maximum chunks waiting for the model")
+    max_streams: int = Field(default=32, ge=1, description="maximum concurrent live sessions")
     isolation: Literal["none", "process"] = Field(
         default="none",
-        description="`process`: the model runs in a process of its own, which is started again if it crashes",
+        description="`process` runs the model in a separate process and restarts it after a crash",
     )
-    stream_left_context: float = Field(default=5, ge=0, description="settled audio each live step sees again, s")
-    stream_chunk: float = Field(default=1, ge=0.16, le=30, description="how often live text is renewed, s")
+    stream_left_context: float = Field(
+        default=5, ge=0, description="already transcribed audio that each live step sees again, in seconds"
+    )
+    stream_chunk: float = Field(
+        default=1, ge=0.16, le=30, description="interval between updates of live text, in seconds"
+    )
     stream_right_context: float = Field(
-        default=8, ge=0, description="audio that must follow a word before it is stable, s"
+        default=8, ge=0, description="audio that must follow a word before its text is stable, in seconds"
     )
     stream_idle: float = Field(
         default=60,
         gt=0,
-        description="longest time in which a client of `/ws` may send nothing, not even `keepalive`, s",
+        description="time after which a `/ws` client that sends nothing, not even `keepalive`, is disconnected, in seconds",
     )
-    host: str = Field(default="127.0.0.1", description="address that `serve` binds")
-    port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` binds; 0 takes a free one")
+    host: str = Field(default="127.0.0.1", description="address that `serve` listens on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` listens on; 0 picks a free one")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(), description="accepted keys, comma-separated, each `key` or `name:key`; empty lets everyone in"
+        default=(), description="accepted API keys, comma-separated, each `key` or `name:key`; empty: no key is needed"
     )
     rate_limit: str = Field(
-        default="", description="requests of one key, or else one address, such as `60/minute; 1000/day`"
+        default="",
+        description="maximum requests per key name, or per address without a key, such as `60/minute; 1000/day`",
     )
     audio_rate_limit: str = Field(
-        default="", description="seconds of audio of one key, or else one address, such as `7200/hour`"
+        default="",
+        description="maximum seconds of audio per key name, or per address without a key, such as `7200/hour`",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="web origins besides our own that may call, comma-separated; `*` is any"
+        default=(), description="other web origins that may call the API, comma-separated; `*` allows any"
     )
     vad: Literal["silero", "none"] = Field(
-        default="silero", description="what tells speech from silence and noise; `none` reads everything"
+        default="silero", description="voice activity detector; `none` transcribes everything, silence and noise too"
     )
-    audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="what reads compressed recordings")
+    audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="decoder of compressed recordings")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO",
         description="minimum level of the service's own log lines; libraries log warnings and errors only",
     )
     log_format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="`auto`: console on a terminal, else JSON"
+        default="auto", description="`auto` writes for people on a terminal and JSON elsewhere"
     )
 
     @field_validator("api_keys", "allowed_origins", mode="before")
@@ -103,9 +115,9 @@ class Settings(BaseSettings):
     def _keys_are_distinct(cls, entries: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         keys = [key.get_secret_value() for _, key in _named(entries)]
         if not all(keys):
-            raise ValueError("there is a name without a key")
+            raise ValueError("an entry has a name but no key")
         if len(set(keys)) < len(keys):
-            raise ValueError("the same key is there twice")
+            raise ValueError("the same key is listed twice")
         return entries
 
     @field_validator("rate_limit", "audio_rate_limit")
@@ -115,7 +127,7 @@ class Settings(BaseSettings):
             try:
                 parse_many(value)
             except ValueError as error:
-                raise ValueError("such limits look like 60/minute, or 60/minute; 1000/day") from error
+                raise ValueError("write limits as 60/minute or 60/minute; 1000/day") from error
         return value
 
     @field_validator("log_level", mode="before")
@@ -131,7 +143,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _overlap_fits(self) -> "Settings":
         if self.chunk_overlap * 2 > self.chunk_duration:
-            raise ValueError("CHUNK_OVERLAP may be at most half of CHUNK_DURATION")
+            raise ValueError("CHUNK_OVERLAP must be at most half of CHUNK_DURATION")
         return self
 
 

@@ -80,7 +80,7 @@ class SessionIdleError(CallerError):
     code = "session_idle"
 
     def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"Nothing came for {limit_s:g} s; send audio or keepalive to stay.", limit_s=limit_s)
+        super().__init__(f"The session was idle for {limit_s:g} s; send audio or keepalive messages.", limit_s=limit_s)
 
 
 class UploadTooLargeError(CallerError):
@@ -148,7 +148,7 @@ class ProcessingTimeoutError(RetryLaterError):
     code = "processing_timeout"
 
     def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"The work took longer than {limit_s:g} s and was stopped.", retry_after_s=limit_s)
+        super().__init__(f"Processing took longer than {limit_s:g} s and was stopped.", retry_after_s=limit_s)
         self.details = {"limit_s": limit_s}
 
 

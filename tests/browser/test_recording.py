@@ -99,7 +99,7 @@ def test_what_is_no_recording_is_told_so(service: str, open_page: Open, tmp_path
     page = ready(open_page(service))
     (tmp_path / "letter").write_text("Dear Sir or Madam")
     drop(page, tmp_path / "letter", name="letter.txt")
-    expect(page.get_by_role("alert")).to_contain_text("The recording cannot be read")
+    expect(page.get_by_role("alert")).to_contain_text("The recording cannot be decoded")
     expect(button(page, "Try again")).to_be_visible()
     # There are none that could be read all the same.
     expect(page.locator("#unplayable")).to_be_hidden()
@@ -171,5 +171,5 @@ def test_without_a_place_it_says_when_to_come_back(tmp_path: Path, open_page: Op
         expect(page.locator("#model")).to_contain_text("embedded")
         read_sample(page)
         drop(page)
-        expect(page.get_by_role("alert")).to_contain_text("No more than 2 requests in 1 minute.")
+        expect(page.get_by_role("alert")).to_contain_text("Rate limit exceeded: 2 requests per minute.")
         expect(page.get_by_role("alert")).to_contain_text("Try again in")

@@ -198,9 +198,9 @@ async def test_after_the_grace_time_it_goes_regardless() -> None:
 
 
 async def test_a_server_whose_model_cannot_be_loaded_exits_as_one_that_could_not_start() -> None:
-    async with serving(model="missing", ready="the model cannot be used") as server:
+    async with serving(model="missing", ready="the model could not be loaded") as server:
         assert await server.exit_code() == 3
-    (line,) = server.lines("the model cannot be used")
+    (line,) = server.lines("the model could not be loaded")
     assert (line["level"], line["code"], line["reason"]) == ("critical", "model_load_failed", "There is no such model.")
 
 

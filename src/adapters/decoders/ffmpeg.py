@@ -89,7 +89,7 @@ class FfmpegDecoder:
             async with asyncio.timeout(self._patience_s):
                 await self._slots.acquire()
         except TimeoutError as error:
-            message = "As many recordings are being decoded as may be."
+            message = "Too many recordings are being decoded."
             raise OverloadedError(message, retry_after_s=self._patience_s) from error
         try:
             yield
@@ -201,14 +201,14 @@ def _judge(returncode: int, complaints: str, *, decoded: bool) -> None:
     broken = returncode < 0 or returncode in {126, 127} or any(failure in complaints for failure in _CACHE_FAILURES)
     if broken:
         _log.warning("ffmpeg_died", returncode=returncode, stderr=complaints)
-        raise DecoderUnavailableError("The audio decoder died.")
+        raise DecoderUnavailableError("The audio decoder crashed.")
     if returncode or complaints:
         _log.debug("ffmpeg_complained", returncode=returncode, decoded=decoded, stderr=complaints)
     if decoded:
         return
     if returncode or complaints:
-        raise UndecodableAudioError("The recording cannot be read: it is no audio that we know, or it is damaged.")
-    raise EmptyAudioError("The recording holds no samples.")
+        raise UndecodableAudioError("The recording cannot be decoded: unknown format, or damaged.")
+    raise EmptyAudioError("The recording contains no audio.")
 
 
 async def _end(process: _Process, pump: asyncio.Task[None], complaints: asyncio.Task[str]) -> None:
@@ -237,4 +237,4 @@ def find_ffmpeg() -> Path:
         for entry in resources.files("imageio_ffmpeg.binaries").iterdir():
             if entry.name.startswith("ffmpeg-") and isinstance(entry, Path):
                 return entry
-    raise DecoderUnavailableError("There is no ffmpeg: install one, or the imageio-ffmpeg package.")
+    raise DecoderUnavailableError("ffmpeg was not found: install it, or the Python package imageio-ffmpeg.")

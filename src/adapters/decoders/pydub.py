@@ -107,13 +107,13 @@ class PydubDecoder:
                 yield samples
             await asyncio.sleep(0)
         if empty:
-            raise EmptyAudioError("The recording holds no samples.")
+            raise EmptyAudioError("The recording contains no audio.")
 
     def _read(self, data: bytearray) -> "_Segment":
         if not data:
             raise EmptyAudioError("The recording is empty.")
         if (demuxer := _demuxer(data)) is None:
-            raise UndecodableAudioError("The recording cannot be read: it is no audio that we know.")
+            raise UndecodableAudioError("The recording cannot be decoded: unknown format.")
         # Else pydub would leave its temporary files behind on finding out.
         if not os.access(self._executable, os.X_OK):
             raise DecoderUnavailableError("The audio decoder is missing.")
@@ -125,9 +125,9 @@ class PydubDecoder:
         except self._could_not_decode as error:
             raise _explain(str(error)) from None
         except OSError as error:
-            raise DecoderUnavailableError("The audio decoder could not work.") from error
+            raise DecoderUnavailableError("The audio decoder failed.") from error
         if segment.channels < 1 or segment.frame_rate < 1 or segment.sample_width not in _SAMPLE_TYPES:
-            raise UndecodableAudioError("The recording cannot be read: its header makes no sense.")
+            raise UndecodableAudioError("The recording cannot be decoded: its header is invalid.")
         return segment
 
 
@@ -177,8 +177,8 @@ def _explain(message: str) -> DecoderUnavailableError | UndecodableAudioError:
     _log.debug("pydub_could_not_decode", reason=message[-4096:])
     # pydub tells the exit status in its message only; a negative one is a signal.
     if re.search(r"error code: -\d", message):
-        return DecoderUnavailableError("The audio decoder died.")
-    return UndecodableAudioError("The recording cannot be read: it is damaged or not what it starts as.")
+        return DecoderUnavailableError("The audio decoder crashed.")
+    return UndecodableAudioError("The recording cannot be decoded: it is damaged, or not the format that it starts as.")
 
 
 def _frames(segment: _Segment) -> NDArray[np.signedinteger[Any]]:

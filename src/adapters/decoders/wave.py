@@ -76,7 +76,7 @@ class WaveDecoder:
                 yield samples
             await asyncio.sleep(0)
         if empty:
-            raise EmptyAudioError("The recording holds no samples.")
+            raise EmptyAudioError("The recording contains no audio.")
 
 
 class _Intake:

@@ -45,7 +45,7 @@ class Tracing:
         """Send the spans where OpenTelemetry's own variables say, under the name that they give, else under ours."""
         asked = next((os.environ[name] for name in _PROTOCOLS if os.environ.get(name)), _SENT_AS)
         if asked != _SENT_AS:
-            _log.warning("traces are sent as http/protobuf, whatever OTEL_EXPORTER_OTLP_PROTOCOL says", asked=asked)
+            _log.warning("only http/protobuf is supported; OTEL_EXPORTER_OTLP_PROTOCOL is ignored", asked=asked)
         provider = TracerProvider(resource=service_resource())
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return cls(provider)

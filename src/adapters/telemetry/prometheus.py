@@ -31,41 +31,41 @@ class PrometheusMetrics:
         histogram = partial(Histogram, registry=registry)
         self._requests = histogram(
             "parakeet_http_request_duration_seconds",
-            "From the request's head to the end of the answer, uploading included.",
+            "Duration of HTTP requests, upload included.",
             ("method", "route", "status"),
             buckets=_REQUEST_S,
         )
         self._sessions = histogram(
             "parakeet_websocket_session_duration_seconds",
-            "Length of live sessions, by close code, or by HTTP status of those that were refused.",
+            "Duration of live sessions, by close code, or by HTTP status if refused.",
             ("route", "code"),
             buckets=_SESSION_S,
         )
-        self._audio = counter("parakeet_audio_seconds", "Audio that was taken.", ("source",), unit="seconds")
+        self._audio = counter("parakeet_audio_seconds", "Audio received.", ("source",), unit="seconds")
         self._factor = histogram(
             "parakeet_real_time_factor",
-            "Time that a recording took, from when all of it was here, for each second of its audio.",
+            "Processing time per second of audio, counted from the end of the upload.",
             buckets=_FACTOR,
         )
-        self._uploads = gauge("parakeet_uploads", "Uploads that have a place now, by what they wait for.", ("state",))
-        self._streams = gauge("parakeet_live_streams", "Live streams that are open now.")
-        self._queue = gauge("parakeet_queue_depth", "Windows that wait for the model now.")
-        self._refused = counter("parakeet_windows_refused", "Windows turned away because the queue was full.")
+        self._uploads = gauge("parakeet_uploads", "Uploads in progress, by state.", ("state",))
+        self._streams = gauge("parakeet_live_streams", "Open live sessions.")
+        self._queue = gauge("parakeet_queue_depth", "Windows waiting for the model.")
+        self._refused = counter("parakeet_windows_refused", "Windows refused because the queue was full.")
         self._waits = histogram(
             "parakeet_queue_wait_seconds",
             "Time that a window waited for the model.",
             ("source",),
             buckets=_WAIT_S,
         )
-        self._batches = histogram("parakeet_batch_windows", "Windows that the model read at once.", buckets=_BATCH)
+        self._batches = histogram("parakeet_batch_windows", "Windows per batch.", buckets=_BATCH)
         self._reading = histogram(
             "parakeet_batch_duration_seconds",
-            "Time that the model took for one batch.",
+            "Processing time of a batch.",
             buckets=_READ_S,
         )
         self._read = counter(
             "parakeet_model_audio_seconds",
-            "Audio that the model read; overlaps and the context of live windows count again.",
+            "Audio processed by the model; overlaps and live context count again.",
         )
         self._model = gauge(
             "parakeet_model_info",

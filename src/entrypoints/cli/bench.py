@@ -113,7 +113,7 @@ class _Screen:
         self._say("model", model.id)
         self._say("device", model.device)
         self._say("precision", f"weights {model.precision}, arithmetic {model.compute}")
-        self._say("BLAS", model.blas or "the one of the platform")
+        self._say("BLAS", model.blas or "provided by the platform")
         self._say("loaded in", f"{loaded_s:.1f} s")
         return {
             "model": model.id,
@@ -128,7 +128,8 @@ class _Screen:
         taken_s = [reading.took_s for reading in alone]
         median_s, worst_s, audio_s = statistics.median(taken_s), max(taken_s), alone[0].audio_s
         self._say(
-            f"{audio_s:.1f} s of audio", f"median {median_s:.3f} s, worst {worst_s:.3f} s of {len(alone)} times alone"
+            f"{audio_s:.1f} s of audio",
+            f"median {median_s:.3f} s, worst {worst_s:.3f} s ({len(alone)} runs, one at a time)",
         )
         return {
             "audio_s": round(audio_s, 3),
@@ -138,7 +139,7 @@ class _Screen:
         }
 
     def show_throughput(self, at_once: int, reading: _Reading) -> None:
-        self._say(f"{at_once} at once", f"{reading.took_s:.3f} s, {reading.real_time_factor:.1f} times real time")
+        self._say(f"{at_once} in parallel", f"{reading.took_s:.3f} s, {reading.real_time_factor:.1f} times real time")
 
     def show_memory(self, *, isolated: bool) -> _Findings:
         own_mb, child_mb = (
@@ -146,7 +147,7 @@ class _Screen:
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         )
         # Without isolation the children are short-lived tools; a figure for them would only mislead.
-        self._say("resident memory", f"{own_mb:.0f} MB at most{f', the model {child_mb:.0f} MB' if isolated else ''}")
+        self._say("resident memory", f"peak {own_mb:.0f} MB{f', model process {child_mb:.0f} MB' if isolated else ''}")
         findings: _Findings = {"most_resident_mb": round(own_mb, 1)}
         if isolated:
             findings["most_resident_model_mb"] = round(child_mb, 1)

@@ -1,4 +1,4 @@
-"""``parakeet-service demo``: the whole service on this machine, heard and seen in a minute."""
+"""``parakeet-service demo``: starts the service, transcribes a recording and a live stream, and stops it."""
 
 import asyncio
 import os
@@ -25,25 +25,25 @@ _STOP_S = 40
 
 
 class DemoError(Exception):
-    """The demonstration did not go as it should; the message says where."""
+    """The demo failed; the message says where."""
 
 
 async def demo() -> ExitCode:
     """Start the service, send it the recording at once, then as live speech, and stop it again."""
-    _say("Starting the service with its small embedded model. It shows that everything")
-    _say("works, not how well the real model reads (that is the default MODEL_ID).")
+    _say("Starting the service with the small embedded model. It shows that everything")
+    _say("works; it is much less accurate than the default model.")
     try:
         async with _running_server() as server:
             _say(f"\nPOST {server.address}/transcribe  {DEMO_RECORDING.name}")
             await _send_file(server)
-            _say(f"\nWS {server.address}/ws  the same recording, as fast as it was spoken")
+            _say(f"\nWS {server.address}/ws  the same recording, streamed in real time")
             await _speak(server)
     except (DemoError, httpx2.HTTPError, LiveError, TimeoutError) as error:
-        _say(f"The demonstration failed: {str(error) or type(error).__name__}")
+        _say(f"The demo failed: {str(error) or type(error).__name__}")
         return ExitCode.FAULT
-    _say("\nBoth transcripts came, and the service stopped as it should. Start it for yourself:")
-    _say("  parakeet-service serve --model-id embedded     (small, at once)")
-    _say("  parakeet-service serve                         (fetches the real model first)")
+    _say("\nBoth transcripts arrived, and the service shut down cleanly. To run it yourself:")
+    _say("  parakeet-service serve --model-id embedded     (small model, no download)")
+    _say("  parakeet-service serve                         (downloads the default model first)")
     return ExitCode.DONE
 
 
@@ -80,9 +80,9 @@ async def _running_server() -> AsyncGenerator[_Server]:
         code = await process.wait()
         await listener
         if code:
-            _say("\n".join(("The service's last words:", *last_lines)))
+            _say("\n".join(("Last log lines of the service:", *last_lines)))
     if code:
-        raise DemoError(f"the service exited with code {code} when it was told to stop")
+        raise DemoError(f"the service exited with code {code} when asked to stop")
 
 
 async def _listen_to(stderr: asyncio.StreamReader, address: asyncio.Future[str], last_lines: deque[str]) -> None:
@@ -128,7 +128,7 @@ async def _speak(server: _Server) -> None:
                     screen.show(message)
                     finals += message["type"] == "final" and bool(message["text"])
     if not finals:
-        raise DemoError("nothing was heard in the live stream")
+        raise DemoError("the live stream gave no text")
 
 
 async def _spoken() -> AsyncGenerator[bytes]:

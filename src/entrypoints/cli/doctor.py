@@ -1,4 +1,4 @@
-"""``parakeet-service doctor``: what a person needs to know when it does not work."""
+"""``parakeet-service doctor``: checks the installation, the settings and the port."""
 
 import os
 import platform
@@ -36,7 +36,7 @@ def doctor(context: CommandContext) -> ExitCode:
         broken += finding.health is Health.BROKEN
         print(f"{finding.health.value} {finding.name:<18} {finding.value}", flush=True)
     if broken:
-        print(f"\n{broken} of these must be mended before the service can work.", file=sys.stderr)
+        print(f"\nThe service cannot run. Problems marked {Health.BROKEN.value}: {broken}.", file=sys.stderr)
         return ExitCode.FAULT
     return ExitCode.DONE
 

@@ -124,7 +124,7 @@ async def connected(url: str, *, api_key: str | None = None) -> AsyncGenerator[L
         )
     except InvalidStatus as error:
         status, body = error.response.status_code, error.response.body
-        raise LiveError(f"{url} refused with HTTP status {status}{_reason(bytes(body))}") from error
+        raise LiveError(f"{url} refused the connection with HTTP status {status}{_reason(bytes(body))}") from error
     except (OSError, WebSocketException) as error:
         raise LiveError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from error
     async with socket:
@@ -159,7 +159,7 @@ def _read(text: str | bytes) -> Message:
         message: Message = json.loads(text)
         message["type"]
     except (ValueError, KeyError, TypeError) as error:
-        raise LiveError(f"This is no parakeet-service, it says {text[:80]!r}.") from error
+        raise LiveError(f"This is not a parakeet-service; it sent {text[:80]!r}.") from error
     return message
 
 
@@ -168,8 +168,10 @@ def _why(code: int | None, error: Message | None) -> str:
         later = f"; try again in {error['retry_after_ms'] / 1000:g} s" if "retry_after_ms" in error else ""
         return f"{error['message']} ({error['code']}{later})"
     if code == _GOING_AWAY:
-        return "The service is going away."
-    return "The connection was lost." if code in {None, 1006} else f"The service closed with code {code}."
+        return "The service is shutting down."
+    return (
+        "The connection was lost." if code in {None, 1006} else f"The service closed the connection with code {code}."
+    )
 
 
 def _reason(body: bytes) -> str:

@@ -89,7 +89,7 @@ async def _transcribe_one(transcribe_file: TranscribeFile, name: str, decoding: 
 
         def show(reading: DecodeResult) -> None:
             minutes, seconds = divmod(int(reading.done_s), 60)
-            bar.update(task, heard=f"{minutes}:{seconds:02} heard")
+            bar.update(task, heard=f"{minutes}:{seconds:02} transcribed")
 
         async with aclosing(_blocks(name, bar, task)) as source:
             return await transcribe_file(source, decoding=decoding, on_progress=show)

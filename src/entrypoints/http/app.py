@@ -164,6 +164,6 @@ def _warn_of_open_door(server: uvicorn.Server | None) -> None:
     host = server.config.host
     if not is_loopback(host):
         _log.warning(
-            "anyone who can connect may use this service: it can be reached from other machines, and API_KEYS is empty",
+            "anyone who can connect may use this service: it is reachable from other machines, and API_KEYS is empty",
             host=host,
         )

@@ -93,8 +93,8 @@ def address_of(listener: socket.socket) -> str:
 
 
 _OPEN_DOOR = (
-    "WARNING: {host} can be reached from other machines and API_KEYS is empty: "
-    "everyone who can connect may use this service."
+    "WARNING: {host} is reachable from other machines and API_KEYS is empty: "
+    "anyone who can connect may use this service."
 )
 
 

@@ -54,7 +54,7 @@ def test_flags_of_each_kind_are_understood() -> None:
             ("--model-precision", "int3"),
             "MODEL_PRECISION: Input should be 'bf16', 'fp32', 'int8' or 'int4', not 'int3'",
         ),
-        (("--chunk-overlap", "59"), "CHUNK_OVERLAP may be at most half of CHUNK_DURATION"),
+        (("--chunk-overlap", "59"), "CHUNK_OVERLAP must be at most half of CHUNK_DURATION"),
         (
             ("--port", "x", "--batch-size", "0"),
             "BATCH_SIZE: Input should be greater than or equal to 1, not '0'; PORT: ",

@@ -76,7 +76,7 @@ def test_each_leaf_keeps_its_own_code() -> None:
             {"limit_s": 30, "duration_s": 30.5},
         ),
         (OverloadedError("Busy.", retry_after_s=0.5), "Busy.", {"retry_after_s": 0.5}),
-        (ProcessingTimeoutError(limit_s=120), "The work took longer than 120 s and was stopped.", {"limit_s": 120}),
+        (ProcessingTimeoutError(limit_s=120), "Processing took longer than 120 s and was stopped.", {"limit_s": 120}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, ServiceError) else "",
 )

@@ -64,5 +64,5 @@ class AccessMiddleware:
         caller = f"address {address_of(scope)}" if name is None else f"key {name}"
         await self._quota.admit(caller)
         if name is None and not self._keys.is_empty:
-            raise UnauthorizedError("An API key is needed: Authorization: Bearer <key>.")
+            raise UnauthorizedError("An API key is required: Authorization: Bearer <key>.")
         return caller

@@ -32,7 +32,7 @@ class UnexpectedError(FaultError):
     code = "internal_error"
 
     def __init__(self) -> None:
-        super().__init__("The service failed. The request id finds the reason in its log.")
+        super().__init__("Internal error. The service's log has the details under the request id.")
 
 
 _CALLER, _SERVER = "invalid_request_error", "server_error"
@@ -68,7 +68,7 @@ ERROR_RESPONSES: Mapping[str, ErrorResponse] = {
 _NO_USE_TO_RETRY = (domain.ProcessingTimeoutError, domain.UndecodableAudioError, domain.DecoderUnavailableError)
 """OpenAI's clients send again after a 5xx: these would cost the same and fail the same."""
 
-_NO_FILE = "This is text, where a file should be. Of curl, -F file=@NAME sends a file, and -F file=NAME its name."
+_NO_FILE = "Expected a file, got text. With curl, -F file=@NAME uploads a file; -F file=NAME sends only its name."
 """For what FastAPI says with the names of Python's types; curl without the @ is the usual way to it."""
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}

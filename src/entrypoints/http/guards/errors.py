@@ -9,7 +9,7 @@ class UploadStalledError(CallerError):
     code = "upload_stalled"
 
     def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"Nothing more of the upload came for {limit_s:g} s.", limit_s=limit_s)
+        super().__init__(f"The upload stalled: no data for {limit_s:g} s.", limit_s=limit_s)
 
 
 class UploadTooSlowError(CallerError):
@@ -61,4 +61,4 @@ class FrameTooLargeError(CallerError):
     code = "frame_too_large"
 
     def __init__(self, *, limit_bytes: int) -> None:
-        super().__init__(f"A message may have at most {limit_bytes} bytes.", limit_bytes=limit_bytes)
+        super().__init__(f"A message may be at most {limit_bytes} bytes long.", limit_bytes=limit_bytes)

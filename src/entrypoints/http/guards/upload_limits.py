@@ -111,7 +111,7 @@ class UploadLimitMiddleware:
             if is_form:
                 self._check_ready()
                 if self._held >= self._most:
-                    message = f"{self._most} recordings are being received or read already."
+                    message = f"Too many uploads: {self._most} are in progress."
                     raise OverloadedError(message, retry_after_s=_RETRY_AFTER_S)
         except ServiceError as error:
             await refuse_unread(error, scope, receive, send, linger_s=self._linger_s)

@@ -95,7 +95,7 @@ class WebSocketGateway:
         """
         origin, host = websocket.headers.get("origin"), websocket.headers.get("host", "")
         if not is_allowed_origin(origin, host=host, allowed=self.allowed_origins):
-            error = ForbiddenOriginError(f"Pages of {origin} may not connect.")
+            error = ForbiddenOriginError(f"Web pages of {origin} may not connect; see ALLOWED_ORIGINS.")
             await refuse(error, websocket.scope, websocket.receive, websocket.send)
             return
         await websocket.accept(subprotocol if subprotocol in websocket.scope["subprotocols"] else None)

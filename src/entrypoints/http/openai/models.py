@@ -33,7 +33,7 @@ def check_model(name: str, description: ModelDescription) -> None:
         UnknownModelError: It means another one.
     """
     if name not in names_of(description):
-        raise UnknownModelError(f"The model {name!r} is not served here; {description.id!r} is.", param="model")
+        raise UnknownModelError(f"The model {name!r} is not available; {description.id!r} is.", param="model")
 
 
 def model_body(description: ModelDescription, *, since: int) -> OpenAIModelBody:

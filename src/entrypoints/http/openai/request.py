@@ -63,8 +63,8 @@ class TranscriptionRequest:
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[int, Field(ge=0)]
-Temperature = Annotated[float, Form(ge=0, le=1, description="taken, without effect: the likeliest text is written")]
-Prompt = Annotated[str, Form(description="taken, without effect")]
+Temperature = Annotated[float, Form(ge=0, le=1, description="accepted without effect: decoding is deterministic")]
+Prompt = Annotated[str, Form(description="accepted without effect")]
 _ModelName = Annotated[str, Form(description="the loaded model's name, or a usual alias")]
 
 
@@ -92,17 +92,20 @@ class TranscriptionForm:
 
     model: _ModelName
     language: Annotated[
-        str, Form(description="ISO 639-1 code, locale or English name; must be one that the model writes")
+        str, Form(description="ISO 639-1 code, locale or English name of a language that the model supports")
     ] = ""
     languages: Annotated[
         tuple[str, ...],
-        Form(alias="languages[]", description="languages that may occur; the model must write one of them"),
+        Form(alias="languages[]", description="languages that may occur; the model must support one of them"),
     ] = ()
     plain_languages: Annotated[tuple[str, ...], Form(alias="languages", description="the same")] = ()
     prompt: Prompt = ""
     keywords: Annotated[
         tuple[str, ...],
-        Form(alias="keywords[]", description="words and phrases to favour, if the model can; else without effect"),
+        Form(
+            alias="keywords[]",
+            description="words and phrases to favour; without effect if the model does not support it",
+        ),
     ] = ()
     plain_keywords: Annotated[tuple[str, ...], Form(alias="keywords", description="the same")] = ()
     response_format: Annotated[ResponseFormat, Form()] = ResponseFormat.JSON
@@ -113,7 +116,8 @@ class TranscriptionForm:
     ] = ()
     plain_granularities: Annotated[tuple[str, ...], Form(alias="timestamp_granularities", description="the same")] = ()
     include: Annotated[
-        tuple[str, ...], Form(alias="include[]", description="`logprobs`: those of the tokens; only for json")
+        tuple[str, ...],
+        Form(alias="include[]", description="`logprobs` adds the log probability of each token; only for json"),
     ] = ()
     plain_include: Annotated[tuple[str, ...], Form(alias="include", description="the same")] = ()
     chunking_strategy: Annotated[
@@ -128,12 +132,15 @@ class TranscriptionForm:
     vad_silence_ms: Annotated[Milliseconds | None, Form(alias="chunking_strategy[silence_duration_ms]")] = None
     vad_padding_ms: Annotated[Milliseconds | None, Form(alias="chunking_strategy[prefix_padding_ms]")] = None
     speaker_names: Annotated[
-        tuple[str, ...], Form(alias="known_speaker_names[]", description="taken, without effect")
+        tuple[str, ...], Form(alias="known_speaker_names[]", description="accepted without effect")
     ] = ()
     speaker_references: Annotated[
-        tuple[str, ...], Form(alias="known_speaker_references[]", description="taken, without effect")
+        tuple[str, ...], Form(alias="known_speaker_references[]", description="accepted without effect")
     ] = ()
-    stream: Annotated[bool, Form(description="send the text as it comes, as server-sent events; only for json")] = False
+    stream: Annotated[
+        bool,
+        Form(description="send the text while the file is being transcribed, as server-sent events; only for json"),
+    ] = False
 
     def read(self, model: ModelDescription, *, detects: bool) -> TranscriptionRequest:
         """What is asked for, of `model` and of a service that `detects` speech or does not.
@@ -142,9 +149,9 @@ class TranscriptionForm:
             InvalidRequestError: A value cannot be read, or cannot be served.
         """
         if self.response_format is ResponseFormat.DIARIZED_JSON:
-            raise InvalidRequestError("This service does not tell speakers apart.", param="response_format")
+            raise InvalidRequestError("This service does not label speakers.", param="response_format")
         if self.stream and self.response_format is not ResponseFormat.JSON:
-            message = f"stream=true needs response_format=json; {self.response_format} is written in one piece."
+            message = f"stream=true needs response_format=json; {self.response_format} cannot be streamed."
             raise InvalidRequestError(message, param="stream")
         granularities = _choices(
             "timestamp_granularities", (*self.granularities, *self.plain_granularities), {"word", "segment"}
@@ -198,7 +205,7 @@ class TranscriptionForm:
         except ValidationError as error:
             raise _bad_chunking(error) from error
         if plain not in {"", "auto", '"auto"', "null"}:
-            message = f"chunking_strategy is auto or an object of the type server_vad; not {plain!r}."
+            message = f"chunking_strategy must be auto or an object of type server_vad, not {plain!r}."
             raise InvalidRequestError(message, param="chunking_strategy")
         return None
 
@@ -224,8 +231,8 @@ class TranslationForm:
         spoken = code_of(self.language) or (model.languages[0] if len(model.languages) == 1 else "")
         if spoken != "en" or "en" not in model.languages:
             message = (
-                "This service does not translate: it writes what is said. It takes English speech here, "
-                "from a model that writes only English or with language=en."
+                "This service does not translate. It transcribes English speech here, "
+                "with a model that supports only English or with language=en."
             )
             raise InvalidRequestError(message, param="language")
         return TranscriptionRequest(
@@ -240,7 +247,7 @@ def _choices(param: str, given: Iterable[str], known: set[str]) -> set[str]:
     asked = listed(given)
     for name in asked:
         if name not in known:
-            raise InvalidRequestError(f"{param} has {', '.join(sorted(known))}; not {name!r}.", param=param)
+            raise InvalidRequestError(f"{param} must be one of {', '.join(sorted(known))}, not {name!r}.", param=param)
     return set(asked)
 
 
@@ -251,7 +258,7 @@ def language_of(language: str, languages: tuple[str, ...], model: ModelDescripti
         InvalidRequestError: The model writes none of what was asked for.
     """
     known = model.languages
-    message = f"The model does not write {{}}; it writes {', '.join(known)}."
+    message = f"The model does not support {{}}; it supports {', '.join(known)}."
     if code := code_of(language):
         if code not in known:
             raise InvalidRequestError(message.format(repr(language)), param="language")

@@ -30,28 +30,33 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
         request: Request,
         file: Annotated[UploadFile, File(description="a recording in any usual format; the content decides which")],
         *,
-        include_timestamps: Annotated[bool, Form(description="also say when words and segments were said")] = False,
+        include_timestamps: Annotated[
+            bool, Form(description="add the start and end of words and segments, in seconds")
+        ] = False,
         should_chunk: Annotated[
             bool,
-            Form(description="take long recordings, in chunks; without, longer than MAX_AUDIO_DURATION is refused"),
+            Form(description="split long recordings into chunks; `false` refuses those longer than MAX_AUDIO_DURATION"),
         ] = True,
         timestamp_level: Annotated[
-            Literal["word", "char"], Form(description="`char` adds the time of each character")
+            Literal["word", "char"], Form(description="`char` adds the times of characters")
         ] = "word",
         keywords: Annotated[
             tuple[str, ...],
-            Form(description="words and phrases to favour, such as names: repeated, or a list with commas; up to 500"),
+            Form(description="words and phrases to favour, such as names: repeated, or comma-separated; up to 500"),
         ] = (),
         beam_size: Annotated[
             int,
             Form(
                 ge=1,
                 le=WIDEST_BEAM,
-                description="readings kept at each step: more cost more time; with keywords, 1 leaves it to the service",
+                description="beam width: wider is slower, 1 is greedy decoding; with keywords, 1 means the default width",
             ),
         ] = 1,
         stream: Annotated[
-            bool, Form(description="send the words as they are read, as server-sent events, and the answer at the end")
+            bool,
+            Form(
+                description="send words while the recording is being transcribed, as server-sent events; the answer comes last"
+            ),
         ] = False,
     ) -> TranscriptionBody | Response:
         """Transcribe one recording; silence has an empty text.
@@ -117,4 +122,4 @@ class _Events:
 def _check(decoding: Decoding, model: ModelDescription) -> None:
     if not model.searches:
         param = "keywords" if decoding.phrases else "beam_size"
-        raise InvalidRequestError(f"{model.id} cannot search: it favours no phrases and keeps no beam.", param=param)
+        raise InvalidRequestError(f"{model.id} does not support keywords or beam search.", param=param)

@@ -14,17 +14,17 @@ T = TypeVar("T")
 _PIECE_BYTES = 1 << 16
 
 _PROBLEMS = {
-    400: "The recording is empty, or the form cannot be read",
+    400: "The recording is empty, or the form is malformed",
     401: "No API key, or a wrong one",
-    404: "The model is not served here",
+    404: "The model is not available",
     408: "The upload stalled, or was too slow",
-    413: "More bytes or more seconds than the service takes; the limit is in the body",
-    415: "No decoder can read the bytes",
-    422: "A field is missing or cannot be read",
-    429: "This key or address has had its share; `Retry-After` says when to come back",
-    500: "The service is at fault",
-    503: "Not ready, overloaded, or shutting down; `Retry-After` says when to come back",
-    504: "The work took too long and was stopped",
+    413: "Too many bytes or seconds; the limit is in the body",
+    415: "Not audio, or damaged",
+    422: "A field is missing or invalid",
+    429: "Rate limit exceeded; `Retry-After` says when to retry",
+    500: "A fault of the service",
+    503: "Not ready, overloaded, or shutting down; `Retry-After` says when to retry",
+    504: "Processing took too long and was stopped",
 }
 
 

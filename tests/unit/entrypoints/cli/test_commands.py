@@ -58,7 +58,7 @@ def test_bench_reads_what_it_is_given_as_often_as_it_is_told(
     code = main(("bench", "--file", str(recording), "--rounds", "2"), configure=lambda _: lambda _: make_service())
 
     assert code == 0
-    assert "of 2 times alone" in capsys.readouterr().out
+    assert "(2 runs, one at a time)" in capsys.readouterr().out
 
 
 def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ def test_what_keeps_the_service_from_working_is_said_and_the_rest_still_looked_a
     assert code == ExitCode.FAULT
     assert "✗ model              It is nowhere.\n" in shown.out
     assert "6.1" in shown.out
-    assert "1 of these" in shown.err
+    assert "Problems marked ✗: 1." in shown.err
 
 
 def test_settings_that_differ_are_shown(make_service: MakeService) -> None:

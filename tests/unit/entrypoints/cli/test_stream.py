@@ -158,11 +158,11 @@ async def test_what_cannot_be_read_is_told_in_one_line(
     [
         ((), 1006, "connection was lost"),
         ((), None, "connection was lost"),
-        ((), 1001, "going away"),
+        ((), 1001, "shutting down"),
         ((), 1009, "code 1009"),
         (('{"type":"error","code":"overloaded","message":"No.","retry_after_ms":5000}',), 1013, "No. (overloaded; try"),
-        (("hello",), 1006, "no parakeet-service"),
-        (('["type"]',), 1006, "no parakeet-service"),
+        (("hello",), 1006, "not a parakeet-service"),
+        (('["type"]',), 1006, "not a parakeet-service"),
     ],
 )
 async def test_a_service_that_fails_is_told_in_one_line(

@@ -135,7 +135,7 @@ class RealtimeCodec:
             case schemas.DeleteItem(item_id=item_id):
                 return (Reply(events.event("conversation.item.deleted", item_id=item_id)),)
             case schemas.Unsupported():
-                raise ProtocolError(f"A transcription session has no use for {said.type}.", param="type")
+                raise ProtocolError(f"A transcription session does not support {said.type}.", param="type")
 
     def _update(self, said: SessionUpdate) -> _Commands:
         before, self._config = self._config, self._config.updated(said.session)
@@ -202,5 +202,5 @@ async def _decoded(audio: str) -> bytes:
             pieces.append(base64.b64decode(audio[at : at + _BASE64_PIECE], validate=True))
             await asyncio.sleep(0)
     except ValueError as error:
-        raise InvalidRequestError("audio: This is not base64.", param="audio") from error
+        raise InvalidRequestError("audio: not valid base64.", param="audio") from error
     return b"".join(pieces)

@@ -172,13 +172,13 @@ def read_json(data: str | bytes) -> JsonObject:
         ProtocolError: It is no JSON object.
     """
     if isinstance(data, bytes):
-        raise ProtocolError("Events are JSON text; audio goes into input_audio_buffer.append.")
+        raise ProtocolError("Events are JSON text; send audio with input_audio_buffer.append.")
     try:
         event: object = from_json(data)
     except ValueError as error:
-        raise ProtocolError("This is not JSON.") from error
+        raise ProtocolError("The message is not valid JSON.") from error
     if not isinstance(event, dict):
-        raise ProtocolError("An event is a JSON object.")
+        raise ProtocolError("An event must be a JSON object.")
     return cast("JsonObject", event)
 
 
@@ -194,7 +194,7 @@ def read_event(event: JsonObject) -> ClientEvent:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"].startswith("union_tag"):
-            raise ProtocolError(f"There is no event of the type {event.get('type')!r}.", param="type") from error
+            raise ProtocolError(f"Unknown event type {event.get('type')!r}.", param="type") from error
         raise invalid(error, first["loc"][1:]) from error
 
 

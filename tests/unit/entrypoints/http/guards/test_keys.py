@@ -29,7 +29,7 @@ def test_keys_may_have_names(keys: str, expected: list[tuple[str, str]]) -> None
     assert named(keys) == expected
 
 
-@pytest.mark.parametrize(("keys", "complaint"), [("alice:", "a name without a key"), ("a:x,b:x", "twice")])
+@pytest.mark.parametrize(("keys", "complaint"), [("alice:", "a name but no key"), ("a:x,b:x", "twice")])
 def test_keys_that_cannot_be_meant_stop_the_start(keys: str, complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         Settings.model_validate({"api_keys": keys})

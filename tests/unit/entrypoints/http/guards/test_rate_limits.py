@@ -31,7 +31,7 @@ async def test_each_caller_has_its_own_share() -> None:
     limits = RateLimits(requests="2/day", audio_s="")
     await limits.admit("a")
     await limits.admit("a")
-    with pytest.raises(RateLimitError, match="No more than 2 requests in 1 day") as caught:
+    with pytest.raises(RateLimitError, match="Rate limit exceeded: 2 requests per day") as caught:
         await limits.admit("a")
     assert DAY_S - 60 < caught.value.retry_after_s <= DAY_S
     await limits.admit("b")
@@ -41,7 +41,7 @@ async def test_every_limit_counts() -> None:
     limits = RateLimits(requests="5/second; 3/2 days", audio_s="")
     for _ in range(3):
         await limits.admit("a")
-    with pytest.raises(RateLimitError, match="No more than 3 requests in 2 days"):
+    with pytest.raises(RateLimitError, match="Rate limit exceeded: 3 requests per 2 days"):
         await limits.admit("a")
 
 
@@ -51,9 +51,9 @@ async def test_audio_counts_once_it_was_read() -> None:
     await limits.charge("a", 9)
     await limits.admit("a")
     # One recording may go beyond: how long it is shows only when it has been read.
-    with pytest.raises(RateLimitError, match="10 seconds of audio in 1 day"):
+    with pytest.raises(RateLimitError, match="10 seconds of audio per day"):
         await limits.charge("a", 3600)
-    with pytest.raises(RateLimitError, match="10 seconds of audio in 1 day"):
+    with pytest.raises(RateLimitError, match="10 seconds of audio per day"):
         await limits.admit("a")
     await limits.admit("b")
 
@@ -71,7 +71,7 @@ async def test_openai_clients_hear_it_in_their_envelope() -> None:
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) > DAY_S - 60
     assert answer.json()["error"] == {
-        "message": "No more than 1 requests in 1 day.",
+        "message": "Rate limit exceeded: 1 requests per day.",
         "type": "rate_limit_error",
         "param": None,
         "code": "rate_limit_exceeded",
@@ -176,5 +176,5 @@ async def test_a_client_secret_spends_what_its_maker_has() -> None:
 @pytest.mark.parametrize("name", ["rate_limit", "audio_rate_limit"])
 @pytest.mark.parametrize("value", ["60", "many/minute", "60/fortnight", "1/minute;"])
 def test_a_limit_that_cannot_be_read_stops_the_start(name: str, value: str) -> None:
-    with pytest.raises(ValidationError, match="such limits look like 60/minute"):
+    with pytest.raises(ValidationError, match="write limits as 60/minute"):
         Settings.model_validate({name: value})

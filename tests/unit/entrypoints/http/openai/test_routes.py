@@ -162,7 +162,7 @@ async def test_an_unknown_model_is_not_found() -> None:
     assert answer.status_code == 404
     assert answer.json() == {
         "error": {
-            "message": "The model 'someone/large-v3' is not served here; 'scripted' is.",
+            "message": "The model 'someone/large-v3' is not available; 'scripted' is.",
             "type": "invalid_request_error",
             "param": "model",
             "code": "model_not_found",

@@ -111,7 +111,7 @@ async def test_says_how_a_file_is_sent_to_whom_sends_its_name(path: str, status:
         answer = await client.post(path, data={"file": "talk.wav", "model": "whisper-1"}, files={"x": b""})
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (status, "file")
-    assert error["message"].startswith("file: This is text, where a file should be.")
+    assert error["message"].startswith("file: Expected a file, got text.")
     assert "-F file=@NAME" in error["message"]
 
 
