@@ -154,7 +154,7 @@ def _check(options: LiveOptions, model: ModelDescription) -> None:
     if options.language is not None and options.language.partition("-")[0].lower() not in model.languages:
         known = ", ".join(model.languages)
         raise InvalidRequestError(
-            f"The model does not write {options.language!r}; it writes {known}.", param="language"
+            f"The model does not support {options.language!r}; it supports {known}.", param="language"
         )
     if not 0.16 <= context.chunk_s <= 30:
         raise InvalidRequestError("chunk_s must be from 0.16 to 30 seconds.", param="chunk_s")

@@ -39,14 +39,18 @@ def quota(settings: Settings) -> Quota:
     return RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit)
 
 
-def audio_decoder(settings: Settings, resampler: Resampler, tracing: "Tracing | None") -> AudioDecoder:
-    """WAV without ffmpeg, all else with it."""
+def compressed_decoder(settings: Settings, resampler: Resampler) -> AudioDecoder:
+    """What decodes everything but WAV."""
     ffmpeg = find_ffmpeg()
     match settings.audio_decoder:
         case "ffmpeg":
-            compressed: AudioDecoder = FfmpegDecoder(ffmpeg)
+            return FfmpegDecoder(ffmpeg)
         case "pydub":
-            compressed = PydubDecoder(ffmpeg, resampler)
+            return PydubDecoder(ffmpeg, resampler)
+
+
+def audio_decoder(resampler: Resampler, compressed: AudioDecoder, tracing: "Tracing | None") -> AudioDecoder:
+    """WAV without ffmpeg, all else with it."""
     decoder = WaveDecoder(resampler, compressed)
     return decoder if tracing is None else tracing.decoder(decoder)
 
@@ -148,8 +152,11 @@ class Container(containers.DeclarativeContainer):
     resampler: providers.Provider[Resampler] = providers.ThreadSafeSingleton(SoxrResampler)
     metrics: providers.Provider[PrometheusMetrics] = providers.ThreadSafeSingleton(PrometheusMetrics)
     quota: providers.Provider[Quota] = providers.ThreadSafeSingleton(quota, settings)
+    compressed: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(
+        compressed_decoder, settings, resampler
+    )
     decoder: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(
-        audio_decoder, settings, resampler, tracing
+        audio_decoder, resampler, compressed, tracing
     )
     model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(speech_model, settings, metrics, tracing)
     detector: providers.Provider[VoiceActivityDetector | None] = providers.ThreadSafeSingleton(

@@ -13,7 +13,7 @@ ServiceError
 │   ├── RateLimitError           this caller has had its share
 │   ├── TooManyStreamsError      every live stream is taken
 │   ├── ModelNotReadyError       the model is still loading
-│   ├── ShuttingDownError        the service is going away
+│   ├── ShuttingDownError        the service is shutting down
 │   └── ProcessingTimeoutError   the work took longer than it may
 └── FaultError               we fix it
     ├── DecoderUnavailableError  the decoder is missing or died

@@ -160,7 +160,7 @@ class EngineModel:
         if self._failure is not None:
             raise self._failure
         if self._engine is None or self._scheduler is None:
-            raise ModelNotReadyError("The model is being loaded.", retry_after_s=5)
+            raise ModelNotReadyError("The model is still loading.", retry_after_s=5)
         return self._engine, self._scheduler
 
 

@@ -192,7 +192,7 @@ class IsolatedModel:
         if self._closed:
             return ModelNotReadyError("The model has been unloaded.")
         if self._supervising is None:
-            return ModelNotReadyError("The model is being loaded.", retry_after_s=5)
+            return ModelNotReadyError("The model is still loading.", retry_after_s=5)
         wait_s = max(self._back_s - time.monotonic(), 1.0)
         return ModelNotReadyError("The model's process died and is being started again.", retry_after_s=wait_s)
 
@@ -302,4 +302,4 @@ class _StillbornError(Exception):
 
 
 def _closed() -> ShuttingDownError:
-    return ShuttingDownError("The service is going away.")
+    return ShuttingDownError("The service is shutting down.")

@@ -70,7 +70,7 @@ class Decoding:
     def __post_init__(self) -> None:
         """Check the limits: a search holds its device for as long as it is asked to."""
         if not 1 <= self.beam_size <= WIDEST_BEAM:
-            raise InvalidRequestError(f"A beam has from 1 to {WIDEST_BEAM} readings, not {self.beam_size}.")
+            raise InvalidRequestError(f"beam_size must be from 1 to {WIDEST_BEAM}, not {self.beam_size}.")
         if len(self.phrases) > MOST_PHRASES:
             raise InvalidRequestError(f"There may be at most {MOST_PHRASES} phrases.")
         if any(len(phrase) > LONGEST_PHRASE for phrase in self.phrases):
