@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,13 +20,14 @@ async def line_server(port: int, service: Service) -> AsyncGenerator[None]:
         yield
 
 
-async def _serve(service: Service, reader: StreamReader, writer: StreamWriter) -> None:
+async def _serve(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     caller = f"address {writer.get_extra_info('peername')[0]}"
     channel = LineChannel(reader, writer)
     try:
         with service.drain.work():
+            request = (await channel.receive()).split()
             await service.quota.admit(caller)
-            match (await channel.receive()).split():
+            match request:
                 case ["file", count]:
                     transcript = await service.transcribe_file(_recording(reader, int(count)), caller=caller)
                     await channel.send(transcript.text)
@@ -41,7 +41,7 @@ async def _serve(service: Service, reader: StreamReader, writer: StreamWriter) -
         writer.close()
 
 
-async def _recording(reader: StreamReader, count: int) -> AsyncIterator[bytes]:
+async def _recording(reader: asyncio.StreamReader, count: int) -> AsyncIterator[bytes]:
     while count and (piece := await reader.read(min(count, 1 << 16))):
         count -= len(piece)
         yield piece
@@ -49,8 +49,8 @@ async def _recording(reader: StreamReader, count: int) -> AsyncIterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class LineChannel:
-    reader: StreamReader
-    writer: StreamWriter
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
 
     async def receive(self) -> str:
         return (await self.reader.readline()).decode()

@@ -562,7 +562,7 @@ class TestOptions:
         assert _model(session).contexts == [options.context]
 
     async def test_languages_are_told(self) -> None:
-        with pytest.raises(InvalidRequestError, match="'fr'; it writes en, de"):
+        with pytest.raises(InvalidRequestError, match="'fr'; it supports en, de"):
             await _open(_session(Stream()), replace(_OPTIONS, language="fr"))
 
     async def test_a_model_that_is_not_ready_says_so(self) -> None:
