@@ -80,7 +80,9 @@ class Container(containers.DeclarativeContainer):
         settings.provided.isolation,
         none=providers.ThreadSafeSingleton(parakeet_mlx_model, metrics=metrics, **_of_the_model),
         process=providers.ThreadSafeSingleton(
-            IsolatedModel, providers.Factory(partial[EngineModel], parakeet_mlx_model, **_of_the_model)
+            IsolatedModel,
+            providers.Factory(partial[EngineModel], parakeet_mlx_model, **_of_the_model),
+            metrics=metrics,
         ),
     )
     detector: providers.Provider[VoiceActivityDetector | None] = providers.Selector(
