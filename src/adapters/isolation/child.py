@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import structlog
@@ -37,8 +38,9 @@ class _SentMetrics:
 
     def __getattr__(self, name: Any) -> Callable[..., None]:
         def send(**values: float) -> None:
-            # It may be called in any thread, and a writer belongs to its loop.
-            self._loop.call_soon_threadsafe(self._writer.write, frame(Metric(name, values)))
+            # It may be called in any thread, and a writer belongs to its loop; once that is closed nobody counts.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._writer.write, frame(Metric(name, values)))
 
         return send
 
