@@ -82,7 +82,7 @@ def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | 
         case "none":
             model: SpeechModel = make(metrics=metrics)
         case "process":
-            model = IsolatedModel(make)
+            model = IsolatedModel(make, metrics=metrics)
     return model if tracing is None else tracing.model(model)
 
 

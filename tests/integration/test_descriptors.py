@@ -16,8 +16,8 @@ import uvloop
 from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
 from parakeet_service.adapters.isolation.model import IsolatedModel
 from tests.contracts.audio_decoder import decode
+from tests.integration.crashing_model import scripted_model
 from tests.integration.recordings import recording
-from tests.scripted_model import ScriptedModel
 
 Work = Callable[[], Coroutine[Any, Any, object]]
 
@@ -104,7 +104,7 @@ def test_a_cancelled_start_of_the_model_closes_nobody_elses_descriptors(
     runner: asyncio.Runner, *, at_once: bool
 ) -> None:
     async def work() -> None:
-        model = IsolatedModel(partial(ScriptedModel))
+        model = IsolatedModel(scripted_model)
         try:
             await model.start()
         finally:

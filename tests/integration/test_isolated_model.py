@@ -18,8 +18,11 @@ from structlog.testing import capture_logs
 
 from parakeet_service.adapters.isolation.calls import Calls, ProcessEndedError
 from parakeet_service.adapters.isolation.model import IsolatedModel
+from parakeet_service.adapters.isolation.supervisor import Supervision
+from parakeet_service.adapters.isolation.wire import Request
 from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
-from parakeet_service.application.ports.speech_model import Decoding, SpeechModel, StreamContext
+from parakeet_service.application.ports.metrics import ModelMetrics, NullMetrics
+from parakeet_service.application.ports.speech_model import Decoding, ModelDescription, SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import (
     InferenceError,
@@ -44,6 +47,7 @@ from .crashing_model import (
     CrashingModel,
     Orders,
     samples_that_are,
+    scripted_model,
 )
 
 CONTEXT = StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
@@ -52,7 +56,7 @@ SPOKEN = samples_that_are(0.9)
 
 class TestIsolatedModel(SpeechModelContract):
     def make(self, *, max_streams: int = 4) -> SpeechModel:
-        return IsolatedModel(partial(ScriptedModel, max_streams=max_streams))
+        return IsolatedModel(partial(scripted_model, max_streams=max_streams))
 
 
 @pytest.fixture
@@ -62,10 +66,16 @@ def orders(tmp_path: Path) -> Orders:
 
 @asynccontextmanager
 async def running(
-    orders: Orders, *, most_restarts: int = 10, patience_s: float = 60.0
+    orders: Orders,
+    *,
+    most_restarts: int = 10,
+    patience_s: float = 60.0,
+    ping_every_s: float = 60.0,
+    metrics: ModelMetrics | None = None,
 ) -> AsyncGenerator[IsolatedModel]:
     make = partial(CrashingModel, orders.directory)
-    model = IsolatedModel(make, most_restarts=most_restarts, first_pause_s=0.01, patience_s=patience_s)
+    supervision = Supervision(most_restarts, first_pause_s=0.01, patience_s=patience_s, ping_every_s=ping_every_s)
+    model = IsolatedModel(make, metrics=metrics, supervision=supervision)
     await model.start()
     try:
         yield model
@@ -257,7 +267,7 @@ async def test_a_start_that_fails_says_why_and_leaves_nothing(orders: Orders, or
 
 
 async def test_a_model_that_cannot_be_imported_is_one_that_cannot_be_loaded() -> None:
-    model = IsolatedModel(partial(ScriptedModel, words_per_s="many"))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - what is tested
+    model = IsolatedModel(partial(scripted_model, no_such=1))  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] - what is tested
     with pytest.raises(ModelLoadError):
         await model.start()
     await model.aclose()
@@ -317,6 +327,68 @@ async def test_hands_on_what_the_caller_says_of_a_window(orders: Orders) -> None
     first, second = orders.notes("window")
     assert (first["after_s"], first["decoding"]) == (61.5, {"beam_size": 3, "phrases": ["MLX", "Grüße"]})
     assert (second["after_s"], second["decoding"]) == (0.0, {"beam_size": 1, "phrases": []})
+
+
+class Heard(NullMetrics):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.told: list[object] = []
+
+    def model_loaded(self, description: ModelDescription) -> None:
+        self.loaded.append(description.id)
+
+    def queue_changed(self, *, depth: int) -> None:
+        self.told.append(depth)
+
+    def window_began(self, *, live: bool, waited_s: float) -> None:
+        self.told.append((live, waited_s))
+
+    def batch_read(self, *, size: int, audio_s: float, took_s: float) -> None:
+        self.told.append((size, audio_s, took_s))
+
+    def streams_changed(self, *, open_now: int) -> None:
+        self.told.append(f"{open_now} streams")
+
+
+async def test_what_the_model_counts_is_counted_here(orders: Orders) -> None:
+    heard = Heard()
+    async with running(orders, metrics=heard) as model:
+        assert heard.loaded == ["scripted"]
+        await model.transcribe(SPOKEN)
+        assert heard.told == [3, (False, 0.5), (1, 2.0, 0.25)]
+        heard.told.clear()
+        kill(model)
+        await becomes_unready(model)
+        assert heard.told == [0, "0 streams"], "what waited in the process does not wait any more"
+        await becomes_ready(model)
+        assert heard.loaded == ["scripted"] * 2
+
+
+async def test_a_process_that_hangs_is_killed_and_started_again(orders: Orders) -> None:
+    with capture_logs() as logs:
+        async with running(orders, ping_every_s=0.2) as model:
+            before = model.pid
+            kill(model, signal.SIGSTOP)
+            assert await model.transcribe(SPOKEN) == await expected()
+            assert model.pid != before
+    assert "model_process_hangs" in [line["event"] for line in logs]
+
+
+async def test_closing_that_is_cancelled_does_not_leave_the_process(orders: Orders) -> None:
+    async with running(orders) as model:
+        assert model.pid is not None
+        process = psutil.Process(model.pid)
+        kill(model, signal.SIGSTOP)
+        closing = asyncio.create_task(model.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        process.send_signal(signal.SIGCONT)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_cancelled_window_is_cancelled_in_the_process(orders: Orders) -> None:
@@ -428,6 +500,8 @@ import asyncio, sys
 from functools import partial
 from pathlib import Path
 from parakeet_service.adapters.isolation.model import IsolatedModel
+from parakeet_service.adapters.isolation.supervisor import Supervision
+from parakeet_service.adapters.isolation.wire import Request
 from tests.integration.crashing_model import CrashingModel, samples_that_are
 
 async def main():
@@ -464,15 +538,15 @@ async def test_garbage_from_the_process_is_its_end() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     ended = asyncio.Event()
-    calls = Calls(*await asyncio.open_unix_connection(sock=ours), on_end=ended.set)
+    calls = Calls(*await asyncio.open_unix_connection(sock=ours), metrics=NullMetrics(), on_end=ended.set)
     with theirs, capture_logs() as logs:
-        call = asyncio.create_task(calls.call("transcribe"))
+        call = asyncio.create_task(calls.call(Request("transcribe")))
         theirs.sendall(b"\xff" * 100)
         with pytest.raises(ProcessEndedError):
             await call
         assert ended.is_set()
         with pytest.raises(ProcessEndedError):
-            await calls.call("transcribe")
+            await calls.call(Request("transcribe"))
         await calls.aclose()
     assert [line["event"] for line in logs] == ["model_process_broken"]
 

@@ -88,6 +88,9 @@ def test_an_upload_whose_model_is_killed_gets_its_text_and_the_server_answers_al
         assert reasons == {"model_not_ready"}
         assert upload.result().is_success
         assert upload.result().json() == expected.json()
+        metrics = httpx2.get(f"{service.url}/metrics", trust_env=False).text
+        batches = [line for line in metrics.splitlines() if line.startswith("parakeet_batch_windows_count")]
+        assert [float(line.split()[-1]) > 0 for line in batches] == [True]
         assert service.child.pid != victim.pid
         assert service.server.stop() == 0
         assert sum("model_process_died" in line for line in service.server.lines) == 1

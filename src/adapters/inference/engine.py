@@ -5,8 +5,8 @@ from typing import Protocol
 
 from ...application.ports.speech_model import ModelDescription
 from ...domain.errors import InferenceError
+from .job_queue import BatchRunner
 from .jobs import DecodeResult, EncoderJob
-from .scheduler import BatchRunner
 
 
 class Engine(BatchRunner[EncoderJob, DecodeResult], Protocol):

@@ -23,8 +23,9 @@ from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from .buffered_stream import BufferedStream
 from .engine import Engine
+from .job_queue import Urgency
 from .jobs import DecodeResult, EncoderJob
-from .scheduler import Scheduler, Urgency
+from .scheduler import Scheduler
 
 _log = structlog.get_logger()
 

@@ -1,82 +1,21 @@
-"""Which jobs run next, and together: one queue, one thread, batches of equal length."""
+"""Runs the jobs of a queue on one thread, which owns the model."""
 
 import asyncio
 import itertools
-import math
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import structlog
 
 from ...application.ports.metrics import ModelMetrics
-from ...domain.errors import OverloadedError, ShuttingDownError
+from ...domain.errors import ShuttingDownError
+from .job_queue import BatchRunner, Job, JobQueue, QueuedJob, Result, Urgency
 
 _log = structlog.get_logger()
-
-Job = TypeVar("Job")
-Job_contra = TypeVar("Job_contra", contravariant=True)
-Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
-
-
-class Urgency(IntEnum):
-    """Who goes first: the smaller number."""
-
-    LIVE = 0
-    SHORT = 1
-    LONG = 2
-
-
-_HEAD_START_S = {Urgency.LIVE: 20.0, Urgency.SHORT: 10.0, Urgency.LONG: 0.0}
-"""How much earlier a job counts as having arrived; it counts as later by its own length, so that a short job does not
-wait for many long ones. A job that waits long enough goes first: none starves."""
-
-
-class BatchRunner(Protocol[Job_contra, Result_co]):
-    """Runs batches; `run` is called from the scheduler's thread only, the others from any."""
-
-    def bucket(self, job: Job_contra, /) -> Hashable:
-        """Jobs of the same bucket may run as one batch."""
-        ...
-
-    def room(self, job: Job_contra, waiting: int, /) -> int:
-        """How many jobs like this one are worth running as one batch, when `waiting` of them could."""
-        ...
-
-    def seconds(self, job: Job_contra, /) -> float:
-        """How much audio the job holds."""
-        ...
-
-    def run(self, jobs: Sequence[Job_contra], /) -> "Generator[None, None, Sequence[Result_co | Exception]]":
-        """Run jobs of one bucket as a batch; between two steps of the generator more urgent batches may run.
-
-        Returns:
-            For each job its result, or why it has none.
-
-        Raises:
-            RuntimeError: The device failed.
-        """
-        ...
-
-
-@dataclass(eq=False, slots=True)
-class _QueuedJob(Generic[Job, Result]):
-    job: Job
-    urgency: Urgency
-    seconds: float
-    number: int
-    arrived: float
-    future: "asyncio.Future[Result]"  # of the event loop, which alone may resolve it
-
-    @property
-    def due(self) -> tuple[float, int]:
-        return self.arrived - _HEAD_START_S[self.urgency] + self.seconds, self.number
 
 
 class Scheduler(Generic[Job, Result]):
@@ -88,21 +27,28 @@ class Scheduler(Generic[Job, Result]):
     streams by the number of streams.
     """
 
-    def __init__(self, *, most_waiting: int, most_per_batch: int, metrics: ModelMetrics) -> None:
+    def __init__(
+        self,
+        *,
+        most_waiting: int,
+        most_per_batch: int,
+        metrics: ModelMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin with an empty queue; `start` begins to run jobs.
 
         Args:
             most_waiting: Jobs of recordings that may wait.
             most_per_batch: Jobs run at once, at most.
             metrics: Counts the queue and the batches.
+            clock: Seconds since any moment.
         """
-        self._most_waiting = most_waiting
-        self._most_per_batch = most_per_batch
+        self._queue: JobQueue[Job, Result] = JobQueue(
+            most_waiting=most_waiting, most_per_batch=most_per_batch, metrics=metrics
+        )
         self._metrics = metrics
+        self._clock = clock
         self._numbers = itertools.count()
-        self._queue: list[_QueuedJob[Job, Result]] = []
-        self._changed = threading.Condition()
-        self._stopping = False
         self._mean_s = 0.5  # per job of a recording, a first guess
         self._runner: BatchRunner[Job, Result] | None = None
         self._begun = False
@@ -123,7 +69,7 @@ class Scheduler(Generic[Job, Result]):
                 made.set_exception(error)
             else:
                 made.set_result(None)
-                while (batch := self._next_batch()) is not None:
+                while (batch := self._queue.next_batch(self._runner)) is not None:
                     self._run(self._runner, batch)
                 self._runner = None
             self._ended.set()
@@ -144,87 +90,35 @@ class Scheduler(Generic[Job, Result]):
             ShuttingDownError: The scheduler was stopped.
             Exception: What the runner gave instead of a result.
         """
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        with self._changed:
-            if self._stopping or self._runner is None:
-                raise ShuttingDownError("The service is shutting down.")
-            queued = _QueuedJob(job, urgency, self._runner.seconds(job), next(self._numbers), time.monotonic(), future)
-            waiting = sum(other.urgency is not Urgency.LIVE for other in self._queue)
-            if urgency is not Urgency.LIVE and waiting >= self._most_waiting:
-                self._metrics.window_refused()
-                retry_after_s = float(math.ceil(max(waiting * self._mean_s / 2, 1)))
-                message = f"The model's queue is full ({waiting} windows are waiting)."
-                raise OverloadedError(message, retry_after_s=retry_after_s)
-            self._queue.append(queued)
-            self._metrics.queue_changed(depth=len(self._queue))
+        runner = self._runner
+        if runner is None:
+            raise ShuttingDownError("The service is shutting down.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        queued = QueuedJob(job, urgency, runner.seconds(job), next(self._numbers), self._clock(), future)
+        self._queue.put(queued, mean_s=self._mean_s)
         # Once the event loop has handed over all that it has now: what arrives together runs together.
-        asyncio.get_running_loop().call_soon(self._wake)
+        loop.call_soon(self._queue.wake)
         try:
             return await future
         finally:
             if future.cancelled():
-                with self._changed:
-                    if queued in self._queue:
-                        self._queue.remove(queued)
-                        self._metrics.queue_changed(depth=len(self._queue))
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify()
+                self._queue.discard(queued)
 
     def stop(self, *, patience_s: float) -> None:
         """Free the runner after the current batch; what waits is cancelled.
 
         Work that takes longer than `patience_s`, such as fetching a model, is left behind: it ends with the process.
         """
-        with self._changed:
-            self._stopping = True
-            for queued in self._queue:
-                queued.future.get_loop().call_soon_threadsafe(queued.future.cancel)
-            self._queue.clear()
-            self._metrics.queue_changed(depth=0)
-            self._changed.notify()
+        self._queue.close()
         if self._begun:
             self._ended.wait(patience_s)
 
-    def _next_batch(self) -> list[_QueuedJob[Job, Result]] | None:
-        """The next batch, as soon as there is one; ``None`` at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._stopping)
-            return None if self._stopping else self._take_batch(self._queue)
-
-    def _more_urgent_batch(self, urgency: Urgency) -> list[_QueuedJob[Job, Result]]:
-        """The next batch of jobs that are more urgent, if there are any."""
-        with self._changed:
-            return self._take_batch([queued for queued in self._queue if queued.urgency < urgency])
-
-    def _take_batch(self, candidates: Sequence[_QueuedJob[Job, Result]]) -> list[_QueuedJob[Job, Result]]:
-        """Take the candidate that is due first out of the queue, and those of its bucket that fit beside it.
-
-        Jobs that were cancelled meanwhile are dropped, so the batch may be empty.
-        """
-        if not candidates or self._runner is None:
-            return []
-        first = min(candidates, key=lambda queued: queued.due)
-        bucket = self._runner.bucket(first.job)
-        alike = [
-            queued
-            for queued in candidates
-            if queued.urgency is first.urgency and self._runner.bucket(queued.job) == bucket
-        ]
-        alike.sort(key=lambda queued: queued.due)
-        waiting = min(len(alike), self._most_per_batch)
-        batch = alike[: min(waiting, self._runner.room(first.job, waiting))]
-        for queued in batch:
-            self._queue.remove(queued)
-        self._metrics.queue_changed(depth=len(self._queue))
-        return [queued for queued in batch if not queued.future.cancelled()]
-
-    def _run(self, runner: BatchRunner[Job, Result], batch: Sequence[_QueuedJob[Job, Result]]) -> float:
+    def _run(self, runner: BatchRunner[Job, Result], batch: Sequence[QueuedJob[Job, Result]]) -> float:
         """Run a batch, and more urgent ones between its steps; gives how long all of it took, in seconds."""
         if not batch:
             return 0.0
-        began, between = time.monotonic(), 0.0
+        began, between = self._clock(), 0.0
         urgency = batch[0].urgency
         for queued in batch:
             self._metrics.window_began(live=urgency is Urgency.LIVE, waited_s=began - queued.arrived)
@@ -238,16 +132,16 @@ class Scheduler(Generic[Job, Result]):
             except BaseException as error:  # noqa: BLE001 - it belongs to those who wait for it, whatever it is
                 if len(batch) > 1:
                     # One job's fault must not be the others'.
-                    return time.monotonic() - began + sum(self._run(runner, [queued]) for queued in batch)
+                    return self._clock() - began + sum(self._run(runner, [queued]) for queued in batch)
                 _deliver(batch, [error])
                 break
-            between += self._run(runner, self._more_urgent_batch(urgency))
-        total = time.monotonic() - began
+            between += self._run(runner, self._queue.more_urgent_batch(runner, urgency))
+        total = self._clock() - began
         self._report(runner, batch, took_s=total - between)
         return total
 
     def _report(
-        self, runner: BatchRunner[Job, Result], batch: Sequence[_QueuedJob[Job, Result]], *, took_s: float
+        self, runner: BatchRunner[Job, Result], batch: Sequence[QueuedJob[Job, Result]], *, took_s: float
     ) -> None:
         urgency = batch[0].urgency
         if urgency is not Urgency.LIVE:
@@ -264,7 +158,7 @@ class Scheduler(Generic[Job, Result]):
         )
 
 
-def _deliver(batch: Sequence[_QueuedJob[Job, Result]], results: Sequence[Result | BaseException]) -> None:
+def _deliver(batch: Sequence[QueuedJob[Job, Result]], results: Sequence[Result | BaseException]) -> None:
     """Have the event loop resolve the futures of a batch, all of them at once.
 
     Were it told of each job, this thread would lose its turn as often, for as long as the loop is busy.
@@ -274,7 +168,7 @@ def _deliver(batch: Sequence[_QueuedJob[Job, Result]], results: Sequence[Result 
         batch[0].future.get_loop().call_soon_threadsafe(_resolve, batch, results)
 
 
-def _resolve(batch: Sequence[_QueuedJob[Job, Result]], results: Sequence[Result | BaseException]) -> None:
+def _resolve(batch: Sequence[QueuedJob[Job, Result]], results: Sequence[Result | BaseException]) -> None:
     for queued, result in zip(batch, results, strict=True):
         if queued.future.done():
             # The caller has left.

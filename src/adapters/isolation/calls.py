@@ -1,16 +1,15 @@
-"""The parent's end of the socket: many calls under way at once, and how they end with the child."""
+"""The parent's end of the socket: many calls at once, and how they end with the child."""
 
 import asyncio
 import itertools
 from asyncio import CancelledError, Future, StreamReader, StreamWriter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import structlog
 
-from ...domain.audio import NO_SAMPLES, Samples
-from .wire import BrokenFrameError, Message, bytes_of, error_of, frame, receive
+from ...application.ports.metrics import ModelMetrics
+from .wire import Answer, BrokenFrameError, Metric, Request, answers, error_of, frame, receive
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -20,43 +19,37 @@ class ProcessEndedError(Exception):
 
 
 class Calls:
-    """Sends calls and hands each answer to the one who waits for it."""
+    """Sends requests, hands each answer to its caller, and passes on what the child counts."""
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter, on_end: Callable[[], None]) -> None:
-        """Begin to listen; `on_end` is called once the child is gone, before any call hears of it."""
+    def __init__(
+        self, reader: StreamReader, writer: StreamWriter, *, metrics: ModelMetrics, on_end: Callable[[], None]
+    ) -> None:
+        """Begin to listen; `on_end` is called once the child is gone, before any caller learns of it."""
         self._reader = reader
         self._writer = writer
+        self._metrics = metrics
         self._on_end = on_end
-        self._numbers = itertools.count()
-        self._waiting: dict[int, Future[Any]] = {}
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, Future[Answer]] = {}
         self._turn = asyncio.Lock()
-        self._ended = False
+        self.ended = False
+        """Whether the child is gone."""
         self._listening = asyncio.create_task(self._listen())
 
-    @property
-    def ended(self) -> bool:
-        """Whether the child is gone."""
-        return self._ended
-
-    async def call(self, do: str, samples: Samples = NO_SAMPLES, *, number: int | None = None, **fields: object) -> Any:
+    async def call(self, request: Request) -> Answer:
         """Ask, and wait for the answer; on cancellation the child stops working on it.
-
-        Args:
-            do: What to do.
-            samples: What to do it with.
-            number: From `next_number`, where the caller must know it.
-            fields: What else the child needs to know; JSON.
 
         Raises:
             ProcessEndedError: The child ended before it answered.
             ServiceError: As the child's model raised it.
         """
-        if self._ended:
+        if self.ended:
             raise ProcessEndedError
-        number = self.next_number() if number is None else number
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        number = request.number = next(self._numbers)
+        answer: Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
         # The child's log lines name the request, as those of a model in this process do.
-        context = {name: str(value) for name, value in structlog.contextvars.get_contextvars().items()}
+        request.log = {name: str(value) for name, value in structlog.contextvars.get_contextvars().items()}
         sent = False
         try:
             # At most one frame is buffered on our side, however many wait; their samples are with them anyway.
@@ -64,39 +57,29 @@ class Calls:
                 # Of a broken connection the listener tells, and it tells everyone.
                 with suppress(ConnectionError):
                     await self._writer.drain()
-                if not self._ended:
+                if not self.ended:
                     sent = True
-                    self._writer.write(frame({"id": number, "do": do, "log": context, **fields}, bytes_of(samples)))
+                    self._writer.write(frame(request))
             return await answer
         except CancelledError:
             if sent:
-                self.cancel(number)
+                self.tell(Request("cancel", number))
             raise
         finally:
             del self._waiting[number]
 
-    def next_number(self) -> int:
-        """What names a call, and the stream that it opens."""
-        return next(self._numbers)
+    def tell(self, request: Request) -> None:
+        """Send a request that has no answer."""
+        if not self.ended:
+            self._writer.write(frame(request))
 
-    def cancel(self, number: int) -> None:
-        """Tell the child to stop working on a call, or to leave a stream."""
-        self._tell("cancel", number)
-
-    def stop(self) -> None:
-        """Ask the child to finish and go."""
-        self._tell("stop", self.next_number())
-
-    def _tell(self, do: str, number: int) -> None:
-        if not self._ended:
-            self._writer.write(frame({"id": number, "do": do}))
-
-    async def wait_ended(self, *, within_s: float | None = None) -> None:
-        """Return once the child has closed its end, or after `within_s`."""
+    async def wait_ended(self, *, within_s: float | None = None) -> bool:
+        """Wait until the child has closed its end, or for `within_s`; tells whether it has."""
         await asyncio.wait((self._listening,), timeout=within_s)
+        return self.ended
 
     async def aclose(self) -> None:
-        """Close our end; whoever still waits hears that the child is gone."""
+        """Close our end; every caller that still waits learns that the child is gone."""
         self._end()
         self._listening.cancel()
         await asyncio.wait((self._listening,))
@@ -106,34 +89,37 @@ class Calls:
 
     async def _listen(self) -> None:
         try:
-            while (received := await receive(self._reader)) is not None:
-                self._hand_over(received[0])
-        except (BrokenFrameError, KeyError, TypeError, ValueError) as error:
+            while (message := await receive(self._reader, answers)) is not None:
+                if isinstance(message, Metric):
+                    getattr(self._metrics, message.name)(**message.values)
+                else:
+                    self._hand_over(message)
+        except (BrokenFrameError, TypeError) as error:
             _log.error("model_process_broken", reason=repr(error))
         finally:
             self._end()
 
-    def _hand_over(self, message: Message) -> None:
-        answer = self._waiting.get(message["id"])
-        # Who was cancelled meanwhile does not wait any more.
-        if answer is None or answer.done():
+    def _hand_over(self, answer: Answer) -> None:
+        waiting = self._waiting.get(answer.number)
+        # A call that was cancelled meanwhile does not wait any more.
+        if waiting is None or waiting.done():
             return
-        if "error" in message:
-            _fail(answer, error_of(message["error"]))
+        if answer.error is None:
+            waiting.set_result(answer)
         else:
-            answer.set_result(message["result"])
+            _fail(waiting, error_of(*answer.error))
 
     def _end(self) -> None:
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         self._on_end()
-        for answer in self._waiting.values():
-            if not answer.done():
-                _fail(answer, ProcessEndedError())
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                _fail(waiting, ProcessEndedError())
 
 
-def _fail(answer: Future[Any], error: Exception) -> None:
-    answer.set_exception(error)
+def _fail(waiting: Future[Answer], error: Exception) -> None:
+    waiting.set_exception(error)
     # Asked for here, for a caller that is cancelled at this moment will not ask, and asyncio would complain of that.
-    answer.exception()
+    waiting.exception()

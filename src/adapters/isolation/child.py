@@ -11,131 +11,149 @@ import pickle
 import signal
 import socket
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
 
 import structlog
-from dacite import Config, from_dict
+from msgspec import Struct
 
-from ...application.ports.speech_model import Decoding, RecognitionStream, SpeechModel, StreamContext
+from ...application.ports.metrics import ModelMetrics
+from ...application.ports.speech_model import ModelDescription, RecognitionStream, SpeechModel, StreamContext
 from ...domain.errors import InferenceError, ModelLoadError, ServiceError
-from .wire import BUFFER_BYTES, Message, frame, object_of, receive, rows_of, samples_of, state_of
+from .wire import BUFFER_BYTES, Answer, Metric, Request, frame, receive, requests, samples_of
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-_TUPLES = Config(cast=[tuple])
+
+
+class _SentMetrics:
+    """The port ModelMetrics by messages to the parent."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+
+    def model_loaded(self, description: ModelDescription) -> None:
+        """The parent knows by itself."""
+
+    def __getattr__(self, name: Any) -> Callable[..., None]:
+        def send(**values: float) -> None:
+            # It may be called in any thread, and a writer belongs to its loop; once that is closed nobody counts.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._writer.write, frame(Metric(name, values)))
+
+        return send
 
 
 class _Host:
-    """One model, and the calls that are under way; a live stream is a call that answers, and goes on until cancelled."""
+    """One model, and the requests under way; an open stream is a request that was answered, and lasts until cancelled."""
 
-    def __init__(self, model: SpeechModel, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._model = model
+    _model: SpeechModel  # once it was made
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._streams: dict[int, RecognitionStream] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._cancelled: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve until the parent asks for the end, or is gone."""
-        while (received := await receive(self._reader)) is not None:
-            message, payload = received
-            number = message["id"]
-            match message["do"]:
-                case "cancel":
-                    self._cancel(number)
-                case "stop":
-                    # The window at work still gets its answer.
-                    await self._model.aclose()
-                    return
-                case _:
-                    self._calls[number] = asyncio.create_task(self._answer(number, message, payload))
-        # Nobody is left to answer to, and the window at work may take long.
+        while (request := await receive(self._reader, requests)) is not None:
+            if request.do == "stop":
+                # The current batch still gets its answer.
+                await self._model.aclose()
+                return
+            if request.do != "cancel":
+                self._tasks[request.number] = asyncio.create_task(self._answer(request))
+            elif (task := self._tasks.get(request.number)) is not None:
+                task.cancel()
+                self._cancelled.add(task)
+                task.add_done_callback(self._cancelled.discard)
+        # Nobody is left to answer to, and the current batch may take long.
         os._exit(0)
 
-    def _cancel(self, number: int) -> None:
-        task = self._calls.get(number)
-        if task is not None:
-            task.cancel()
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
-
-    async def _answer(self, number: int, message: Message, payload: bytes) -> None:
-        structlog.contextvars.bind_contextvars(**message["log"])
+    async def _answer(self, request: Request) -> None:
+        structlog.contextvars.bind_contextvars(**request.log)
         try:
-            if message["do"] == "open":
-                await self._hold(number, StreamContext(**message["context"]))
+            if request.context is not None:
+                await self._hold_stream(request.number, request.context)
             else:
-                await self._reply(number, await self._do(message, payload))
+                await self._send(await self._do(request))
         except ServiceError as error:
-            await self._reply(number, None, error)
-        except Exception as error:  # noqa: BLE001 - see below
-            # The last handler before the parent: whatever it was, the caller must hear of it.
+            await self._send(_failure(request, error))
+        except Exception as error:  # noqa: BLE001 - the last handler before the parent, which must learn of it
             _log.exception("unexpected_error_in_model_process")
-            await self._reply(number, None, _translated(message["do"], error))
+            await self._send(_failure(request, _translated(request, error)))
         finally:
-            del self._calls[number]
+            del self._tasks[request.number]
 
-    async def _hold(self, number: int, context: StreamContext) -> None:
-        if self._leaving:
+    async def _hold_stream(self, number: int, context: StreamContext) -> None:
+        if self._cancelled:
             # A stream that was left before this one was opened must not take its place.
-            await asyncio.wait(set(self._leaving))
+            await asyncio.wait(set(self._cancelled))
         async with self._model.open_stream(context) as stream:
             self._streams[number] = stream
             try:
-                await self._reply(number, None)
+                await self._send(Answer(number))
                 await asyncio.Event().wait()
             finally:
                 del self._streams[number]
 
-    async def _do(self, message: Message, payload: bytes) -> object:
-        match message["do"]:
+    async def _do(self, request: Request) -> Answer:
+        answer, samples = Answer(request.number), samples_of(request.samples)
+        match request.do:
             case "start":
+                self._model = _made(request.recipe, cast("ModelMetrics", _SentMetrics(self._writer)))
                 await self._model.start()
-                return asdict(self._model.describe())
+                answer.description = self._model.describe()
             case "transcribe":
-                decoding = from_dict(Decoding, message["decoding"], _TUPLES)
-                tokens = await self._model.transcribe(
-                    samples_of(payload), after_s=message["after_s"], decoding=decoding
+                answer.tokens = await self._model.transcribe(
+                    samples, after_s=request.after_s, decoding=request.decoding
                 )
-                return rows_of(tokens)
             case "decode":
-                stream = self._streams[message["stream"]]
-                return object_of(await stream.decode(samples_of(payload), start_s=message["start_s"]))
+                answer.hypothesis = await self._streams[request.stream].decode(samples, start_s=request.start_s)
             case "flush":
-                return object_of(await self._streams[message["stream"]].flush())
-            case unknown:
-                raise ValueError(f"unknown request {unknown!r}")
+                answer.hypothesis = await self._streams[request.stream].flush()
+            case _:  # A ping: that there is an answer is all that it asks for.
+                pass
+        return answer
 
-    async def _reply(self, number: int, result: object, error: ServiceError | None = None) -> None:
-        reply = {"id": number, "result": result} if error is None else {"id": number, "error": state_of(error)}
-        self._writer.write(frame(reply))
+    async def _send(self, message: Struct) -> None:
+        self._writer.write(frame(message))
         await self._writer.drain()
 
 
-def _translated(asked: str, error: Exception) -> ServiceError:
-    if asked == "start":
+def _failure(request: Request, error: ServiceError) -> Answer:
+    return Answer(request.number, error=(error.code, error.message, vars(error)))
+
+
+def _translated(request: Request, error: Exception) -> ServiceError:
+    if request.do == "start":
         return ModelLoadError(f"The model could not be loaded: {type(error).__name__}: {error}")
     return InferenceError("The model failed on this audio.")
 
 
+def _made(recipe: bytes, metrics: ModelMetrics) -> SpeechModel:
+    path, log_level, make = pickle.loads(recipe)  # noqa: S301 - from our own parent
+    # As multiprocessing does: what the parent could import, the child can.
+    sys.path[:] = path
+    _log_lines(log_level)
+    model: SpeechModel = pickle.loads(make)(metrics=metrics)  # noqa: S301 - likewise
+    return model
+
+
 async def _serve(connection: socket.socket) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=connection, limit=BUFFER_BYTES)
-    first = await receive(reader)
-    if first is None:
-        return
-    introduction, recipe = first
-    # As multiprocessing does: what the parent could import, the child can.
-    sys.path[:] = introduction["path"]
-    _log_lines(introduction["level"])
-    make = pickle.loads(recipe)  # noqa: S301 - from our own parent
     try:
-        await _Host(make(), reader, writer).run()
+        await _Host(reader, writer).run()
     finally:
         writer.close()
 
 
 def _log_lines(level: int) -> None:
-    """Log as JSON lines to standard error, where the parent reads them and logs them as its own."""
+    """Log to standard error as JSON lines, which the parent logs as its own."""
+    formatter = structlog.stdlib.ProcessorFormatter
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -144,21 +162,16 @@ def _log_lines(level: int) -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[structlog.stdlib.filter_by_level, *shared, formatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
     handler = logging.StreamHandler(sys.stderr)
-    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[remove, structlog.processors.JSONRenderer(default=str)]
-        )
-    )
+    rendering: list[structlog.typing.Processor] = [
+        formatter.remove_processors_meta,
+        structlog.processors.JSONRenderer(default=str),
+    ]
+    handler.setFormatter(formatter(foreign_pre_chain=shared, processors=rendering))
     logging.basicConfig(handlers=[handler], level=level, force=True)
 
 

@@ -1,115 +1,122 @@
-"""What the two processes say to each other: frames of a JSON object and raw bytes, over a pair of sockets.
+"""Messages between the service and the model's process: typed MessagePack over a pair of sockets.
 
-A frame is the lengths of its two parts, each as four bytes, big-endian, and then the parts. Nothing that comes from
-the child can run code in the parent, whatever a crash has made of the child's memory.
+A frame is the length of a message as four bytes, big-endian, and the message. Nothing that comes from the child can run
+code in the parent, whatever a crash has made of the child's memory.
 """
 
-import json
-import struct
 from asyncio import IncompleteReadError, StreamReader
-from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
+from msgspec import Struct
+from msgspec.msgpack import Decoder, Encoder
 
+from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ServiceError
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 
-Message: TypeAlias = dict[str, Any]
-
 BUFFER_BYTES = 1 << 20
 """For the sockets and their readers: ten seconds of samples in one go; macOS gives 8 KiB by default."""
-_LENGTHS = struct.Struct(">II")
 _LONGEST_BYTES = 1 << 28
-"""No window is nearly as long: more than an hour of samples. A longer part is garbage."""
+"""No window is nearly as long: more than an hour of samples. A longer message is garbage."""
+
+Message = TypeVar("Message")
+
+
+class Request(Struct, omit_defaults=True):
+    """What the child is to do, with its arguments.
+
+    Attributes:
+        do: A method of the ports; or ``ping``, which only asks for an answer; or ``cancel`` or ``stop``, without one.
+        number: By which the answer is known, and the stream that was opened; of ``cancel``, the request to cancel.
+        log: The context of the log lines that it causes.
+        recipe: Of the model, pickled, to be started.
+        stream: The number of the request that opened it.
+    """
+
+    do: Literal["start", "transcribe", "open_stream", "decode", "flush", "ping", "cancel", "stop"]
+    number: int = 0
+    log: dict[str, str] = {}
+    recipe: bytes = b""
+    stream: int = 0
+    samples: memoryview = memoryview(b"")
+    after_s: float = 0.0
+    start_s: float | None = None
+    decoding: Decoding = GREEDY
+    context: StreamContext | None = None
+
+
+class Answer(Struct, tag=True, omit_defaults=True):
+    """The result of a request, by its type; or its error: code, message, and all attributes."""
+
+    number: int
+    description: ModelDescription | None = None
+    tokens: tuple[Token, ...] = ()
+    hypothesis: Hypothesis | None = None
+    error: tuple[str, str, dict[str, Any]] | None = None
+
+
+class Metric(Struct, tag=True):
+    """A call of a method of `ModelMetrics`."""
+
+    name: Literal["queue_changed", "window_refused", "window_began", "batch_read", "streams_changed"]
+    values: dict[str, bool | int | float]
+
+
+_encoder = Encoder()
+requests = Decoder(Request)
+answers: Decoder[Answer | Metric] = Decoder(Answer | Metric)
 
 
 class BrokenFrameError(Exception):
-    """The bytes are no frame: the other side has gone mad."""
+    """The bytes are no message of ours: the other process is out of its mind."""
 
 
-def frame(message: Message, payload: bytes = b"") -> bytes:
-    """One message as it goes over the socket."""
-    text = json.dumps(message).encode()
-    return b"".join((_LENGTHS.pack(len(text), len(payload)), text, payload))
+def frame(message: Struct) -> bytearray:
+    """A message as it goes over the socket."""
+    data = bytearray(4)
+    _encoder.encode_into(message, data, 4)
+    data[:4] = (len(data) - 4).to_bytes(4, "big")
+    return data
 
 
-async def receive(reader: StreamReader) -> tuple[Message, bytes] | None:
-    """The next message and its bytes; ``None`` once the other side is gone.
+async def receive(reader: StreamReader, decoder: Decoder[Message]) -> Message | None:
+    """The next message; ``None`` once the other process is gone.
 
     Raises:
-        BrokenFrameError: What came is no frame.
+        BrokenFrameError: What arrived is no message.
     """
     try:
-        lengths: tuple[int, int] = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
-        if max(lengths) > _LONGEST_BYTES:
-            raise BrokenFrameError("A frame is longer than any can be.")
-        text, payload = [await reader.readexactly(length) for length in lengths]
+        length = int.from_bytes(await reader.readexactly(4), "big")
+        if length > _LONGEST_BYTES:
+            raise BrokenFrameError(f"a message of {length} bytes")
+        return decoder.decode(await reader.readexactly(length))
     except (IncompleteReadError, ConnectionError):
         return None
-    try:
-        message: Message = json.loads(text)
-    except ValueError as error:
-        raise BrokenFrameError("A frame holds no JSON.") from error
-    return message, payload
+    except msgspec.DecodeError as error:
+        raise BrokenFrameError(str(error)) from error
 
 
-def bytes_of(samples: Samples) -> bytes:
+def payload_of(samples: Samples) -> memoryview:
     """Samples as they are sent."""
-    return np.ascontiguousarray(samples, dtype="<f4").tobytes()
+    return np.ascontiguousarray(samples, dtype="<f4").view(np.uint8).data
 
 
-def samples_of(payload: bytes) -> Samples:
+def samples_of(payload: memoryview) -> Samples:
     """The samples again; they cannot be written to."""
-    return np.frombuffer(payload, "<f4").astype(np.float32, copy=False)
+    return np.require(np.frombuffer(payload, "<f4"), np.float32, "A")
 
 
-def rows_of(tokens: Iterable[Token]) -> list[list[Any]]:
-    """Tokens as JSON: not by `dataclasses.astuple`, which takes a hundred times as long, in the event loop."""
-    return [[token.id, token.text, token.start_s, token.end_s, token.confidence] for token in tokens]
-
-
-def tokens_of(rows: Iterable[list[Any]]) -> tuple[Token, ...]:
-    """The tokens again."""
-    return tuple(Token(*row) for row in rows)
-
-
-def object_of(hypothesis: Hypothesis | None) -> Message | None:
-    """A step's news as JSON, if there are any."""
-    if hypothesis is None:
-        return None
-    return {
-        "finalized": rows_of(hypothesis.finalized),
-        "draft": rows_of(hypothesis.draft),
-        "finalized_until_s": hypothesis.finalized_until_s,
-        "decoded_until_s": hypothesis.decoded_until_s,
-    }
-
-
-def hypothesis_of(message: Message) -> Hypothesis:
-    """The news again."""
-    return Hypothesis(
-        finalized=tokens_of(message["finalized"]),
-        draft=tokens_of(message["draft"]),
-        finalized_until_s=message["finalized_until_s"],
-        decoded_until_s=message["decoded_until_s"],
-    )
-
-
-def state_of(error: ServiceError) -> Message:
-    """An error of the domain as JSON: its code, and all that the caller may hear."""
-    return {"code": error.code, "message": error.message, "state": vars(error)}
-
-
-def error_of(message: Message) -> ServiceError:
-    """The error again, of the same class and with the same attributes."""
-    kind = _leaves(ServiceError).get(message["code"], InferenceError)
+def error_of(code: str, message: str, attributes: dict[str, Any]) -> ServiceError:
+    """The error of an answer, of the same class and with the same attributes as in the child."""
+    kind = _leaves(ServiceError).get(code, InferenceError)
     # Constructors differ, and some make the message themselves.
     error = kind.__new__(kind)
-    Exception.__init__(error, message["message"])
-    vars(error).update(message["state"])
+    Exception.__init__(error, message)
+    vars(error).update(attributes)
     return error
 
 

@@ -1,15 +1,15 @@
 import asyncio
 import threading
+import time
 import weakref
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import pytest
 
-from parakeet_service.adapters.inference import scheduler as scheduler_module
-from parakeet_service.adapters.inference.scheduler import Scheduler, Urgency
+from parakeet_service.adapters.inference.job_queue import Urgency
+from parakeet_service.adapters.inference.scheduler import Scheduler
 from parakeet_service.application.ports.metrics import ModelMetrics, NullMetrics
 from parakeet_service.domain.errors import InferenceError, OverloadedError, ShuttingDownError
 
@@ -75,9 +75,16 @@ ItemScheduler = Scheduler[Item, str]
 
 @asynccontextmanager
 async def scheduling(
-    runner: Runner, *, waiting: int = 8, batch: int = 8, metrics: ModelMetrics | None = None
+    runner: Runner,
+    *,
+    waiting: int = 8,
+    batch: int = 8,
+    metrics: ModelMetrics | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[ItemScheduler]:
-    scheduler: ItemScheduler = Scheduler(most_waiting=waiting, most_per_batch=batch, metrics=metrics or NullMetrics())
+    scheduler: ItemScheduler = Scheduler(
+        most_waiting=waiting, most_per_batch=batch, metrics=metrics or NullMetrics(), clock=clock
+    )
     await scheduler.start(lambda: runner)
     try:
         yield scheduler
@@ -177,12 +184,10 @@ async def test_takes_a_little_window_before_big_ones_that_came_a_little_earlier(
 
 
 @pytest.mark.parametrize("urgency", [Urgency.SHORT, Urgency.LONG])
-async def test_who_waits_long_enough_goes_first(monkeypatch: pytest.MonkeyPatch, urgency: Urgency) -> None:
+async def test_who_waits_long_enough_goes_first(urgency: Urgency) -> None:
     now = 100.0
-    # The scheduler's clock alone: an event loop in another thread, of another test's server, would sleep for hours.
-    monkeypatch.setattr(scheduler_module, "time", SimpleNamespace(monotonic=lambda: now))
     runner = Runner()
-    async with scheduling(runner, batch=1) as scheduler:
+    async with scheduling(runner, batch=1, clock=lambda: now) as scheduler:
         holding = await held(scheduler, runner, Urgency.LIVE)
         old = await queued(scheduler, [(Item("old"), urgency)])
         now += 21
