@@ -50,13 +50,14 @@ check: .venv/.synced ## run everything that CI runs: format, lint, types, contra
 	$(RUN) deno lint --quiet $(PAGE)/*.js
 	$(RUN) deno check --quiet --no-remote --no-npm $(PAGE)/*.js
 	$(RUN) deptry src
-	$(RUN) deptry tests benchmarks scripts training --ignore DEP002,DEP004
+	$(RUN) deptry tests benchmarks scripts --ignore DEP002,DEP004
+	$(RUN) deptry training --config training/pyproject.toml
 	$(RUN) pytest --cov --cov-report=
 	$(RUN) coverage report
 	$(RUN) coverage report --include='src/domain/*,src/application/*' --fail-under=100
 
 setup-training: .venv/.synced ## add what the recipe of the embedded model needs: PyTorch, 3 GB
-	$(UV) sync --frozen --quiet --group training
+	$(UV) sync --frozen --quiet --all-packages --extra torch
 
 check-training: ## check the types of the recipe and run its tests, after setup-training
 	$(RUN) mypy -p training
