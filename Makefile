@@ -55,7 +55,8 @@ check: .venv/.synced ## run everything that CI runs: format, lint, types, contra
 	$(RUN) deno lint --quiet $(PAGE)/*.js
 	$(RUN) deno check --quiet --no-remote --no-npm $(PAGE)/*.js
 	$(RUN) deptry src
-	$(RUN) deptry tests benchmarks scripts training --ignore DEP002,DEP004
+	$(RUN) deptry tests benchmarks scripts --ignore DEP002,DEP004
+	$(RUN) deptry training --config training/pyproject.toml
 	COVERAGE_FILE=.coverage.whole $(RUN) pytest $(WORKERS) --dist loadgroup $(COVERAGE) \
 	  tests/integration tests/conformance tests/browser
 	$(RUN) coverage combine --quiet .coverage.unit .coverage.whole
@@ -67,7 +68,7 @@ soak: .venv/.synced ## run what takes an hour or more: kill loops, hours of audi
 	$(RUN) pytest -m soak --timeout=0
 
 setup-training: .venv/.synced ## add what the recipe of the embedded model needs: PyTorch, 3 GB
-	$(UV) sync --frozen --quiet --group training
+	$(UV) sync --frozen --quiet --all-packages --extra torch
 
 check-training: ## type-check and test the training recipe, after setup-training
 	$(RUN) mypy -p training
