@@ -15,6 +15,7 @@ from ..application.stream_session import StreamSession
 from ..domain.errors import InvalidRequestError, ModelLoadError, ServiceError
 
 _log = structlog.stdlib.get_logger(__name__)
+_MODEL_HINT = "MODEL_ID is a directory, a Hub id, or 'embedded' for the small built-in model."
 _SETTINGS = {"left_s": "STREAM_LEFT_CONTEXT", "chunk_s": "STREAM_CHUNK", "right_s": "STREAM_RIGHT_CONTEXT"}
 
 
@@ -61,7 +62,10 @@ class Lifecycle:
     async def _start(self) -> None:
         if self._detector is not None:
             await asyncio.to_thread(self._detector.load)
-        await self._model.start()
+        try:
+            await self._model.start()
+        except ModelLoadError as error:
+            raise ModelLoadError(f"MODEL_ID: {error.message} {_MODEL_HINT}") from error
         if self._detector is not None:
             # Raises where the detector does not take the model's rate: now, and not at every request.
             self._detector.open(sample_rate_hz=self._model.describe().sample_rate_hz)
