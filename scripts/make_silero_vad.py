@@ -61,8 +61,10 @@ def _model(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
 
     # From here to the recurrent network each row is a frame, whatever stream it is of.
     spectra = graph.concatenated(_spectra(graph, flat, weights["stft.forward_basis_buffer"][:, 0]))
-    parts = graph.add("Reshape", spectra, graph.constant("parts", np.int64([-1, 2, BINS])))
-    magnitudes = graph.add("ReduceL2", parts, axes=[1], keepdims=0)
+    parts = graph.add("Reshape", spectra, graph.constant("parts", np.int64([-1, 2 * BINS])))
+    squares = graph.add("Mul", parts, parts)
+    power = graph.add("Add", graph.columns(squares, 0, BINS), graph.columns(squares, BINS, 2 * BINS))
+    magnitudes = graph.add("Sqrt", power)
     rows = graph.add("Reshape", magnitudes, graph.constant("rows", np.int64([-1, 4 * BINS])))
 
     layer = _Convolution(graph, weights, "encoder.0")
