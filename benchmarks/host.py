@@ -22,7 +22,7 @@ _CLIP_S = 10
 _CLIPS = 64
 _AT_ONCE = 16
 _FILE_S = 1800
-_PIECE_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 18
 _BATCH_SIZE = 64
 _MAX_QUEUE = 10_000
 """Nobody is to be turned away."""
@@ -87,8 +87,10 @@ async def _measured(service: Service, load: _Load, rounds: int) -> list[float]:
             async for _ in blocks:
                 pass
 
-    # One client: its connections are kept alive from round to round.
-    async with httpx2.AsyncClient(timeout=3600) as client, _started(deaf.model()), _started(hearing.model()):
+    # Before the server closes what has been idle for 5 s.
+    limits = httpx2.Limits(keepalive_expiry=2)
+    client = httpx2.AsyncClient(timeout=3600, limits=limits)
+    async with client, _started(deaf.model()), _started(hearing.model()):
         ways: list[tuple[Callable[[bytes], Awaitable[object]], Callable[[], float]]] = [
             (decode, time.process_time),
             (lambda recording: windows(_pieces(recording)), time.process_time),

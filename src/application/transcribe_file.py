@@ -29,6 +29,10 @@ from .ports.quota import UNLIMITED, Quota
 from .ports.speech_model import GREEDY, Decoding, ModelDescription, SpeechModel
 from .ports.voice_activity_detector import VadStream, VoiceActivityDetector
 
+_GATHERED_S = 4.0
+"""Audio that is heard at once. Decoders give as little as a third of a second, and handing that to the detector's
+thread and back costs more than what is done there."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
@@ -147,7 +151,8 @@ class TranscribeFile:
         async with (
             self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as decoded,
             aclosing(self._within_limits(decoded, model.sample_rate_hz, chunked=chunked)) as blocks,
-            aclosing(plan.windows(blocks)) as windows,
+            aclosing(_gathered(blocks, int(_GATHERED_S * model.sample_rate_hz))) as gathered,
+            aclosing(plan.windows(gathered)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
         ):
             async for window, tokens in results:
@@ -223,6 +228,20 @@ class TranscribeFile:
                 if not patient:
                     raise
                 await asyncio.sleep(busy.retry_after_s)
+
+
+async def _gathered(blocks: AsyncIterator[Samples], least: int) -> AsyncGenerator[Samples]:
+    """The same samples in blocks of at least so many, but for the last one."""
+    parts: list[Samples] = []
+    gathered = 0
+    async for block in blocks:
+        parts.append(block)
+        gathered += len(block)
+        if gathered >= least:
+            yield np.concatenate(parts)
+            parts, gathered = [], 0
+    if parts:
+        yield np.concatenate(parts)
 
 
 class _Everything:

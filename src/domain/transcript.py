@@ -34,7 +34,8 @@ class Token:
 
     def shifted(self, by_s: float) -> "Token":
         """The same token, `by_s` seconds later."""
-        return replace(self, start_s=self.start_s + by_s, end_s=self.end_s + by_s)
+        # Not by `replace`, which takes five times as long: this is done for every token of every recording.
+        return Token(self.id, self.text, self.start_s + by_s, self.end_s + by_s, self.confidence)
 
 
 @dataclass(frozen=True, slots=True)
