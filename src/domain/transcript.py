@@ -10,8 +10,8 @@ from .vad import VadScores
 SENTENCE_ENDS = (".", "?", "!")
 _CLOSING = "\"')]}»”\u2019"
 _GIVES_WAY = re.compile(r"[,;:]+(?=[.?!]$)")
-_READ_OUT = "$€£¥%&@#+=°"
-"""Marks that are said, and so are words or parts of words."""
+_SPOKEN = re.compile(r"[^\W_]|[$€£¥%&@#+=°]")
+"""Letters, digits, and the marks that are said, and so are words or parts of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class GrowingWords:
 
 
 def _is_spoken(piece: Token) -> bool:
-    return any(c.isalnum() or c in _READ_OUT for c in piece.text)
+    return _SPOKEN.search(piece.text) is not None
 
 
 def _word(pieces: list[Token]) -> Word | None:
