@@ -66,7 +66,8 @@ def run(directory: Path | None, rounds: int) -> None:
         _Load(f"{_FILE_S // 60} min", [Recording("file", samples, None).wav], _FILE_S, 1),
     ]
     table = Table("CPU ms per s of audio", "receive, answer", "decode", "detect", "schedule, join", "all")
-    with running_service("benchmarks.null_service", BATCH_SIZE=str(_BATCH_SIZE), MAX_QUEUE=str(_MAX_QUEUE)) as service:
+    settings = {"VAD": "silero", "BATCH_SIZE": str(_BATCH_SIZE), "MAX_QUEUE": str(_MAX_QUEUE)}
+    with running_service("benchmarks.null_service", **settings) as service:
         for load in loads:
             took = asyncio.run(_measured(service, load, rounds))
             decode, read, heard, served = (1000 * seconds / load.duration_s for seconds in took)
