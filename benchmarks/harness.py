@@ -100,11 +100,11 @@ def final_text(messages: Sequence[dict[str, Any]]) -> str:
 
 
 @contextmanager
-def running_service(**settings: str) -> Generator[Service]:
-    """Start the service with the embedded model unless `settings` say otherwise, and end it."""
+def running_service(module: str = "parakeet_service", **settings: str) -> Generator[Service]:
+    """Start the service, as `module` has it, with the embedded model unless `settings` say otherwise, and end it."""
     environment = {"MODEL_ID": "embedded", "LOG_LEVEL": "WARNING", "PORT": "0", **settings}
     process = subprocess.Popen(
-        [sys.executable, "-m", "parakeet_service", "serve"],
+        [sys.executable, "-m", module, "serve"],
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,

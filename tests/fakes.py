@@ -153,6 +153,7 @@ class LoudnessVad:
 
     def __init__(self) -> None:
         self.opened = 0
+        self.latest: LoudnessVadStream | None = None
 
     def load(self) -> None:
         """There is nothing to load."""
@@ -161,18 +162,21 @@ class LoudnessVad:
         if sample_rate_hz % 20:
             raise ModelLoadError(f"A frame is no whole number of samples at {sample_rate_hz} Hz.")
         self.opened += 1
-        return LoudnessVadStream(sample_rate_hz // 20)
+        self.latest = LoudnessVadStream(sample_rate_hz // 20)
+        return self.latest
 
 
 class LoudnessVadStream:
-    """One signal; `heard` counts the frames that were complete."""
+    """One signal; `heard` counts the frames that were complete, `pushed` has the length of each block."""
 
     def __init__(self, frame: int) -> None:
         self.frame = frame
         self.heard = 0
+        self.pushed: list[int] = []
         self._rest = NO_SAMPLES
 
     async def score(self, samples: Samples) -> Probabilities:
+        self.pushed.append(len(samples))
         known = np.concatenate([self._rest, samples])
         whole = len(known) // self.frame
         self._rest = known[whole * self.frame :]

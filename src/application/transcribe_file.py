@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ..domain.audio import Samples
 from ..domain.chunking import AudioWindow, SpeechCutter
 from ..domain.errors import (
@@ -26,6 +28,10 @@ from .ports.quota import UNLIMITED, Quota
 from .ports.speech_model import GREEDY, Decoding, SpeechModel
 from .ports.voice_activity_detector import VoiceActivityDetector
 from .segmenter import Segmenter, segmenter_for
+
+_GATHERED_S = 4.0
+"""Audio that is segmented at once. Decoders give as little as a third of a second, and handing that to the detector's
+thread and back costs more than what is done there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,8 @@ class TranscribeFile:
         async with (
             self.decoder.open(source, sample_rate_hz=rate_hz) as decoded,
             aclosing(self._within_limits(decoded, rate_hz, chunked=chunked)) as blocks,
-            aclosing(_windows(blocks, segmenter, cutter)) as windows,
+            aclosing(_gathered(blocks, int(_GATHERED_S * rate_hz))) as gathered,
+            aclosing(_windows(gathered, segmenter, cutter)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
         ):
             async for window, tokens in results:
@@ -213,6 +220,20 @@ class TranscribeFile:
                 if not patient:
                     raise
                 await asyncio.sleep(busy.retry_after_s)
+
+
+async def _gathered(blocks: AsyncIterator[Samples], least: int) -> AsyncGenerator[Samples]:
+    """The same samples in blocks of at least so many, but for the last one."""
+    parts: list[Samples] = []
+    gathered = 0
+    async for block in blocks:
+        parts.append(block)
+        gathered += len(block)
+        if gathered >= least:
+            yield np.concatenate(parts)
+            parts, gathered = [], 0
+    if parts:
+        yield np.concatenate(parts)
 
 
 async def _windows(

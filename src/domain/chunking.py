@@ -78,7 +78,8 @@ class WindowCutter:
     def _take(self, length: int, *, keep: int) -> AudioWindow:
         buffer = self._joined()
         window = AudioWindow(
-            samples=buffer[:length].copy(),
+            # A window holds nothing but its own samples, which may be all that there is.
+            samples=buffer if length == len(buffer) and buffer.base is None else buffer[:length].copy(),
             start_s=self._start / self._rate_hz,
             seam_s=self._seam / self._rate_hz,
             next_s=(self._start + length - keep) / self._rate_hz,

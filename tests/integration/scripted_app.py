@@ -6,10 +6,10 @@ import signal
 
 from fastapi import FastAPI
 
+from parakeet_service.adapters.rate_limits import RateLimits
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
 from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
 from parakeet_service.application.drain import Drain
-from parakeet_service.application.ports.quota import UNLIMITED
 from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.service import Service
 from parakeet_service.application.stream_session import StreamSession
@@ -45,19 +45,21 @@ def make() -> FastAPI:
     decoder = FakeDecoder()
     limits = FileLimits(longest_unchunked_s=30, longest_s=600, window_s=60, overlap_s=2, timeout_s=600, windows_ahead=2)
     metrics = PrometheusMetrics()
+    settings = Settings()
+    quota = RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit)
     service = Service(
-        transcribe_file=TranscribeFile(model=model, decoder=decoder, limits=limits, metrics=metrics),
+        transcribe_file=TranscribeFile(model=model, decoder=decoder, limits=limits, quota=quota, metrics=metrics),
         stream_session=StreamSession(
             model=model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
         ),
         model=model,
-        quota=UNLIMITED,
+        quota=quota,
         metrics=metrics,
         drain=Drain(grace_s=float(os.environ["SERVER_GRACE_S"])),
         lifecycle=Lifecycle(model=model, detector=None),
     )
     app = create_app(
-        settings=Settings(),
+        settings=settings,
         service=service,
         metrics=metrics,
         exposition=metrics.exposition,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parakeet_service.adapters.vad.silero import SileroVad
+from parakeet_service.adapters.vad.silero import SileroVad, SileroVadStream
 from parakeet_service.assets import DEMO_RECORDING, SILERO_VAD
 from parakeet_service.bootstrap.container import Container
 from parakeet_service.config.settings import Settings
@@ -63,7 +63,30 @@ async def test_speech_in_noise_is_speech() -> None:
 def test_the_model_is_the_one_that_its_readme_names() -> None:
     digest = hashlib.sha256(SILERO_VAD.read_bytes()).hexdigest()
 
-    assert digest in (SILERO_VAD.parent / "README.md").read_text(encoding="utf-8")
+    assert f"| SHA-256 | `{digest}` |" in (SILERO_VAD.parent / "README.md").read_text(encoding="utf-8")
+
+
+async def test_hears_what_the_original_model_hears() -> None:
+    """The script that makes ours writes down the original's probabilities."""
+    with wave.open(str(_DEMO)) as file:
+        samples = PcmReader(Encoding.PCM_S16LE).read(file.readframes(file.getnframes()))
+    original = np.loadtxt(Path(__file__).parent / "original_scores.txt", dtype=np.float32)
+
+    assert np.allclose(await in_steps(_LOADED, samples, RATE_HZ), original, rtol=0, atol=1e-5)
+
+
+async def test_streams_that_are_read_together_hear_what_each_hears_alone() -> None:
+    """Of every length, from less than a frame to more than is read at once, and of more streams than are read at once."""
+    samples = np.tile(demo(), 3)
+    lengths = [100, 512, 1600, 1600, 140_000, 140_000, *[1600] * 100]
+    pieces = [samples[100 * at : 100 * at + length] for at, length in enumerate(lengths)]
+    streams = [_LOADED.open(sample_rate_hz=RATE_HZ) for _ in pieces]
+
+    heard = [await asyncio.gather(*map(SileroVadStream.score, streams, pieces)) for _ in range(2)]
+
+    for piece, given in zip(pieces, zip(*heard, strict=True), strict=True):
+        alone = await in_steps(_LOADED, np.concatenate([piece, piece]), len(piece))
+        assert np.allclose(np.concatenate(given), alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells how many threads there are")
@@ -83,7 +106,7 @@ async def test_what_one_stream_cannot_score_is_told_to_it_alone() -> None:
 
     with pytest.raises(ValueError, match="dimensions"):
         await failing
-    assert np.array_equal(scored, await in_steps(_LOADED, demo()[:_PIECE], _PIECE))
+    assert np.allclose(scored, await in_steps(_LOADED, demo()[:_PIECE], _PIECE), atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [_PIECE, 4 * RATE_HZ])
@@ -93,7 +116,8 @@ async def test_who_leaves_while_it_is_scored_holds_up_nobody(length: int) -> Non
     await asyncio.sleep(0)
     leaving.cancel()
 
-    assert np.array_equal(await stays.score(demo()[:length]), await in_steps(_LOADED, demo()[:length], length))
+    alone = await in_steps(_LOADED, demo()[:length], length)
+    assert np.allclose(await stays.score(demo()[:length]), alone, atol=1e-5)
     assert leaving.cancelled()
 
 

@@ -562,6 +562,18 @@ class TestSpeech:
 
         assert sum(len(window) for window in model.windows) == 3 * RATE_HZ
 
+    @pytest.mark.parametrize("piece", [1, 50, 10 * RATE_HZ])
+    async def test_is_looked_for_in_four_seconds_at_once_or_in_more(self, piece: int) -> None:
+        detector = LoudnessVad()
+
+        await _use_case(Model(), detector=detector)(Upload(_hiss(9), piece=piece))
+
+        assert detector.latest is not None
+        *most, last = detector.latest.pushed
+        assert all(length >= 4 * RATE_HZ for length in most)
+        assert sum(most) + last == 9 * RATE_HZ
+        assert len(most) <= 2
+
     async def test_cannot_be_asked_for_without_a_detector(self) -> None:
         decoder = Decoder()
 

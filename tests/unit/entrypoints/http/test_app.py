@@ -91,7 +91,7 @@ async def test_a_model_that_cannot_be_loaded_ends_the_process_and_says_why(
             ready = await client.get("/readyz")
     assert (ready.status_code, ready.json()["code"]) == (503, "model_load_failed")
     critical = [line for line in lines if line["log_level"] == "critical"]
-    assert [(line["reason"], line["code"]) for line in critical] == [(str(failure), code)]
+    assert [(str(failure) in line["reason"], line["code"]) for line in critical] == [(True, code)]
     assert world.stopped
 
 
