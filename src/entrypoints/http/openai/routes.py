@@ -91,7 +91,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
         return model_body(description, since=since)
 
     routes = APIRouter(prefix="/v1", tags=["OpenAI"])
-    problems = documented_errors(OpenAIProblemBody, without=422)
+    errors = documented_errors(OpenAIProblemBody, without=422)
     # Without it, FastAPI would promise its own 422.
     other: dict[int | str, dict[str, Any]] = {"default": {"model": OpenAIProblemBody, "description": "Any other error"}}
     add_post = partial(routes.add_api_route, methods=["POST"])
@@ -100,28 +100,28 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
         transcriptions,
         summary="Transcribe a recording, as OpenAI does",
         response_model=OpenAIVerboseBody | OpenAITranscriptionBody,
-        responses={200: _documented(*_PLAIN, "text/event-stream"), **other, **problems},
+        responses={200: _documented(*_PLAIN, "text/event-stream"), **other, **errors},
     )
     add_post(
         "/audio/translations",
         translations,
         summary="Write English speech in English, as OpenAI does",
         response_model=OpenAIVerboseTranslationBody | OpenAITranslationBody,
-        responses={200: _documented(*_PLAIN), **other, **problems},
+        responses={200: _documented(*_PLAIN), **other, **errors},
     )
     routes.add_api_route(
         "/models",
         models,
         summary="Models",
         response_model=OpenAIModelsBody,
-        responses={**other, 401: problems[401], 503: problems[503]},
+        responses={**other, 401: errors[401], 503: errors[503]},
     )
     routes.add_api_route(
         "/models/{model_id:path}",
         one_model,
         summary="A model",
         response_model=OpenAIModelBody,
-        responses={**other, 404: problems[404]},
+        responses={**other, 404: errors[404]},
     )
     return routes
 
