@@ -36,7 +36,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[SharedS
                 environment = {"MODEL_ID": "embedded", "LOG_FORMAT": "json", **settings}
                 server = stack.enter_context(started(command, cwd=cwd, **environment))
                 url = server.wait_for_line("Listening on ")
-                wait_until_ok(f"{url}/readyz", within_s=180)
+                wait_until_ok(f"{url}/readyz")
                 running[variant] = server, url
             return running[variant]
 

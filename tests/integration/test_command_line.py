@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import SharedServer
 
-from .processes import SAMPLE, clean_environment, run, started, wait_until_ok
+from .processes import HANGS_S, SAMPLE, clean_environment, run, started, wait_until_ok
 
 SERVE = (sys.executable, "-m", "parakeet_service", "serve", "--model-id", "embedded", "--port", "0")
 
@@ -139,7 +139,7 @@ def test_stream_shows_what_a_running_service_hears(live_url: str, tmp_path: Path
         env=clean_environment(API_KEY="s3cret"),
         input=content,
         capture_output=True,
-        timeout=120,
+        timeout=HANGS_S,
         check=False,
     )
 
@@ -172,7 +172,7 @@ def test_stream_ends_with_130_after_control_c_though_more_could_come(live_url: s
             pass
         process.send_signal(signal.SIGINT)
         *_, last = map(json.loads, process.stdout)
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=HANGS_S) == 130
     assert last["type"] == "final"
     assert last["text"]
 

@@ -18,7 +18,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.integration.processes import SAMPLE, started, wait_until_ok
+from tests.integration.processes import HANGS_S, SAMPLE, started, wait_until_ok
 
 _SESSIONS = 50
 _SECONDS = 5
@@ -108,7 +108,7 @@ def _streams(url: str) -> float:
     return float(found[1])
 
 
-def _wait_for(condition: Callable[[], bool], *, within_s: float = 120) -> None:
+def _wait_for(condition: Callable[[], bool], *, within_s: float = HANGS_S) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline
