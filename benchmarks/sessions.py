@@ -62,7 +62,7 @@ class AsItIs:
         assert from_hz == to_hz
         return self
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
+    def resample(self, samples: Samples, *, last: bool = False) -> Samples:
         return NO_SAMPLES if last else samples
 
 

@@ -71,9 +71,8 @@ class LineCodec:
         return (SendAudio(base64.b64decode(message)),) if message.strip() else (Close(),)
 
     def encode(self, event: LoopEvent) -> Sequence[str]:
-        match event:
-            case Final(words) if words:
-                return (event.text,)
-            case Failed(error):
-                return (f"error: {error.code}",)
+        if isinstance(event, Final) and event.words:
+            return (event.text,)
+        if isinstance(event, Failed):
+            return (f"error: {event.error.code}",)
         return ("ready",) if isinstance(event, Ready) else ()
