@@ -18,8 +18,10 @@ class Strength:
     warp: float = 0.2
     room: float = 0.35
     noise: float = 0.6
+    music: float = 0.12
     babble: float = 0.12
     line: float = 0.15
+    telephone: float = 0.2
     filters: float = 0.5
     masks: int = 2
 
@@ -91,7 +93,11 @@ class Augmentation:
         level = ((signal.square() * inside).sum(1) / lengths).sqrt()[:, None]
         # What has no speech shall have noise: it is there to be read as nothing.
         level = torch.where(level < 1e-4, torch.full_like(level, 0.05), level)
-        signal = signal + level * self._noise(batch, samples, size) * (
+        noise = self._noise(batch, samples, size)
+        # The items of a batch are drawn at random: the first are as good as any.
+        if musical := int(batch * strength.music):
+            noise[:musical] = self._music(musical, samples)
+        signal = signal + level * noise * (
             self._often(batch, strength.noise)[:, None] * 10 ** (-(3 + 32 * self._uniform(batch, 1)) / 20)
         )
         others = torch.stack([signal.roll(step, 0).roll(step * 7919, 1) for step in (1, 2, 3)]).sum(0)
@@ -121,6 +127,22 @@ class Augmentation:
         noise = noise * swell
         return noise / (noise.square().mean(1, keepdim=True).sqrt() + 1e-6)
 
+    def _music(self, batch: int, samples: int) -> Tensor:
+        """Three notes at a time, struck and fading, with overtones, of effective value 1; each item at its own pace."""
+        time = torch.arange(samples, device=self._device) / RATE
+        lasting = 0.12 + 0.6 * self._uniform(batch, 1)
+        place = (time / lasting).long()
+        since = time - place * lasting
+        fading = torch.exp(-8 * self._uniform(batch, 1) * since)
+        total = torch.zeros(batch, samples, device=self._device)
+        for _ in range(3):
+            notes = (36 * self._uniform(batch, int(samples / RATE / 0.12) + 2)).floor()
+            angle = 2 * math.pi * 110 * since * 2 ** (notes.gather(1, place) / 12)
+            for overtone in range(1, 5):
+                total = total + torch.sin(overtone * angle) / overtone
+        total = total * fading
+        return total / (total.square().mean(1, keepdim=True).sqrt() + 1e-6)
+
     def variation(self, batch: int, strength: Strength) -> Variation:
         """How features are to differ: tempo, vocal tract, the microphone's and the line's frequency response."""
         hop = HOP * self._factor(batch, strength.tempo)
@@ -134,7 +156,12 @@ class Augmentation:
         closed = self._often(batch, strength.filters * 0.5)[:, None] * (frequency > low)
         high = 400 * self._uniform(batch, 1)
         opened = self._often(batch, strength.filters * 0.4)[:, None] * (frequency < high)
-        decibels = decibels - 45.0 * closed - 30.0 * opened
+        telephone = self._often(batch, strength.telephone)[:, None]
+        opened = opened | (telephone & (frequency < 320 * self._uniform(batch, 1)))
+        decibels = decibels - (30.0 + 50.0 * self._uniform(batch, 1)) * closed - 30.0 * opened
+        # Nothing is left above: a band that is only fainter is as clear as before once it is normalised.
+        edge, slope = 3100 + 850 * self._uniform(batch, 1), 100 + 1400 * self._uniform(batch, 1)
+        decibels = decibels - 100.0 * telephone * ((frequency - edge) / slope).clamp(0, 1)
         return Variation(hop, warp, 10 ** (decibels / 20))
 
     def masked(self, mel: Tensor, lengths: Tensor, strength: Strength) -> Tensor:

@@ -14,6 +14,12 @@ from .vocabulary import Vocabulary
 
 END_S = 0.5
 """Most seconds of silence at the end of an item."""
+_DRAWN = 32
+"""So many utterances are drawn for an item: most of them do not fit."""
+_MISSES = 12
+"""After so many that did not fit an item is taken for full."""
+_KNOWN = 8
+"""A voice of fewer utterances would repeat itself if it spoke a whole item."""
 _SILENCE_S = 60
 """Longest pause that there can be within an item, or behind it."""
 
@@ -30,6 +36,8 @@ class Batch:
     """``(batch, labels)``, zeros behind the end."""
     lengths: Tensor
     """Labels of each item."""
+    lengths_here: Tensor
+    """The same on the CPU, for what would wait for the GPU to learn them."""
     bounds: Tensor
     """``(batch, labels)``: the sample before which a label's word does not begin."""
 
@@ -62,9 +70,10 @@ class Corpus:
         self.labels: list[NDArray[np.int64]] = []
         self.texts: list[str] = []
         self.corpora: list[str] = []
+        self._voices: dict[tuple[str, str], list[int]] = {}
+        self._mates: list[list[int]] = []
         self._bounds: list[NDArray[np.float32]] = []
         self.samples: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._weight: list[float] = []
         self._sum: NDArray[np.float64] = np.zeros(0)
 
     @property
@@ -94,13 +103,20 @@ class Corpus:
                 self._bounds.append(np.array(self._vocabulary.spread(labels, entry.bounds), np.float32))
                 self.texts.append(entry.text)
                 self.corpora.append(entry.corpus)
-                self._weight.append(self._weights.get(entry.corpus, 1.0))
+                mates = self._voices.setdefault((entry.corpus, entry.speaker), [])
+                mates.append(len(self._mates))
+                self._mates.append(mates)
                 samples.append(entry.samples)
                 at += entry.samples
             self._audio.append(torch.from_numpy(audio).to(self._device))
         self.samples = np.array(samples, np.int64)
-        self._sum = np.cumsum(self._weight)
+        self.weigh(self._weights)
         return bool(fresh)
+
+    def weigh(self, weights: dict[str, float]) -> None:
+        """Draw the utterances of each corpus so much oftener than others from now on."""
+        self._weights = weights
+        self._sum = np.cumsum([weights.get(corpus, 1.0) for corpus in self.corpora])
 
     def gather(self, items: list[list[int]], gaps: list[list[float]], silences: NDArray[np.float64]) -> Batch:
         """Join utterances to items.
@@ -142,10 +158,19 @@ class Corpus:
             torch.tensor(lengths),
             torch.from_numpy(labels).to(self._device, non_blocking=True),
             torch.tensor(numbers).to(self._device, non_blocking=True),
+            torch.tensor(numbers),
             torch.from_numpy(bounds).to(self._device, non_blocking=True),
         )
 
-    def draw(self, chance: np.random.Generator, seconds: float, budget_s: float, *, silent: float = 0.01) -> Batch:
+    def draw(
+        self,
+        chance: np.random.Generator,
+        seconds: float,
+        budget_s: float,
+        *,
+        silent: float = 0.02,
+        one_voice: float = 0.5,
+    ) -> Batch:
         """A batch of items, each of utterances joined until they are about so long.
 
         Args:
@@ -153,28 +178,34 @@ class Corpus:
             seconds: Longest item, as recorded.
             budget_s: Seconds of audio of the whole batch.
             silent: Share of the items without speech.
+            one_voice: Share of the items that one voice speaks, as most recordings are; in the others each utterance
+                has a voice of its own.
         """
         count = items_of(seconds, budget_s)
         items: list[list[int]] = []
         gaps: list[list[float]] = []
         limit = seconds * RATE
-        numbers = chance.random((count, 24)) * self._sum[-1]
-        drawn = np.searchsorted(self._sum, numbers)
-        for candidates in drawn:
+        numbers = chance.random((count, _DRAWN))
+        drawn = np.searchsorted(self._sum, numbers * self._sum[-1])
+        for candidates, places in zip(drawn.tolist(), numbers, strict=True):
             item: list[int] = []
             between: list[float] = []
             if chance.random() >= silent:
                 used = 0.0
                 misses = 0
-                for index in candidates:
+                alone = chance.random() < one_voice
+                for number in range(_DRAWN):
+                    index = candidates[number]
+                    if item and alone and len(mates := self._mates[item[0]]) >= _KNOWN:
+                        index = mates[int(places[number] * len(mates))]
                     length = float(self.samples[index])
                     gap = float(chance.uniform(0.05, 0.7) if item else chance.uniform(0.0, 0.4)) * RATE
                     if used + gap + length > limit:
                         misses += 1
-                        if item and misses > 5:
+                        if item and misses > _MISSES:
                             break
                         continue
-                    item.append(int(index))
+                    item.append(index)
                     between.append(gap / RATE)
                     used += gap + length
             items.append(item)

@@ -36,6 +36,11 @@ def mel_points(mels: int) -> np.ndarray:
     return np.where(scale < 1000.0 / linear, scale * linear, 1000.0 * np.exp(step * (scale - 1000.0 / linear)))
 
 
+def frames_of(lengths: Tensor, hop: Tensor | float = HOP) -> Tensor:
+    """How many frames so many samples give."""
+    return (lengths / hop).long() + 1
+
+
 class LogMel:
     """Features of a batch."""
 
@@ -74,7 +79,7 @@ class LogMel:
         """
         batch, samples = signal.shape
         hop = variation.hop if variation else torch.full((batch,), float(HOP))
-        counts = (lengths / hop).long() + 1
+        counts = frames_of(lengths, hop)
         most = int(counts.max())
         hop, counts, lengths = hop.to(signal.device), counts.to(signal.device), lengths.to(signal.device)
         raised = torch.cat([signal[:, :1], signal[:, 1:] - 0.97 * signal[:, :-1]], dim=1)

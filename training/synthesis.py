@@ -67,7 +67,7 @@ def _work(number: int, arguments: argparse.Namespace) -> None:
         lines = [line for place, line in enumerate(text) if place % arguments.processes == number]
     chance.shuffle(lines)
     until = arguments.begun + arguments.seconds
-    waiting = batches(tasks(lines, chance), voices.at_once, chance)
+    waiting = batches(tasks(lines, chance), arguments.at_once or voices.at_once, chance)
     round_ = 0
     finished = False
     while not finished:
@@ -105,6 +105,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1e9, help="of time")
     parser.add_argument("--shard-s", type=float, default=900, help="seconds of audio in a shard")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        help="lines said together, by default as many as suit the network; fewer need less memory",
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.begun = time.time()

@@ -24,7 +24,7 @@ from torch.nn import functional
 from .augmentation import Augmentation, Strength
 from .batches import END_S, Batch, Corpus, items_of
 from .convert import from_mlx, read_weights
-from .features import HOP, RATE, LogMel
+from .features import HOP, RATE, LogMel, frames_of
 from .loss import token_and_duration_loss
 from .network import SUBSAMPLING, Attention, Shape, Transducer, encoded_length
 from .vocabulary import Vocabulary
@@ -46,9 +46,11 @@ class Plan:
     augmented_from: float = 0.12
     short_until: float = 0.06
     transducer_from: float = 0.14
+    turning: float = 0.05
     shared_from: float = 0.0
     ctc_share: float = 0.3
     calmer_from: float = 0.8
+    late_from: float = 0.6
 
     def rate(self, spent: float) -> float:
         """Learning rate: up in a line, level, and down to zero along a cosine."""
@@ -66,8 +68,16 @@ class Plan:
         return min(1.0, max(0.0, risen), max(0.5, fallen))
 
     def share(self, spent: float) -> float:
-        """Of the CTC loss that the encoder feels beside the transducer's."""
-        return self.ctc_share if spent >= self.shared_from else 0.0
+        """Of the CTC loss that the encoder feels beside the transducer's: whole at the turn to TDT, then less.
+
+        A transducer that knows nothing yet must not unmake what CTC has made.
+        """
+        if spent < self.shared_from:
+            return 0.0
+        if not self.transducer_from:
+            return self.ctc_share
+        turned = (spent - self.transducer_from) / self.turning
+        return min(1.0, max(self.ctc_share, 1 - (1 - self.ctc_share) * turned))
 
     def longest(self, spent: float) -> int:
         """How many of the lengths of items are in use."""
@@ -126,11 +136,13 @@ class Trainer:
         self._best: _Best | None = None
         self._resume()
         weights = dict(arguments.weight)
+        self.late = {**weights, **dict(arguments.late_weight)}
+        self._is_late = self._turned = False
         self.corpus = Corpus(arguments.data, self.vocabulary, self.device, weights)
         self.corpus.refresh()
         if not self.corpus.texts:
             raise SystemExit(f"{arguments.data}: no shard of speech other than dev")
-        if self.rank == 0 and (absent := weights.keys() - set(self.corpus.corpora)):
+        if self.rank == 0 and (absent := self.late.keys() - set(self.corpus.corpora)):
             print(f"--weight: no shard has {', '.join(sorted(absent))} so far", flush=True)
         self.features = LogMel(self.device, self.shape.mels)
         self.chance = np.random.default_rng([self.step, self.rank])
@@ -250,17 +262,23 @@ class Trainer:
 
     def _one_step(self, spent: float) -> tuple[Tensor, float]:
         plan = self.plan
+        if spent >= plan.late_from and not self._is_late:
+            self._is_late = True
+            self.corpus.weigh(self.late)
         count = plan.longest(spent)
         odds = np.array(_ODDS[:count])
         seconds = float(self.chance.choice(_LENGTHS_S[:count], p=odds / odds.sum()))
         batch = self.corpus.draw(self.chance, seconds, self.arguments.batch_s)
         with torch.no_grad():
-            mel, frames, earliest = self._heard(batch, plan.strength(spent))
+            mel, frames, earliest, frames_here = self._heard(batch, plan.strength(spent))
         self.model.train()
         with_tdt = spent >= plan.transducer_from
+        if with_tdt and not self._turned:
+            # The turn costs CTC something: what was best before is no measure of it.
+            self._turned, self._best = True, None
         share = plan.share(spent)
         shared = not with_tdt or share > 0
-        ctc, tdt = self._losses(mel, frames, batch, shared=shared, earliest=earliest if with_tdt else None)
+        ctc, tdt = self._losses(mel, frames, frames_here, batch, shared=shared, earliest=earliest if with_tdt else None)
         # One more for each item, for its end: a batch of silence must not weigh like one of speech.
         number = (batch.lengths + 1).sum()
         # Without a share the encoder does not feel the CTC head; it is only there to watch by.
@@ -279,12 +297,12 @@ class Trainer:
         self.step += 1
         return torch.stack([ctc, tdt]).detach() / number, float(batch.samples.sum()) / 16_000
 
-    def _heard(self, batch: Batch, factor: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, their frames, and the encoder's frame before which each label should not come."""
+    def _heard(self, batch: Batch, factor: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features, their frames, the encoder's frame before which each label should not come, and frames on the CPU."""
         magnitude = bool(self.chance.random() < 0.5)
         if factor == 0:
             mel, frames = self.features(batch.signal, batch.samples, magnitude=magnitude)
-            return mel, frames, (batch.bounds / (SUBSAMPLING * HOP)).round()
+            return mel, frames, (batch.bounds / (SUBSAMPLING * HOP)).round(), frames_of(batch.samples)
         strength = Strength().scaled(factor)
         signal, samples = self.augmentation.speed(batch.signal, batch.samples, strength)
         signal = self.augmentation.surroundings(signal, samples, strength)
@@ -292,10 +310,18 @@ class Trainer:
         mel, frames = self.features(signal, samples, magnitude=magnitude, variation=variation)
         share = samples / batch.samples / (SUBSAMPLING * variation.hop)
         earliest = (batch.bounds * share.to(self.device)[:, None]).round()
-        return self.augmentation.masked(mel, frames, strength), frames, earliest
+        mel = self.augmentation.masked(mel, frames, strength)
+        return mel, frames, earliest, frames_of(samples, variation.hop)
 
     def _losses(
-        self, mel: Tensor, frames: Tensor, batch: Batch, *, shared: bool, earliest: Tensor | None
+        self,
+        mel: Tensor,
+        frames: Tensor,
+        frames_here: Tensor,
+        batch: Batch,
+        *,
+        shared: bool,
+        earliest: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """CTC's, which the encoder feels if it is shared, and the transducer's, if labels have an earliest frame."""
         on_gpu = self.device.type == "cuda"
@@ -305,8 +331,15 @@ class Trainer:
             logits = None if earliest is None else self.model.joint(encoded, self.model.decoder(batch.labels))
         blank = self.shape.vocabulary
         written = scores.float().log_softmax(-1).transpose(0, 1)
+        # Lengths on the CPU: those on the GPU would be fetched, and the whole queue waited for.
         ctc = functional.ctc_loss(
-            written, batch.labels, lengths, batch.lengths, blank=blank, reduction="sum", zero_infinity=True
+            written,
+            batch.labels,
+            encoded_length(frames_here),
+            batch.lengths_here,
+            blank=blank,
+            reduction="sum",
+            zero_infinity=True,
         )
         if logits is None:
             return ctc, torch.zeros((), device=self.device)
@@ -442,6 +475,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--average", type=float, default=0.998)
     parser.add_argument(
         "--weight", type=_weight, nargs="*", default=[], help="corpus=factor: draw its utterances so much oftener"
+    )
+    parser.add_argument(
+        "--late-weight", type=_weight, nargs="*", default=[], help="the same, in the last two fifths of the time"
     )
     parser.add_argument(
         "--checkpoint", type=Path, help="model.safetensors to go on from; --vocabulary is the config.json beside it"

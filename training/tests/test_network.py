@@ -5,7 +5,7 @@ import torch
 
 from training.augmentation import Augmentation, Strength
 from training.convert import from_mlx, to_mlx
-from training.features import LogMel
+from training.features import LogMel, mel_points
 from training.network import MaskedBatchNorm, Shape, Transducer, encoded_length
 from training.train import Plan
 
@@ -90,6 +90,30 @@ def test_surroundings_leave_padding_silent() -> None:
 @pytest.mark.parametrize(("spent", "expected"), [(0.0, 0.0), (0.03, 4e-4), (0.2, 8e-4), (1.0, 0.0)])
 def test_the_learning_rate_rises_and_falls(spent: float, expected: float) -> None:
     assert Plan(peak=8e-4, warm_up=0.06).rate(spent) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_telephone_leaves_nothing_above_its_band() -> None:
+    noise = 0.1 * torch.randn(8, 32_000, generator=torch.Generator().manual_seed(0))
+    lengths = torch.full((8,), 32_000)
+    augmentation = Augmentation(torch.device("cpu"), 1, rooms=4)
+    variation = augmentation.variation(8, Strength(telephone=1.0, filters=0.0, tempo=0.0, warp=0.0))
+    mel, _ = LogMel(torch.device("cpu"))(noise, lengths, magnitude=True, variation=variation)
+    clear = [band for band, hertz in enumerate(mel_points(80)[1:-1]) if 500 < hertz < 2900]
+    beyond = [band for band, hertz in enumerate(mel_points(80)[1:-1]) if hertz > 5800]
+    # Once normalised, what is only fainter would vary as much as all else.
+    assert mel[:, :, clear].std(1).min() > 0.9
+    assert mel[:, :, beyond].std(1).max() < 0.2
+
+
+def test_a_share_of_the_noise_is_music() -> None:
+    augmentation = Augmentation(torch.device("cpu"), 1, rooms=4)
+    silence, lengths = torch.zeros(8, 32_000), torch.full((8,), 32_000)
+    quiet = Strength(noise=1.0, music=0.5, room=0.0, babble=0.0, line=0.0)
+    power = torch.fft.rfft(augmentation.surroundings(silence, lengths, quiet)).abs().square()
+    # Of tones most of the power lies in few of the frequencies.
+    share = power.topk(800, dim=1).values.sum(1) / power.sum(1)
+    assert share[:4].min() > 0.9
+    assert augmentation.surroundings(silence, lengths, Strength(noise=1.0, music=0.0)).abs().amax(1).min() > 0
 
 
 def test_silence_is_filled_with_noise() -> None:

@@ -63,6 +63,61 @@ def test_labels_of_joined_utterances_do_not_come_before_their_words(tmp_path: Pa
     assert batch.bounds.tolist() == [first, [0] * 14]
 
 
+def write_voices(path: Path, voices: dict[str, int]) -> None:
+    """Utterances of a second, each silent at a level of its own, so many of each voice."""
+    entries = [Entry(16_000, "corpus", voice, "Bad.") for voice, count in voices.items() for _ in range(count)]
+    write_shard(path, [(np.full(16_000, level, np.int16), entry) for level, entry in enumerate(entries, 1)])
+
+
+def voices_of(item: torch.Tensor, voices: dict[str, int]) -> list[str]:
+    """Who speaks in an item, of the voices that `write_voices` wrote."""
+    names = [voice for voice, count in voices.items() for _ in range(count)]
+    levels = torch.unique_consecutive((item * 32768).round().int()).tolist()
+    return [names[level - 1] for level in levels if level]
+
+
+def test_one_voice_speaks_half_of_the_items_if_it_has_enough_to_say(tmp_path: Path) -> None:
+    voices = {"anna": 20, "ben": 20, "carl": 2}
+    write_voices(tmp_path / "one", voices)
+    write_vocabulary(tmp_path / "config.json")
+    corpus = Corpus(tmp_path, Vocabulary(tmp_path / "config.json"), torch.device("cpu"))
+    corpus.refresh()
+
+    def spoken(share: float) -> list[list[str]]:
+        batch = corpus.draw(np.random.default_rng(0), 8.0, 800.0, silent=0.0, one_voice=share)
+        return [voices_of(item, voices) for item in batch.signal]
+
+    always = [item for item in spoken(1.0) if item[0] != "carl"]
+    assert all(len(set(item)) == 1 for item in always)
+    assert max(map(len, always)) > 3
+    assert any(len(set(item)) > 1 for item in spoken(1.0) if item[0] == "carl"), "who says little would repeat it"
+    assert any(len(set(item)) > 1 for item in spoken(0.0) if item[0] != "carl")
+
+
+def test_other_corpora_are_drawn_in_the_last_part_of_the_time(given: list[str], tmp_path: Path) -> None:
+    write_shard(tmp_path / "shards" / "two", [(np.zeros(16_000, np.int16), Entry(16_000, "late", "ben", "Dad."))] * 2)
+    trainer = train.Trainer(
+        train.options().parse_args([*given, "--weight", "late=0", "--late-weight", "corpus=0", "late=1"])
+    )
+
+    def labels() -> set[int]:
+        return set(trainer.corpus.draw(trainer.chance, 3.0, 30.0, silent=0.0).lengths_here.unique().tolist())
+
+    trainer._one_step(0.5)
+    early = labels()
+    trainer._one_step(0.7)
+    assert early.isdisjoint(labels())
+
+
+def test_frames_are_known_without_asking_the_gpu(given: list[str]) -> None:
+    trainer = train.Trainer(train.options().parse_args(given))
+    batch = trainer.corpus.draw(trainer.chance, 5.0, 20.0)
+    for strength in (0.0, 1.0):
+        _, frames, _, here = trainer._heard(batch, strength)
+        assert torch.equal(frames, here)
+    assert torch.equal(batch.lengths, batch.lengths_here)
+
+
 def test_goes_on_where_it_was_stopped(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     call = [*given, "--minutes", "1000", "--call-minutes", "0.001"]
     first = train.main(call)
@@ -154,9 +209,26 @@ def test_goes_back_to_the_best_state_when_the_model_comes_apart(given: list[str]
 
 
 def test_the_encoder_does_not_feel_a_new_ctc_head_at_first() -> None:
-    plan = train.Plan(shared_from=0.05)
+    plan = train.Plan(shared_from=0.05, transducer_from=0.0)
     assert plan.share(0.04) == 0
     assert plan.share(0.05) == plan.ctc_share
+
+
+def test_at_the_turn_to_tdt_ctc_still_has_the_say() -> None:
+    plan = train.Plan(transducer_from=0.2, turning=0.1)
+    assert plan.share(0.2) == 1
+    assert plan.share(0.25) == pytest.approx(0.65)
+    assert plan.share(0.3) == pytest.approx(plan.ctc_share)
+    assert plan.share(0.9) == plan.ctc_share
+
+
+def test_what_the_turn_costs_is_not_undone(given: list[str]) -> None:
+    trainer = train.Trainer(train.options().parse_args(given))
+    trainer._guard(0.3)
+    trainer._one_step(trainer.plan.transducer_from)
+    peak = trainer.plan.peak
+    trainer._guard(0.5)
+    assert trainer.plan.peak == peak
 
 
 def test_augmentation_rises_and_is_halved_towards_the_end() -> None:
