@@ -1,17 +1,24 @@
 """Who may come in. Pure ASGI."""
 
+from fastapi.sse import format_sse_event
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ....application.drain import Drain
 from ....application.ports.quota import Quota
-from ....domain.errors import ServiceError
+from ....domain.errors import ServiceError, ShuttingDownError
 from .client_secrets import ClientSecrets
+from .error_responses import error_response
 from .errors import UnauthorizedError
 from .keys import KeyRing, address_of
 from .path_kinds import KindOf, PathKind
 from .request_context import note, request_context
-from .upload_limits import refuse_unread
+from .upload_limits import LINGER_S, refuse_unread
+
+_EVENT_STREAM = "text/event-stream"
+_LAST_LINGER_S = 1.0
+"""How long an upload that the end of a shutdown cuts off may go on, to nobody."""
 
 
 class AccessMiddleware:
@@ -40,14 +47,26 @@ class AccessMiddleware:
         if scope["type"] == "lifespan" or self._kind_of(scope["path"]) is PathKind.PROBE:
             await self._app(scope, receive, send)
             return
+        answer = _Answer(send)
         try:
             request_context(HTTPConnection(scope)).caller = await self._admit(scope)
-            self._drain.check_open()
+            if scope["type"] == "http":
+                async with self._drain.bounded_work():
+                    await self._app(scope, receive, answer.send)
+            else:
+                # A live session has last words to tell when the service goes.
+                with self._drain.work():
+                    await self._app(scope, receive, answer.send)
         except ServiceError as error:
-            await refuse_unread(error, scope, receive, send)
-            return
-        with self._drain.work():
-            await self._app(scope, receive, send)
+            if not answer.begun:
+                linger_s = _LAST_LINGER_S if isinstance(error, ShuttingDownError) else LINGER_S
+                await refuse_unread(error, scope, receive, send, linger_s=linger_s)
+                return
+            response = error_response(error, scope)
+            # The events of a stream have the same envelope. Where a length is announced, the server breaks it off.
+            if answer.is_event_stream:
+                event = format_sse_event(data_str=bytes(response.body).decode())
+                await send({"type": "http.response.body", "body": event})
 
     async def _admit(self, scope: Scope) -> str | None:
         """The caller, by the name of its key or by its address; None for what anyone may ask for at any time."""
@@ -66,3 +85,18 @@ class AccessMiddleware:
         if name is None and not self._keys.is_empty:
             raise UnauthorizedError("An API key is required: Authorization: Bearer <key>.")
         return caller
+
+
+class _Answer:
+    """What has been sent of a request's answer."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+        self.is_event_stream = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            self.is_event_stream = Headers(raw=message["headers"]).get("content-type", "").startswith(_EVENT_STREAM)
+        await self._send(message)

@@ -18,7 +18,8 @@ from .http_metrics import HttpMetrics
 from .request_context import note
 
 _RETRY_AFTER_S = 5.0
-_LINGER_S = 5.0
+LINGER_S = 5.0
+"""How long a refused client may go on sending, to nobody, before it is cut off."""
 _SMALL_BYTES = 1 << 20
 """Largest body that is no form: it is kept in memory, and nobody counts how many there are."""
 
@@ -70,7 +71,7 @@ class UploadLimitMiddleware:
         pace: UploadPace,
         check_ready: Callable[[], object],
         metrics: HttpMetrics,
-        linger_s: float = _LINGER_S,
+        linger_s: float = LINGER_S,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Guard `app`.
@@ -211,7 +212,7 @@ def _nothing() -> None:
 
 
 async def refuse_unread(
-    error: ServiceError, scope: Scope, receive: Receive, send: Send, *, linger_s: float = _LINGER_S
+    error: ServiceError, scope: Scope, receive: Receive, send: Send, *, linger_s: float = LINGER_S
 ) -> None:
     """Answer with `error`; a request whose body is on its way is read, to nobody, for `linger_s`, and then cut off."""
     if scope["type"] != "http" or not _has_body(scope):
