@@ -277,7 +277,7 @@ async def test_an_upload_of_unknown_length_is_stopped_and_answered() -> None:
     async with serving(MAX_UPLOAD_BYTES="1000000") as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
-            f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
+            f"POST /transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\n"
             "Transfer-Encoding: chunked\r\n\r\n".encode()
         )
         writer.write(chunk(HEAD))
@@ -313,7 +313,7 @@ async def test_a_client_that_leaves_frees_the_work_at_once() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         body = HEAD + pcm(0.4) + TAIL
         writer.write(
-            f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            f"POST /transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         )
         writer.write(body)
         await server.counts_become(decoders=1)
@@ -336,7 +336,7 @@ async def open_live(server: Server, *, receive_buffer: int | None) -> socket.soc
     await loop.sock_connect(raw, ("127.0.0.1", server.port))
     await loop.sock_sendall(
         raw,
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     )
     seen = b""

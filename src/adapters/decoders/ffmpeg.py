@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
@@ -14,7 +15,14 @@ from pathlib import Path
 import structlog
 
 from ...domain.audio import Encoding, PcmReader, Samples
-from ...domain.errors import DecoderUnavailableError, EmptyAudioError, OverloadedError, UndecodableAudioError
+from ...domain.errors import (
+    DecoderUnavailableError,
+    EmptyAudioError,
+    OverloadedError,
+    StorageFullError,
+    UndecodableAudioError,
+    shortage_behind,
+)
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -100,7 +108,9 @@ class FfmpegDecoder:
         try:
             return _Process.start([str(self._executable), *arguments])
         except OSError as error:
-            _log.warning("ffmpeg_not_started", executable=str(self._executable), reason=str(error))
+            _log.error("ffmpeg_not_started", executable=str(self._executable), reason=str(error))
+            if (shortage := shortage_behind(error)) is not None:
+                raise shortage from error
             raise DecoderUnavailableError("The audio decoder could not be started.") from error
 
 
@@ -150,7 +160,10 @@ class _Process:
 
     async def end(self) -> None:
         """Kill it if it still runs, and leave neither socket nor zombie; nobody may be reading or writing any more."""
-        self.popen.kill()
+        # It leads a session of its own: what a wrapper has started goes with it.
+        if self.popen.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.popen.pid, signal.SIGKILL)
         for stream in (self.stdin, self.stdout, self.stderr):
             stream.close()
         await self.wait()
@@ -199,6 +212,9 @@ def _judge(returncode: int, complaints: str, *, decoded: bool) -> None:
     """Log how ffmpeg ended and raise what that means."""
     # 126 and 127: the loader or a wrapper could not run it. Negative: a signal.
     broken = returncode < 0 or returncode in {126, 127} or any(failure in complaints for failure in _CACHE_FAILURES)
+    if "No space left on device" in complaints:
+        _log.error("ffmpeg_cache_full", hint="ffmpeg keeps mp4 and caf files in /tmp", stderr=complaints)
+        raise StorageFullError("The service has no disk space left for this recording.", retry_after_s=10.0)
     if broken:
         _log.warning("ffmpeg_died", returncode=returncode, stderr=complaints)
         raise DecoderUnavailableError("The audio decoder crashed.")

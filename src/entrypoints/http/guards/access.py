@@ -14,6 +14,7 @@ from .errors import UnauthorizedError
 from .keys import KeyRing, address_of
 from .path_kinds import KindOf, PathKind
 from .request_context import note, request_context
+from .route_path import route_path
 from .upload_limits import LINGER_S, refuse_unread
 
 _EVENT_STREAM = "text/event-stream"
@@ -44,7 +45,7 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, or refuse."""
-        if scope["type"] == "lifespan" or self._kind_of(scope["path"]) is PathKind.PROBE:
+        if scope["type"] == "lifespan" or self._kind_of(route_path(scope)) is PathKind.PROBE:
             await self._app(scope, receive, send)
             return
         answer = _Answer(send)
@@ -70,7 +71,7 @@ class AccessMiddleware:
 
     async def _admit(self, scope: Scope) -> str | None:
         """The caller, by the name of its key or by its address; None for what anyone may ask for at any time."""
-        kind = self._kind_of(scope["path"])
+        kind = self._kind_of(route_path(scope))
         if kind in (PathKind.PAGE, PathKind.DOCUMENTATION):
             return None
         name = None if self._keys.is_empty else self._keys.name_of(scope) or self._client_secrets.owner_of(scope)
