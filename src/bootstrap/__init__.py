@@ -23,6 +23,7 @@ from ..entrypoints.http.app import create_app
 from ..entrypoints.http.server import free_address, serve
 from .container import Container
 from .diagnosis import changed, facts_about
+from .directories import prepare_directories
 from .lifecycle import Lifecycle
 from .tracing import tracing_from_environment
 
@@ -71,6 +72,7 @@ def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
         _log.warning("unknown setting in the environment", name=name, did_you_mean=meant)
     for problem in key_problems(settings):
         _log.warning(problem)
+    prepare_directories()
     tracing = tracing_from_environment()
     container = Container(settings=settings, tracing=providers.Object(tracing))
     return create_app(
@@ -86,6 +88,7 @@ def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
 
 @asynccontextmanager
 async def _transcriber(settings: Settings) -> AsyncGenerator[TranscribeFile]:
+    prepare_directories()
     container = Container(settings=settings)
     async with Lifecycle(model=container.model(), detector=container.detector())() as ready:
         await ready

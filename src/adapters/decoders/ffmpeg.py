@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ _INDEXED_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"
 _HEAD_BYTES = 8
 _BLOCK_BYTES = 1 << 16
 _LOG_BYTES = 1 << 12
+_MOST_MEMORY_BYTES = 384 << 20
+"""What one ffmpeg may use; hours of m4a and 192 kHz on eight channels take 80 MB. `-max_alloc` bounds each block alone."""
 # What ffmpeg says of each pipe that it caches, good or bad, and what it says when the cache itself fails.
 _NOISE = ("Inner protocol failed to seekback", "Last message repeated")
 _CACHE_FAILURES = ("Failed to create tempfile", "write in cache failed")
@@ -151,6 +154,12 @@ class _Process:
                 # Control-C in a terminal is for the service, which finishes what runs.
                 start_new_session=True,
             )
+            if sys.platform == "linux":
+                # It has read nothing yet. Elsewhere, nobody can limit another process.
+                import resource  # noqa: PLC0415 - Windows has none
+
+                with suppress(ProcessLookupError):
+                    resource.prlimit(popen.pid, resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
             undo.pop_all()
         return cls(popen, *ours)
 
@@ -212,6 +221,9 @@ def _judge(returncode: int, complaints: str, *, decoded: bool) -> None:
     """Log how ffmpeg ended and raise what that means."""
     # 126 and 127: the loader or a wrapper could not run it. Negative: a signal.
     broken = returncode < 0 or returncode in {126, 127} or any(failure in complaints for failure in _CACHE_FAILURES)
+    if "Cannot allocate memory" in complaints:
+        # Half a recording must not pass for all of it.
+        raise UndecodableAudioError("The recording takes more memory to decode than it may: it is malformed.")
     if "No space left on device" in complaints:
         _log.error("ffmpeg_cache_full", hint="ffmpeg keeps mp4 and caf files in /tmp", stderr=complaints)
         raise StorageFullError("The service has no disk space left for this recording.", retry_after_s=10.0)
