@@ -1,10 +1,14 @@
 """Shutting down politely: finish what runs, refuse new work, then let the servers stop."""
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from ..domain.errors import ShuttingDownError
+from .run_unless import run_unless
+
+_LAST_WORDS_S = 2.0
+"""How long what the grace time cuts off may take to tell its client."""
 
 
 class Drain:
@@ -15,6 +19,8 @@ class Drain:
         self._grace_s = grace_s
         self._running = 0
         self._begun = asyncio.Event()
+        self._over = asyncio.Event()
+        self._limits = set[asyncio.Timeout]()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -32,6 +38,22 @@ class Drain:
         """Return once new work is refused: what would run forever must come to its end then."""
         await self._begun.wait()
 
+    async def wait_over(self) -> None:
+        """Return once the grace time is over: what still runs must stop then, and tell its client."""
+        await self._over.wait()
+
+    def hurry(self) -> None:
+        """End the grace time now."""
+        if self._over.is_set():
+            return
+        self._over.set()
+        for limit in self._limits:
+            limit.reschedule(0)
+
+    def refusal(self) -> ShuttingDownError:
+        """What a client hears that is not served, or not to the end."""
+        return ShuttingDownError("The service is shutting down.", retry_after_s=self._grace_s)
+
     def check_open(self) -> None:
         """Let new work come.
 
@@ -39,7 +61,7 @@ class Drain:
             ShuttingDownError: Draining has begun.
         """
         if self.begun:
-            raise ShuttingDownError("The service is shutting down.", retry_after_s=self._grace_s)
+            raise self.refusal()
 
     @contextmanager
     def work(self) -> Generator[None]:
@@ -58,8 +80,34 @@ class Drain:
             if not self._running:
                 self._idle.set()
 
+    @asynccontextmanager
+    async def bounded_work(self) -> AsyncGenerator[None]:
+        """Be waited for while in this context, and cancelled when the grace time is over.
+
+        Raises:
+            ShuttingDownError: Draining has begun, or the grace time is over.
+        """
+        limit = asyncio.timeout(None)
+        with self.work():
+            try:
+                async with limit:
+                    self._limits.add(limit)
+                    try:
+                        yield
+                    finally:
+                        self._limits.discard(limit)
+            except TimeoutError as error:
+                if limit.expired():
+                    raise self.refusal() from error
+                raise
+
     async def finish(self) -> None:
-        """Refuse new work and wait until nothing runs, or until the grace time is over."""
+        """Refuse new work and wait until nothing runs; what runs when the grace time is over is stopped."""
         self._begun.set()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), self._grace_s)
+            async with asyncio.timeout(self._grace_s):
+                await run_unless(self.wait_over(), self._idle.wait())
+        self.hurry()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._idle.wait()

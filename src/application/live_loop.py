@@ -32,6 +32,9 @@ from .ports.quota import Quota
 from .run_unless import first_of
 from .stream_session import LiveOptions, StreamSession
 
+_LAST_FINAL_S = 1.0
+"""How long the last final may take when there is no grace time, or none left."""
+
 
 class LiveEnd(Enum):
     """Why a live session ended, if nothing failed."""
@@ -126,7 +129,7 @@ class LiveLoop(Generic[Received, Sent]):
         self._options: LiveOptions = self._codec.begin()
         async with self._stream_session.reserve(self._options) as self._slot:
             await self._tell(Ready(self))
-            await first_of(self._write(), self._read(), self._leave())
+            await first_of(self._write(), self._read(), self._leave(), self._stop())
         if self._refusal is not None:
             raise self._refusal
 
@@ -164,6 +167,12 @@ class LiveLoop(Generic[Received, Sent]):
             await self._close()
         # The writer ends the session.
         await asyncio.Event().wait()
+
+    async def _stop(self) -> NoReturn:
+        """End without what is still to be said, once there is no more time for it."""
+        await self._drain.wait_over()
+        await asyncio.sleep(_LAST_FINAL_S)
+        raise self._drain.refusal()
 
     async def _obey_all(self, message: Received) -> None:
         for number, command in enumerate(await self._codec.decode(message)):

@@ -8,21 +8,26 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+import structlog
 from dependency_injector import providers
 from fastapi import FastAPI
 
 from ..application.transcribe_file import TranscribeFile
 from ..config.flags import add_flags, load_settings
 from ..config.logs import configure_logging
-from ..config.settings import Settings
+from ..config.lookalikes import lookalikes
+from ..config.settings import Settings, key_problems
 from ..entrypoints import cli
 from ..entrypoints.cli.context import CommandContext
 from ..entrypoints.http.app import create_app
 from ..entrypoints.http.server import free_address, serve
 from .container import Container
 from .diagnosis import changed, facts_about
+from .directories import prepare_directories
 from .lifecycle import Lifecycle
 from .tracing import tracing_from_environment
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 def build_app(settings: Settings | None = None) -> FastAPI:
@@ -47,7 +52,7 @@ def _context(settings: Settings) -> CommandContext:
     return CommandContext(
         address=f"{settings.host}, port {settings.port}",
         free_address=partial(free_address, settings.host, settings.port),
-        changed_settings=changed(settings),
+        changed_settings=changed(settings) | {wrong.name: str(wrong) for wrong in lookalikes(os.environ)},
         facts=facts_about(settings),
         serve=partial(
             serve,
@@ -63,6 +68,11 @@ def _context(settings: Settings) -> CommandContext:
 
 
 def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
+    for name, meant in lookalikes(os.environ):
+        _log.warning("unknown setting in the environment", name=name, did_you_mean=meant)
+    for problem in key_problems(settings):
+        _log.warning(problem)
+    prepare_directories()
     tracing = tracing_from_environment()
     container = Container(settings=settings, tracing=providers.Object(tracing))
     return create_app(
@@ -78,6 +88,7 @@ def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
 
 @asynccontextmanager
 async def _transcriber(settings: Settings) -> AsyncGenerator[TranscribeFile]:
+    prepare_directories()
     container = Container(settings=settings)
     async with Lifecycle(model=container.model(), detector=container.detector())() as ready:
         await ready

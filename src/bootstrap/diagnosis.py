@@ -28,11 +28,11 @@ def facts_about(settings: Settings) -> Mapping[str, Callable[[], str]]:
     }
 
 
-def changed(settings: Settings) -> Mapping[str, str]:
+def changed(settings: Settings) -> dict[str, str]:
     """The settings that differ from their defaults, by their environment names; keys stay hidden."""
     fields = type(settings).model_fields
     return {
-        name.upper(): str(value)
+        name.upper(): str(value) if name != "api_keys" else ", ".join(key_name for key_name, _ in settings.named_keys)
         for name, value in settings
         if value != fields[name].get_default(call_default_factory=True)
     }

@@ -9,7 +9,6 @@ import structlog
 
 from ..application.ports.speech_model import SpeechModel
 from ..application.ports.voice_activity_detector import VoiceActivityDetector
-from ..application.run_unless import run_unless
 from ..application.service import Service
 from ..application.stream_session import StreamSession
 from ..domain.errors import InvalidRequestError, ModelLoadError, ServiceError
@@ -104,10 +103,12 @@ async def serve_until_signalled(
         ModelLoadError: The model cannot be loaded.
     """
     loop = asyncio.get_running_loop()
-    signalled, again = asyncio.Event(), asyncio.Event()
+    signalled = asyncio.Event()
 
     def on_signal() -> None:
-        (again if signalled.is_set() else signalled).set()
+        if signalled.is_set():
+            service.drain.hurry()
+        signalled.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
@@ -120,7 +121,7 @@ async def serve_until_signalled(
             if not waiting.done():
                 await ready
             await waiting
-            await run_unless(again.wait(), service.drain.finish())
+            await service.drain.finish()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -6,12 +6,17 @@ A setting that cannot be used ends the program, with one line that names it and 
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
+from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource
 
+from .lookalikes import lookalikes
+from .settings import ENV_ENCODING as _ENCODING
+from .settings import ENV_FILE as _FILE
 from .settings import Settings
 
 _METAVARS = MappingProxyType({"str": "TEXT", "int": "N", "float": "N"})
@@ -40,12 +45,21 @@ def add_flags(parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace],
 
 def _usable(make: Callable[[], Settings], program: str) -> Settings:
     try:
-        return make()
+        wrong = lookalikes(dotenv_values(_FILE, encoding=_ENCODING) if Path(_FILE).is_file() else {})
+        settings = make()
+    except UnicodeDecodeError:
+        _complain(program, f"{_FILE}: not UTF-8; save the file in that encoding")
     except ValidationError as error:
         complaints = error.errors(include_url=False, include_context=False)
-        line = "; ".join(_one_line(c["loc"], c["msg"], c["input"]) for c in complaints)
-        sys.stderr.write(f"{program}: {line}\n")
-        sys.exit(2)
+        _complain(program, "; ".join(_one_line(c["loc"], c["msg"], c["input"]) for c in complaints))
+    if wrong:
+        _complain(program, f"{_FILE}: {' '.join(map(str, wrong))}")
+    return settings
+
+
+def _complain(program: str, line: str) -> NoReturn:
+    sys.stderr.write(f"{program}: {line}\n")
+    sys.exit(2)
 
 
 def _one_line(location: tuple[int | str, ...], message: str, value: object) -> str:
@@ -53,7 +67,7 @@ def _one_line(location: tuple[int | str, ...], message: str, value: object) -> s
     if not location:
         return message
     name = str(location[0]).upper()
-    return f"{name}: {message}" if name == "API_KEYS" else f"{name}: {message}, not {value!r}"
+    return f"{name}: {message}" if name == "API_KEYS" else f"{name}: {message}, not {repr(value)[:200]}"
 
 
 def _add_argument(parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:

@@ -2,17 +2,24 @@
 
 import re
 from collections.abc import Iterable
+from itertools import count
 from typing import Annotated, Literal
 
 from limits import parse_many
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+ENV_FILE = ".env"
+ENV_ENCODING = "utf-8-sig"
+"""Editors on Windows begin a file with a byte-order mark."""
+
 
 class Settings(BaseSettings):
     """The effective settings; a value that cannot be used stops the start."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE, env_file_encoding=ENV_ENCODING, env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     model_id: str = Field(
         default="mlx-community/parakeet-tdt-0.6b-v2",
@@ -90,6 +97,21 @@ class Settings(BaseSettings):
         default="",
         description="maximum seconds of audio per key name, or per address without a key, such as `7200/hour`",
     )
+    root_path: str = Field(
+        default="",
+        pattern=r"^((/[\w.~-]+)+)?$",
+        description="prefix under which a proxy shows the service, such as `/stt`; `X-Forwarded-Prefix` sets it, too",
+    )
+    keepalive_timeout: float = Field(
+        default=75,
+        gt=0,
+        description="time that an idle connection is kept open, in seconds; longer than clients and proxies reuse one",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="host names under which the service may be called without `API_KEYS`, comma-separated, beside "
+        "addresses, `localhost` and the machine's own; `*.example.com` allows those below it, `*` any",
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="other web origins that may call the API, comma-separated; `*` allows any"
     )
@@ -105,7 +127,20 @@ class Settings(BaseSettings):
         default="auto", description="`auto` writes for people on a terminal and JSON elsewhere"
     )
 
-    @field_validator("api_keys", "allowed_origins", mode="before")
+    @field_validator("root_path", mode="before")
+    @classmethod
+    def _prefix(cls, value: object) -> object:
+        return "/" + value.strip("/") if isinstance(value, str) and value.strip("/") else ""
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError("a host is a name such as stt.example.com, without scheme, port or path")
+        return tuple(host.lower().rstrip(".") for host in hosts)
+
+    @field_validator("api_keys", "allowed_hosts", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -147,6 +182,8 @@ class Settings(BaseSettings):
         return self
 
 
+_SUBPROTOCOL = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_HOST = re.compile(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*\.?")
 _NAMED_KEY = re.compile(r"([\w.@-]{0,64}):(.*)", re.ASCII)
 
 
@@ -155,9 +192,26 @@ def _named(entries: Iterable[SecretStr]) -> tuple[tuple[str, SecretStr], ...]:
 
     The first colon ends a name, so that a named key may hold more of them; ``:a:b`` is the key ``a:b`` without a name.
     """
-    named: list[tuple[str, SecretStr]] = []
-    for number, entry in enumerate(entries, start=1):
+    parsed: list[tuple[str, str]] = []
+    for entry in entries:
         match = _NAMED_KEY.fullmatch(entry.get_secret_value())
         name, key = match.groups() if match else ("", entry.get_secret_value())
-        named.append((name or f"key-{number}", SecretStr(key)))
+        parsed.append((name, key))
+    taken = {name for name, _ in parsed}
+    named: list[tuple[str, SecretStr]] = []
+    for number, (given, key) in enumerate(parsed, start=1):
+        # Somebody else may have been given the name.
+        name = given or next(f"key-{n}" for n in count(number) if f"key-{n}" not in taken)
+        taken.add(name)
+        named.append((name, SecretStr(key)))
     return tuple(named)
+
+
+def key_problems(settings: Settings) -> list[str]:
+    """What clients cannot do with some of the keys, in sentences that name no key."""
+    return [
+        f"the key of {name} has characters that web pages cannot send for live sessions: "
+        "use letters, digits and - . _ ~ only"
+        for name, key in settings.named_keys
+        if not _SUBPROTOCOL.fullmatch(key.get_secret_value())
+    ]

@@ -14,6 +14,8 @@ ServiceError
 │   ├── TooManyStreamsError      every live stream is taken
 │   ├── ModelNotReadyError       the model is still loading
 │   ├── ShuttingDownError        the service is shutting down
+│   ├── StorageFullError         a disk of the service is full
+│   ├── OutOfResourcesError      the machine has no descriptors, processes or memory left
 │   └── ProcessingTimeoutError   the work took longer than it may
 └── FaultError               we fix it
     ├── DecoderUnavailableError  the decoder is missing or died
@@ -21,9 +23,19 @@ ServiceError
     └── InferenceError           the model failed on good audio
 """
 
+import errno
 import re
 from collections.abc import Mapping
 from typing import ClassVar
+
+_LONGEST_TEXT = 1000
+
+
+def _shortened(text: str) -> str:
+    """The text, or the two ends of one so long that it must be quoting what the caller sent."""
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    return f"{text[: _LONGEST_TEXT // 2]} ... {text[-_LONGEST_TEXT // 4 :]}"
 
 
 class ServiceError(Exception):
@@ -38,9 +50,10 @@ class ServiceError(Exception):
     code: ClassVar[str]
 
     def __init__(self, message: str, **details: str | float | None) -> None:
+        message = _shortened(message)
         super().__init__(message)
         self.message = message
-        self.details = details
+        self.details = {name: _shortened(value) if isinstance(value, str) else value for name, value in details.items()}
 
 
 class CallerError(ServiceError):
@@ -142,6 +155,18 @@ class ShuttingDownError(RetryLaterError):
     code = "shutting_down"
 
 
+class StorageFullError(RetryLaterError):
+    """A disk of the service, or somebody's share of it, is full."""
+
+    code = "storage_full"
+
+
+class OutOfResourcesError(RetryLaterError):
+    """The machine has no file descriptors, processes or memory left for this request."""
+
+    code = "out_of_resources"
+
+
 class ProcessingTimeoutError(RetryLaterError):
     """The work took longer than `limit_s` and was stopped."""
 
@@ -172,3 +197,18 @@ class InferenceError(FaultError):
     """The model failed on audio that was decoded well."""
 
     code = "inference_failed"
+
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS})
+
+
+def shortage_behind(error: BaseException | None) -> StorageFullError | OutOfResourcesError | None:
+    """What the machine lacks, if that is why `error` was raised: the same request may succeed later."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return StorageFullError("The service has no disk space left for this request.", retry_after_s=10.0)
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _RESOURCES):
+            return OutOfResourcesError("The service has no resources left for this request.", retry_after_s=5.0)
+        error = error.__cause__
+    return None

@@ -20,7 +20,9 @@ from tests.integration.test_server_process import FORM, HEAD, TAIL
 def leave(port: int, recording: bytes, *, times: int) -> None:
     """Upload and reset, again and again; the upload must be so small that the server has it whole before the reset."""
     body = HEAD + recording + TAIL
-    head = f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     for _ in range(times):
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.sendall(head.encode() + body)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -92,6 +93,32 @@ async def test_a_broken_ffmpeg_is_our_fault(script: str, tmp_path: Path) -> None
     with pytest.raises(DecoderUnavailableError) as caught:
         await decode(FfmpegDecoder(program), recording("mp3"))
     assert "tempfile" not in caught.value.message
+
+
+async def test_an_ffmpeg_that_lacks_memory_does_not_pass_for_one_that_is_done(tmp_path: Path) -> None:
+    program = fake_ffmpeg(
+        tmp_path, "head -c 8 >/dev/null; head -c 4000 /dev/zero; echo Cannot allocate memory >&2; exit 1"
+    )
+    with pytest.raises(UndecodableAudioError):
+        await decode(FfmpegDecoder(program), recording("mp3"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody can limit another process")
+async def test_an_ffmpeg_may_use_so_much_memory_and_no_more(tmp_path: Path) -> None:
+    # Once it has read something, the limit is there.
+    program = fake_ffmpeg(tmp_path, f"head -c 8 >/dev/null; ulimit -d > {tmp_path}/limit; exit 1")
+    with pytest.raises(UndecodableAudioError):
+        await decode(FfmpegDecoder(program), recording("mp3"))
+    assert (tmp_path / "limit").read_text().strip() == str(384 << 10)
+
+
+async def test_what_a_wrapper_has_started_ends_with_it(tmp_path: Path) -> None:
+    program = fake_ffmpeg(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/pid; head -c 4000 /dev/zero; wait")
+    async with aclosing(endless()) as source, FfmpegDecoder(program).open(source, sample_rate_hz=16000) as blocks:
+        await anext(blocks)
+        pid = int((tmp_path / "pid").read_text())
+        assert psutil.pid_exists(pid)
+    await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
 async def test_pydub_tells_a_killed_ffmpeg_from_a_bad_file(tmp_path: Path) -> None:

@@ -188,13 +188,42 @@ async def test_a_signal_flushes_sessions_finishes_requests_and_refuses_the_rest(
     assert not [line for line in server.log if line["level"] in {"error", "critical"}]
 
 
-async def test_after_the_grace_time_it_goes_regardless() -> None:
-    async with serving(model="gated", grace_s=0.1) as server, httpx2.AsyncClient(timeout=None) as client:
-        request = asyncio.create_task(client.post(f"{server.url}/transcribe", files={"file": pcm(0.4)}))
-        await server.counts_become(decoders=1)
-        server.process.send_signal(signal.SIGTERM)
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGHUP]])
+async def test_what_the_grace_time_cuts_off_is_told_so(signals: list[signal.Signals]) -> None:
+    await be_cut_off(signals, grace_s=0.1)
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM] * 2, [signal.SIGINT] * 2])
+async def test_a_second_signal_ends_the_grace_time(signals: list[signal.Signals]) -> None:
+    await be_cut_off(signals, grace_s=3600)
+
+
+async def be_cut_off(signals: list[signal.Signals], *, grace_s: float) -> None:
+    async with (
+        serving(model="gated", grace_s=grace_s) as server,
+        httpx2.AsyncClient(base_url=server.url, timeout=None) as client,
+        websockets.connect(server.live_url) as live,
+    ):
+        upload = {"files": {"file": pcm(0.4)}}
+        plain = asyncio.create_task(client.post("/transcribe", **upload))
+        openai = asyncio.create_task(client.post("/v1/audio/transcriptions", data={"model": "whisper-1"}, **upload))
+        await server.counts_become(decoders=2)
+        await live.send(pcm(0.4))
+        await live.send('{"type": "finalize"}')
+        while json.loads(await live.recv())["type"] != "final":
+            pass
+        await live.send(pcm(0.4))
+        for number in signals:
+            server.process.send_signal(number)
+            await asyncio.sleep(0.2)
+        for answer in (await plain, await openai):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+            assert answer.headers["x-request-id"]
+            assert answer.headers["retry-after"]
+        heard, code = await hear_until_close(live)
+        assert ([message["utterance"] for message in heard if message["type"] == "final"], code) == ([1], 1001)
         assert await server.exit_code() == 0
-        await asyncio.gather(request, return_exceptions=True)
+    assert not [line for line in server.log if line["level"] in {"error", "critical"}]
 
 
 async def test_a_server_whose_model_cannot_be_loaded_exits_as_one_that_could_not_start() -> None:
@@ -248,7 +277,7 @@ async def test_an_upload_of_unknown_length_is_stopped_and_answered() -> None:
     async with serving(MAX_UPLOAD_BYTES="1000000") as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
-            f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
+            f"POST /transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\n"
             "Transfer-Encoding: chunked\r\n\r\n".encode()
         )
         writer.write(chunk(HEAD))
@@ -284,7 +313,7 @@ async def test_a_client_that_leaves_frees_the_work_at_once() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         body = HEAD + pcm(0.4) + TAIL
         writer.write(
-            f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            f"POST /transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         )
         writer.write(body)
         await server.counts_become(decoders=1)
@@ -307,7 +336,7 @@ async def open_live(server: Server, *, receive_buffer: int | None) -> socket.soc
     await loop.sock_connect(raw, ("127.0.0.1", server.port))
     await loop.sock_sendall(
         raw,
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     )
     seen = b""

@@ -120,7 +120,7 @@ async def test_a_handshake_that_cannot_be_read_is_answered_and_does_not_break_th
         _, half = await clients.enter_async_context(connected(server.port))
         half.write(b"GET /ws HTTP/1.1\r\n")
         writer.write(
-            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             b"Cookie: " + b"a" * 8200 + b"\r\n\r\n"
         )

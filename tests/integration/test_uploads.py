@@ -95,7 +95,7 @@ async def test_a_client_that_leaves_while_it_sends_frees_its_file_and_its_place(
         open_before = psutil.Process(server.process.pid).num_fds()
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
-            f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: 1000000000\r\n\r\n".encode()
+            f"POST /transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: 1000000000\r\n\r\n".encode()
         )
         writer.write(HEAD)
         for _ in range(40):
@@ -127,7 +127,7 @@ async def test_an_upload_that_stalls_is_answered_and_cut_off() -> None:
     async with serving(UPLOAD_PAUSE="0.2") as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
-            f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: 1000000000\r\n\r\n".encode()
+            f"POST /transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: 1000000000\r\n\r\n".encode()
         )
         writer.write(HEAD)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -144,7 +144,7 @@ async def test_uploads_that_drip_give_their_places_back() -> None:
     async with serving(UPLOAD_PAUSE="3", MAX_UPLOADS="1") as server, httpx2.AsyncClient() as client:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
-            f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: 1000000000\r\n\r\n".encode()
+            f"POST /transcribe HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: 1000000000\r\n\r\n".encode()
         )
         writer.write(HEAD)
         answering = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))

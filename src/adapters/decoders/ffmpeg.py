@@ -3,8 +3,10 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +16,14 @@ from pathlib import Path
 import structlog
 
 from ...domain.audio import Encoding, PcmReader, Samples
-from ...domain.errors import DecoderUnavailableError, EmptyAudioError, OverloadedError, UndecodableAudioError
+from ...domain.errors import (
+    DecoderUnavailableError,
+    EmptyAudioError,
+    OverloadedError,
+    StorageFullError,
+    UndecodableAudioError,
+    shortage_behind,
+)
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -28,6 +37,8 @@ _INDEXED_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"
 _HEAD_BYTES = 8
 _BLOCK_BYTES = 1 << 16
 _LOG_BYTES = 1 << 12
+_MOST_MEMORY_BYTES = 384 << 20
+"""What one ffmpeg may use; hours of m4a and 192 kHz on eight channels take 80 MB. `-max_alloc` bounds each block alone."""
 # What ffmpeg says of each pipe that it caches, good or bad, and what it says when the cache itself fails.
 _NOISE = ("Inner protocol failed to seekback", "Last message repeated")
 _CACHE_FAILURES = ("Failed to create tempfile", "write in cache failed")
@@ -100,7 +111,9 @@ class FfmpegDecoder:
         try:
             return _Process.start([str(self._executable), *arguments])
         except OSError as error:
-            _log.warning("ffmpeg_not_started", executable=str(self._executable), reason=str(error))
+            _log.error("ffmpeg_not_started", executable=str(self._executable), reason=str(error))
+            if (shortage := shortage_behind(error)) is not None:
+                raise shortage from error
             raise DecoderUnavailableError("The audio decoder could not be started.") from error
 
 
@@ -141,6 +154,12 @@ class _Process:
                 # Control-C in a terminal is for the service, which finishes what runs.
                 start_new_session=True,
             )
+            if sys.platform == "linux":
+                # It has read nothing yet. Elsewhere, nobody can limit another process.
+                import resource  # noqa: PLC0415 - Windows has none
+
+                with suppress(ProcessLookupError):
+                    resource.prlimit(popen.pid, resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
             undo.pop_all()
         return cls(popen, *ours)
 
@@ -150,7 +169,10 @@ class _Process:
 
     async def end(self) -> None:
         """Kill it if it still runs, and leave neither socket nor zombie; nobody may be reading or writing any more."""
-        self.popen.kill()
+        # It leads a session of its own: what a wrapper has started goes with it.
+        if self.popen.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.popen.pid, signal.SIGKILL)
         for stream in (self.stdin, self.stdout, self.stderr):
             stream.close()
         await self.wait()
@@ -199,6 +221,12 @@ def _judge(returncode: int, complaints: str, *, decoded: bool) -> None:
     """Log how ffmpeg ended and raise what that means."""
     # 126 and 127: the loader or a wrapper could not run it. Negative: a signal.
     broken = returncode < 0 or returncode in {126, 127} or any(failure in complaints for failure in _CACHE_FAILURES)
+    if "Cannot allocate memory" in complaints:
+        # Half a recording must not pass for all of it.
+        raise UndecodableAudioError("The recording takes more memory to decode than it may: it is malformed.")
+    if "No space left on device" in complaints:
+        _log.error("ffmpeg_cache_full", hint="ffmpeg keeps mp4 and caf files in /tmp", stderr=complaints)
+        raise StorageFullError("The service has no disk space left for this recording.", retry_after_s=10.0)
     if broken:
         _log.warning("ffmpeg_died", returncode=returncode, stderr=complaints)
         raise DecoderUnavailableError("The audio decoder crashed.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...application.ports.audio_decoder import AudioDecoder
 from ...application.ports.resampler import Resampler
 from ...domain.audio import NO_SAMPLES, Encoding, PcmReader, Samples
-from ...domain.errors import EmptyAudioError
+from ...domain.errors import EmptyAudioError, UndecodableAudioError
 
 # Album art and broadcast chunks may stand before the samples; more than this is left to the fallback.
 _MAX_HEADER_BYTES = 1 << 20
@@ -25,6 +25,7 @@ _MAX_FORMAT_BYTES = 1 << 12
 _UNKNOWN_SIZES = frozenset({0, 0xFFFFFFFF})
 # Below 4 kHz is no speech, and a block would grow too much on its way to the model's rate.
 _RATES_HZ = range(4_000, 768_001)
+_LEAST_RATE_HZ = 1_000
 
 _PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 _READABLE = frozenset(
@@ -196,6 +197,9 @@ def _parse_format(chunk: bytes) -> _Header | None:
     tag, channels, sample_rate_hz, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
     if tag == _EXTENSIBLE and chunk[26:40] == _SUBFORMAT_TAIL:
         (tag,) = struct.unpack_from("<H", chunk, 24)
+    if 0 < sample_rate_hz < _LEAST_RATE_HZ:
+        # ffmpeg would make hours of samples of a few bytes.
+        raise UndecodableAudioError(f"The recording has a sample rate of {sample_rate_hz} Hz: that is no speech.")
     header = _Header(tag, bits, channels, sample_rate_hz)
     plain = (tag, bits) in _READABLE and sample_rate_hz in _RATES_HZ and channels and frame_bytes == header.frame_bytes
     return header if plain else None

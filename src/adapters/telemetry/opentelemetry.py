@@ -11,6 +11,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Reso
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, Status, StatusCode, Tracer
+from starlette._utils import get_route_path
 
 from ...application.ports.audio_decoder import AudioDecoder
 from ...application.ports.speech_model import (
@@ -60,7 +61,7 @@ class Tracing:
             logs=False,
             operation_spans=False,
             auto_configure=False,
-            exclude=lambda scope: scope["path"] in _NO_SPANS,
+            exclude=lambda scope: get_route_path(scope) in _NO_SPANS,
         )
 
     def decoder(self, decoder: AudioDecoder) -> AudioDecoder:

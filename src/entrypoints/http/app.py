@@ -18,9 +18,11 @@ from . import page
 from .guards.access import AccessMiddleware
 from .guards.client_secrets import ClientSecrets
 from .guards.error_responses import install_error_handlers
+from .guards.hosts import HostMiddleware
 from .guards.http_metrics import HttpMetrics
 from .guards.keys import KeyRing, is_loopback
 from .guards.path_kinds import PathKind
+from .guards.prefix import PrefixMiddleware
 from .guards.request_log import RequestLogMiddleware
 from .guards.upload_limits import UploadLimitMiddleware, UploadPace
 from .guards.websocket_gateway import WebSocketGateway
@@ -70,7 +72,11 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         server = running_server()
         if server is not None:
-            guard_connections(server, header_timeout_s=settings.header_timeout)
+            guard_connections(
+                server,
+                header_timeout_s=settings.header_timeout,
+                keepalive_timeout_s=settings.keepalive_timeout,
+            )
         if not settings.api_keys:
             _warn_of_open_door(server)
         # Probes are answered while the model is loaded.
@@ -126,7 +132,10 @@ def create_app(
         drain=service.drain,
         kind_of=_kind_of,
     )
+    if not settings.api_keys:
+        app.add_middleware(HostMiddleware, allowed=settings.allowed_hosts, kind_of=_kind_of)
     app.add_middleware(RequestLogMiddleware, metrics=metrics, known_paths=_paths(app), kind_of=_kind_of)
+    app.add_middleware(PrefixMiddleware, prefix=settings.root_path)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -18,22 +18,28 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 _HEADER_BYTES = 1 << 16
 """Most bytes of one request's URL, headers and trailers together; nginx takes 40 KiB, Node.js 16 KiB."""
+_UVICORNS_KEEPALIVE_S = 5
+"""By default. Clients and proxies keep a connection for longer, and meet its end while they send the next request."""
 _LINGER_S = 5.0
 """How long a refused client may go on sending, to nobody, before it is cut off."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
 
-def guard_connections(server: uvicorn.Server, *, header_timeout_s: float) -> None:
+def guard_connections(server: uvicorn.Server, *, header_timeout_s: float, keepalive_timeout_s: float) -> None:
     """Bound what the clients of `server` may send before the application hears of their requests.
 
-    They have `header_timeout_s` to send what comes before a body. Call it before the server listens, as while the application starts: uvicorn asks its configuration for the protocol
+    They have `header_timeout_s` to send what comes before a body, and `keepalive_timeout_s` from one request to the
+    next, unless uvicorn was told another time. Call it before the server listens, as while the application starts: uvicorn asks its configuration for the protocol
     at each new connection. So this works however uvicorn was started.
     """
     config = server.config
     if not config.loaded:
         # It does not run: there is nobody to guard it against.
         return
+    if config.timeout_keep_alive == _UVICORNS_KEEPALIVE_S:
+        # It only ever goes to `loop.call_later`.
+        config.timeout_keep_alive = cast("int", keepalive_timeout_s)
     if config.ws_protocol_class is WebSocketsSansIOProtocol:
         config.ws_protocol_class = AnsweringWebSocketProtocol
     if config.http_protocol_class is not HttpToolsProtocol:

@@ -1,9 +1,11 @@
 """The web application under uvicorn, as `parakeet-service serve` runs it."""
 
+import errno
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import FrameType
 
 import uvicorn
@@ -29,12 +31,14 @@ def serve(*, host: str, port: int, has_api_keys: bool, build_app: Callable[[Call
         Whether it could serve; if not, standard error says why.
     """
     try:
-        listener = listen(host, port)
+        listeners = listen(host, port)
     except OSError as error:
         print(f"Cannot listen on {host}, port {port}: {error.strerror or error}", file=sys.stderr)
         return False
-    with listener:
-        if not has_api_keys and not is_loopback(listener.getsockname()[0]):
+    with ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        if not has_api_keys and not all(is_loopback(listener.getsockname()[0]) for listener in listeners):
             print(_OPEN_DOOR.format(host=host), file=sys.stderr)
 
         def give_up() -> None:
@@ -58,22 +62,45 @@ def serve(*, host: str, port: int, has_api_keys: bool, build_app: Callable[[Call
             # A client that sends faster than the model reads is made to wait, and its pongs wait with it.
             ws_ping_timeout=_PING_TIMEOUT_S,
         )
-        server = _Server(config, address_of(listener))
+        server = _Server(config, address_of(listeners[0]))
         # A signal that the application does not keep from uvicorn is raised again at the end: it must not kill us.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _ignore)
-        server.run(sockets=[listener])
+        server.run(sockets=listeners)
         return server.started and not server.hopeless
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind the first address that `host` stands for.
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Bind every address that `host` stands for, all at one port; ``::`` stands for those of IPv4, too.
 
     Raises:
-        OSError: It cannot be bound.
+        OSError: None can be bound, or one is taken.
     """
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return socket.create_server((str(address[0]), port), family=family)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+    # A client that knows only one address knows that of IPv4.
+    addresses.sort(key=lambda one: one[0] != socket.AF_INET)
+    listeners = list[socket.socket]()
+    with ExitStack() as undo:
+        missing: OSError | None = None
+        for family, address in addresses:
+            try:
+                listener = socket.create_server(
+                    (address, listeners[0].getsockname()[1] if listeners else port),
+                    family=family,
+                    dualstack_ipv6=address == "::" and socket.has_dualstack_ipv6(),
+                )
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                # The name has an address that the machine has not: /etc/hosts often names ::1 where there is no IPv6.
+                missing = error
+                continue
+            listeners.append(undo.enter_context(listener))
+        if not listeners and missing is not None:
+            raise missing
+        undo.pop_all()
+    return listeners
 
 
 def free_address(host: str, port: int) -> str:
@@ -82,8 +109,11 @@ def free_address(host: str, port: int) -> str:
     Raises:
         OSError: They cannot be bound.
     """
-    with listen(host, port) as listener:
-        return address_of(listener)
+    with ExitStack() as stack:
+        listeners = listen(host, port)
+        for listener in listeners:
+            stack.enter_context(listener)
+        return address_of(listeners[0])
 
 
 def address_of(listener: socket.socket) -> str:

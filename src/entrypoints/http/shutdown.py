@@ -22,7 +22,9 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @contextmanager
 def drain_on_signals(drain: Drain, *, has_failed: Callable[[], bool]) -> Generator[None]:
-    """Put the drain before what SIGTERM and SIGINT did so far; a second signal does that at once.
+    """Put the drain before what SIGTERM and SIGINT did so far; a second signal ends its grace time, a third all of it.
+
+    SIGHUP, which ends a process whose terminal is closed, is as good as they are, unless somebody had it ignored.
 
     uvicorn closes its WebSockets the moment it gets the signal, before the application hears of it; so the
     application must hear first. Only the main thread may handle signals: elsewhere nothing is changed.
@@ -49,15 +51,18 @@ def drain_on_signals(drain: Drain, *, has_failed: Callable[[], bool]) -> Generat
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    signalled = False
+    signals = 0
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal signalled
-        if signalled:
-            before[number](number, frame)
-            return
-        signalled = True
-        loop.call_soon_threadsafe(begin, number)
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal signals
+        signals += 1
+        match signals:
+            case 1:
+                loop.call_soon_threadsafe(begin, number)
+            case 2:
+                loop.call_soon_threadsafe(drain.hurry)
+            case _:
+                _stop_server(before[number], number, force=True)
 
     server = running_server()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,12 +70,16 @@ def drain_on_signals(drain: Drain, *, has_failed: Callable[[], bool]) -> Generat
         if callable(handler):
             before[number] = handler
             signal.signal(number, handle)
+    # Windows has none.
+    if server is not None and hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        before[signal.SIGHUP] = server.handle_exit
+        signal.signal(signal.SIGHUP, handle)
     try:
         yield
     finally:
         for caught, handler in before.items():
             if signal.getsignal(caught) is handle:
-                signal.signal(caught, handler)
+                signal.signal(caught, handler if caught in (signal.SIGTERM, signal.SIGINT) else signal.SIG_DFL)
         if has_failed() and server is not None:
             # What uvicorn's own command looks at, once all is closed, to choose its exit code.
             server.started = False
@@ -86,7 +95,7 @@ def _server_of(handler: object) -> uvicorn.Server | None:
     return server if isinstance(server, uvicorn.Server) else None
 
 
-def _stop_server(handler: _Handler, number: int) -> None:
+def _stop_server(handler: _Handler, number: int, *, force: bool = False) -> None:
     server = _server_of(handler)
     if server is None:
         handler(number, None)
@@ -95,3 +104,4 @@ def _stop_server(handler: _Handler, number: int) -> None:
         server.config.timeout_graceful_shutdown = _CLOSING_S
     # Its handler would raise the signal again at the end, and the process die of it instead of exiting with a code.
     server.should_exit = True
+    server.force_exit = force

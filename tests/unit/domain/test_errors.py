@@ -1,3 +1,4 @@
+import errno
 import inspect
 
 import pytest
@@ -24,6 +25,8 @@ _CODES = {
     "TooManyStreamsError": "too_many_streams",
     "ModelNotReadyError": "model_not_ready",
     "ShuttingDownError": "shutting_down",
+    "StorageFullError": "storage_full",
+    "OutOfResourcesError": "out_of_resources",
     "ProcessingTimeoutError": "processing_timeout",
     "DecoderUnavailableError": "decoder_unavailable",
     "ModelLoadError": "model_load_failed",
@@ -97,3 +100,31 @@ def test_an_entrypoint_says_a_parameter_in_its_own_words() -> None:
     assert renamed.details == {"param": "left_context_s"}
     assert InvalidRequestError("Bad chunk_s.").renamed({"chunk_s": "STREAM_CHUNK"}).message == "Bad STREAM_CHUNK."
     assert InvalidRequestError("Bad chunk_s.", param="chunk_s").renamed({}).details == {"param": "chunk_s"}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), errors.StorageFullError),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), errors.StorageFullError),
+        (OSError(errno.EMFILE, "Too many open files"), errors.OutOfResourcesError),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), errors.OutOfResourcesError),
+        (MemoryError(), errors.OutOfResourcesError),
+        (OSError(errno.ENOENT, "No such file"), type(None)),
+        (ValueError(), type(None)),
+    ],
+)
+def test_what_the_machine_lacks_is_found_behind_an_error(error: Exception, kind: type) -> None:
+    behind = RuntimeError("It failed.")
+    behind.__cause__ = error
+    assert type(errors.shortage_behind(error)) is kind
+    assert type(errors.shortage_behind(behind)) is kind
+
+
+def test_an_error_does_not_repeat_a_long_value() -> None:
+    error = errors.InvalidRequestError(f"language: {'x' * 900_000} is none", param="y" * 900_000)
+    assert len(error.message) < 1000
+    assert error.message.startswith("language: x")
+    assert error.message.endswith("x is none")
+    assert len(str(error.details["param"])) < 1000
+    assert len(str(error)) < 1000

@@ -111,8 +111,11 @@ class World:
         query: str = "",
         subprotocols: Sequence[str] = (),
         denial: bool = True,
+        root_path: str = "",
     ) -> AsyncGenerator["LiveClient"]:
-        client = LiveClient(self.app, f"{path}?{query}", subprotocols, headers or {}, denial=denial)
+        client = LiveClient(
+            self.app, f"{path}?{query}", subprotocols, headers or {}, denial=denial, root_path=root_path
+        )
         try:
             yield client
         finally:
@@ -120,8 +123,8 @@ class World:
 
 
 def a_settings(**given: object) -> Settings:
-    """The default settings but for those given, whatever the environment says."""
-    return Settings.model_validate({**Settings.model_construct().model_dump(), **given})
+    """The default settings but for those given, whatever the environment says; the host is called ``service``."""
+    return Settings.model_validate({**Settings.model_construct().model_dump(), "allowed_hosts": ("service",), **given})
 
 
 async def started(**given: Any) -> World:
@@ -135,7 +138,14 @@ class LiveClient:
     """A WebSocket client that speaks ASGI to the application, in the same loop."""
 
     def __init__(
-        self, app: FastAPI, target: str, subprotocols: Sequence[str], headers: Mapping[str, str], *, denial: bool
+        self,
+        app: FastAPI,
+        target: str,
+        subprotocols: Sequence[str],
+        headers: Mapping[str, str],
+        *,
+        denial: bool,
+        root_path: str,
     ) -> None:
         path, _, query = target.partition("?")
         self._to_app: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
@@ -152,8 +162,8 @@ class LiveClient:
             "path": path,
             "raw_path": path.encode(),
             "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(b"host", b"service"), *((name.encode(), value.encode()) for name, value in headers.items())],
+            "root_path": root_path,
+            "headers": [(name.encode(), value.encode()) for name, value in {"host": "service", **headers}.items()],
             "subprotocols": list(subprotocols),
             "server": ("service", 80),
             "client": ("127.0.0.1", 1),

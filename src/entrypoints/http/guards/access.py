@@ -1,17 +1,25 @@
 """Who may come in. Pure ASGI."""
 
+from fastapi.sse import format_sse_event
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ....application.drain import Drain
 from ....application.ports.quota import Quota
-from ....domain.errors import ServiceError
+from ....domain.errors import ServiceError, ShuttingDownError
 from .client_secrets import ClientSecrets
+from .error_responses import error_response
 from .errors import UnauthorizedError
 from .keys import KeyRing, address_of
 from .path_kinds import KindOf, PathKind
 from .request_context import note, request_context
-from .upload_limits import refuse_unread
+from .route_path import route_path
+from .upload_limits import LINGER_S, refuse_unread
+
+_EVENT_STREAM = "text/event-stream"
+_LAST_LINGER_S = 1.0
+"""How long an upload that the end of a shutdown cuts off may go on, to nobody."""
 
 
 class AccessMiddleware:
@@ -37,21 +45,33 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, or refuse."""
-        if scope["type"] == "lifespan" or self._kind_of(scope["path"]) is PathKind.PROBE:
+        if scope["type"] == "lifespan" or self._kind_of(route_path(scope)) is PathKind.PROBE:
             await self._app(scope, receive, send)
             return
+        answer = _Answer(send)
         try:
             request_context(HTTPConnection(scope)).caller = await self._admit(scope)
-            self._drain.check_open()
+            if scope["type"] == "http":
+                async with self._drain.bounded_work():
+                    await self._app(scope, receive, answer.send)
+            else:
+                # A live session has last words to tell when the service goes.
+                with self._drain.work():
+                    await self._app(scope, receive, answer.send)
         except ServiceError as error:
-            await refuse_unread(error, scope, receive, send)
-            return
-        with self._drain.work():
-            await self._app(scope, receive, send)
+            if not answer.begun:
+                linger_s = _LAST_LINGER_S if isinstance(error, ShuttingDownError) else LINGER_S
+                await refuse_unread(error, scope, receive, send, linger_s=linger_s)
+                return
+            response = error_response(error, scope)
+            # The events of a stream have the same envelope. Where a length is announced, the server breaks it off.
+            if answer.is_event_stream:
+                event = format_sse_event(data_str=bytes(response.body).decode())
+                await send({"type": "http.response.body", "body": event})
 
     async def _admit(self, scope: Scope) -> str | None:
         """The caller, by the name of its key or by its address; None for what anyone may ask for at any time."""
-        kind = self._kind_of(scope["path"])
+        kind = self._kind_of(route_path(scope))
         if kind in (PathKind.PAGE, PathKind.DOCUMENTATION):
             return None
         name = None if self._keys.is_empty else self._keys.name_of(scope) or self._client_secrets.owner_of(scope)
@@ -66,3 +86,18 @@ class AccessMiddleware:
         if name is None and not self._keys.is_empty:
             raise UnauthorizedError("An API key is required: Authorization: Bearer <key>.")
         return caller
+
+
+class _Answer:
+    """What has been sent of a request's answer."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+        self.is_event_stream = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            self.is_event_stream = Headers(raw=message["headers"]).get("content-type", "").startswith(_EVENT_STREAM)
+        await self._send(message)

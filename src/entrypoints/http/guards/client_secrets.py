@@ -9,6 +9,7 @@ from itsdangerous import BadData, URLSafeSerializer
 from starlette.types import Scope
 
 from .keys import offered_keys
+from .route_path import route_path
 from .websocket_gateway import JsonObject
 
 REALTIME = "/v1/realtime"
@@ -62,7 +63,7 @@ class ClientSecrets:
 
     def find(self, scope: Scope) -> ClientSecret | None:
         """The secret that a request for a realtime session carries, if it is ours and has not expired."""
-        if scope["type"] != "websocket" or scope["path"] != REALTIME:
+        if scope["type"] != "websocket" or route_path(scope) != REALTIME:
             return None
         return next((secret for key in offered_keys(scope) if (secret := self._read(key)) is not None), None)
 

@@ -1,9 +1,11 @@
 """What the caller hears when something goes wrong: one table, two envelopes."""
 
 import math
+import tempfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -12,10 +14,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ....domain import errors as domain
-from ....domain.errors import FaultError, InvalidRequestError, RetryLaterError, ServiceError
+from ....domain.errors import FaultError, InvalidRequestError, RetryLaterError, ServiceError, shortage_behind
 from . import errors as http
 from .error_schemas import OpenAIErrorBody
 from .request_context import note
+from .route_path import route_path
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class ErrorResponse(NamedTuple):
@@ -49,6 +54,8 @@ ERROR_RESPONSES: Mapping[str, ErrorResponse] = {
     domain.AudioTooLongError.code: ErrorResponse(413, 1009, _CALLER),
     http.UnknownModelError.code: ErrorResponse(404, 1008, _CALLER),
     http.UnauthorizedError.code: ErrorResponse(401, 1008, "authentication_error"),
+    http.UnknownHostError.code: ErrorResponse(421, 1008, _CALLER),
+    http.UpgradeRequiredError.code: ErrorResponse(426, 1008, _CALLER),
     http.ForbiddenOriginError.code: ErrorResponse(403, 1008, "permission_error"),
     http.ProtocolError.code: ErrorResponse(400, 1007, _CALLER),
     http.FrameTooLargeError.code: ErrorResponse(413, 1009, _CALLER),
@@ -57,6 +64,8 @@ ERROR_RESPONSES: Mapping[str, ErrorResponse] = {
     domain.TooManyStreamsError.code: ErrorResponse(503, 1013, _SERVER),
     domain.ModelNotReadyError.code: ErrorResponse(503, 1013, _SERVER),
     domain.ShuttingDownError.code: ErrorResponse(503, 1001, _SERVER),
+    domain.StorageFullError.code: ErrorResponse(507, 1013, _SERVER),
+    domain.OutOfResourcesError.code: ErrorResponse(503, 1013, _SERVER),
     domain.ProcessingTimeoutError.code: ErrorResponse(504, 1013, _SERVER),
     domain.DecoderUnavailableError.code: ErrorResponse(500, 1011, _SERVER),
     domain.ModelLoadError.code: ErrorResponse(500, 1011, _SERVER),
@@ -83,10 +92,10 @@ def error_response(error: ServiceError, scope: Scope) -> JSONResponse:
     """The answer to the request of `scope` that failed with `error`; the log line will name its code."""
     connection = HTTPConnection(scope)
     note(connection, code=error.code)
-    openai = is_openai(scope["path"])
+    openai = is_openai(route_path(scope))
     problem = ERROR_RESPONSES[error.code]
-    # OpenAI answers a field that cannot be read with 400.
-    status = 400 if openai and problem.status == 422 else problem.status
+    # OpenAI answers a field that cannot be read with 400, and a file that cannot be decoded as well.
+    status = 400 if openai and problem.status in (415, 422) else problem.status
     headers: dict[str, str] = {}
     if openai and isinstance(error, _NO_USE_TO_RETRY):
         headers["x-should-retry"] = "false"
@@ -94,6 +103,8 @@ def error_response(error: ServiceError, scope: Scope) -> JSONResponse:
         headers["retry-after"] = str(math.ceil(error.retry_after_s))
     if status == 401:
         headers["www-authenticate"] = "Bearer"
+    if status == 426:
+        headers |= {"upgrade": "websocket", "connection": "Upgrade"}
     if openai:
         return _response(status, openai_error(error).model_dump(), headers)
     return _response(status, error_facts(error), headers)
@@ -108,6 +119,8 @@ def error_facts(error: ServiceError) -> dict[str, object]:
 def openai_error(error: ServiceError) -> OpenAIErrorBody:
     """The error as OpenAI's clients read it."""
     param = error.details.get("param")
+    if isinstance(error, domain.UndecodableAudioError | domain.EmptyAudioError):
+        param = "file"
     return OpenAIErrorBody(
         message=_message(error),
         type=ERROR_RESPONSES[error.code].openai_type,
@@ -157,13 +170,26 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if isinstance(error.__cause__, ClientDisconnect):
         # FastAPI takes it for a body that cannot be parsed.
         return await _on_client_gone(request, error.__cause__)
+    shortage = shortage_behind(error.__cause__)
+    if shortage is not None:
+        # FastAPI takes it for a body that cannot be parsed, too.
+        log_shortage(shortage, error.__cause__)
+        return error_response(shortage, request.scope)
     code = _HTTP_CODES.get(error.status_code, InvalidRequestError.code)
     note(request, code=code)
     headers = dict(error.headers or {})
-    if is_openai(request.url.path):
+    if is_openai(route_path(request.scope)):
         body = OpenAIErrorBody(message=error.detail, type=_CALLER, param=None, code=code)
         return _response(error.status_code, body.model_dump(), headers)
     return _response(error.status_code, {"code": code, "message": error.detail}, headers)
+
+
+def log_shortage(shortage: ServiceError, cause: BaseException | None) -> None:
+    """Name what the machine lacks, for whoever can mend it."""
+    hint = "see `ulimit -n`, and the memory of the machine"
+    if isinstance(shortage, domain.StorageFullError):
+        hint = f"uploads are kept in TMPDIR, which is {tempfile.gettempdir()}"
+    _log.error("out of resources", code=shortage.code, cause=str(cause), hint=hint)
 
 
 async def _on_client_gone(request: Request, _error: Exception) -> Response:

@@ -43,6 +43,29 @@ class UnauthorizedError(CallerError):
     code = "unauthorized"
 
 
+class UnknownHostError(CallerError):
+    """The request was meant for a host of another name."""
+
+    code = "unknown_host"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This service is not known by that host name. Whoever runs it can add the name to ALLOWED_HOSTS."
+        )
+
+
+class UpgradeRequiredError(CallerError):
+    """A plain request for what is a WebSocket."""
+
+    code = "upgrade_required"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This is a WebSocket: connect to it with ws:// or wss://. "
+            "If you did, a proxy in between dropped the Upgrade header."
+        )
+
+
 class ForbiddenOriginError(CallerError):
     """A web page of an origin that is not allowed tried to connect."""
 

@@ -18,7 +18,7 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[tuple[str, SecretStr]]) -> None:
         """Know `keys` by their names; without any, the door is open."""
-        self._keys = [(name, _digest(key.get_secret_value())) for name, key in keys]
+        self._keys = [(name, _digest(key.get_secret_value().encode())) for name, key in keys]
 
     @property
     def is_empty(self) -> bool:
@@ -27,7 +27,8 @@ class KeyRing:
 
     def name_of(self, scope: Scope) -> str | None:
         """The name of the key that the request carries; ``None`` if it carries none that is known."""
-        offered = [_digest(key) for key in offered_keys(scope)]
+        # Starlette reads headers as latin-1; clients write what is not ASCII in UTF-8.
+        offered = [_digest(key.encode("latin-1", "replace")) for key in offered_keys(scope)]
         # Every pair is compared, each in constant time and at one length: how long it takes tells nothing of a key.
         matches = [name for one in offered for name, known in self._keys if secrets.compare_digest(one, known)]
         return matches[0] if matches else None
@@ -58,8 +59,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
 def offered_keys(scope: Scope) -> list[str]:

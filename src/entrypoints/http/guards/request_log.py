@@ -11,10 +11,12 @@ from opentelemetry.trace import format_trace_id, get_current_span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .error_responses import ERROR_RESPONSES, UnexpectedError, refuse
+from ....domain.errors import ServiceError, shortage_behind
+from .error_responses import ERROR_RESPONSES, UnexpectedError, log_shortage, refuse
 from .http_metrics import HttpMetrics
 from .path_kinds import KindOf, PathKind
 from .request_context import open_request_context
+from .route_path import route_path
 
 _QUIET = (PathKind.PROBE, PathKind.PAGE, PathKind.METRICS)
 _SANE_ID = re.compile(r"[\w.:=+/-]{1,128}", re.ASCII)
@@ -45,15 +47,20 @@ class RequestLogMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id, **_trace_id()):
             try:
                 await self._app(scope, exchange.receive, exchange.send)
-            except Exception:  # noqa: BLE001
-                _log.exception("unexpected error")
-                facts["code"] = UnexpectedError.code
-                await exchange.fail(scope)
+            except Exception as error:  # noqa: BLE001
+                shortage = shortage_behind(error)
+                if shortage is None:
+                    _log.exception("unexpected error")
+                else:
+                    log_shortage(shortage, error)
+                failure: ServiceError = shortage or UnexpectedError()
+                facts["code"] = failure.code
+                await exchange.fail(failure, scope)
             finally:
                 took_s = time.perf_counter() - began
                 route = getattr(scope.get("route"), "path", None)
                 _log.log(
-                    logging.DEBUG if self._kind_of(scope["path"]) in _QUIET else logging.INFO,
+                    logging.DEBUG if self._kind_of(route_path(scope)) in _QUIET else logging.INFO,
                     "request" if scope["type"] == "http" else "session",
                     method=scope.get("method", "WEBSOCKET"),
                     route=route,
@@ -65,7 +72,7 @@ class RequestLogMiddleware:
 
     def _count(self, scope: Scope, *, route: str | None, status: int | None, took_s: float) -> None:
         # Any path that is no template would be a label of its own: whoever tries many would fill the memory.
-        path: str = scope["path"]
+        path = route_path(scope)
         route = route or (path if path in self._known_paths else "unmatched")
         if scope["type"] == "http":
             self._metrics.request_answered(method=scope["method"], route=route, status=status or 499, took_s=took_s)
@@ -113,11 +120,11 @@ class _Exchange:
             self.status = self.status or 1006
             raise
 
-    async def fail(self, scope: Scope) -> None:
+    async def fail(self, failure: ServiceError, scope: Scope) -> None:
         """Tell the client, unless the answer is on its way already: then only the server can break it off."""
         if self.status is not None:
             return
         if self._open:
-            await self.send({"type": "websocket.close", "code": ERROR_RESPONSES[UnexpectedError.code].close_code})
+            await self.send({"type": "websocket.close", "code": ERROR_RESPONSES[failure.code].close_code})
         else:
-            await refuse(UnexpectedError(), scope, self.receive, self.send)
+            await refuse(failure, scope, self.receive, self.send)

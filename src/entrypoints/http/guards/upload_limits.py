@@ -1,24 +1,28 @@
 """How much may come in, how fast, and how many at once. Pure ASGI."""
 
 import asyncio
+import codecs
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, get_args
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ....domain.errors import OverloadedError, ServiceError, UploadTooLargeError
+from ....domain.errors import InvalidRequestError, OverloadedError, ServiceError, UploadTooLargeError
 from .error_responses import error_response, refuse
 from .errors import UploadStalledError, UploadTimeoutError, UploadTooSlowError
 from .http_metrics import HttpMetrics
 from .request_context import note
 
 _RETRY_AFTER_S = 5.0
-_LINGER_S = 5.0
+LINGER_S = 5.0
+"""How long a refused client may go on sending, to nobody, before it is cut off."""
+_CHARSETS = frozenset({"utf-8", "ascii"})
 _SMALL_BYTES = 1 << 20
 """Largest body that is no form: it is kept in memory, and nobody counts how many there are."""
 
@@ -70,7 +74,7 @@ class UploadLimitMiddleware:
         pace: UploadPace,
         check_ready: Callable[[], object],
         metrics: HttpMetrics,
-        linger_s: float = _LINGER_S,
+        linger_s: float = LINGER_S,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Guard `app`.
@@ -103,12 +107,14 @@ class UploadLimitMiddleware:
             return
         headers = Headers(scope=scope)
         declared = headers.get("content-length", "")
-        is_form = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        kind = headers.get("content-type", "")
+        is_form = kind.lower().startswith("multipart/form-data")
         limit = self._limit if is_form else min(self._limit, _SMALL_BYTES)
         try:
             if declared.isdecimal() and int(declared) > limit:
                 raise UploadTooLargeError(limit_bytes=limit)
             if is_form:
+                _check_charset(kind)
                 self._check_ready()
                 if self._held >= self._most:
                     message = f"Too many uploads: {self._most} are in progress."
@@ -206,12 +212,24 @@ class _Body:
             self._waited_s += self._clock() - began
 
 
+def _check_charset(content_type: str) -> None:
+    """Let UTF-8 pass alone: some of Python's codecs take the square of a field's length, on the event loop."""
+    _, parameters = parse_options_header(content_type)
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
+    try:
+        known = codecs.lookup(charset).name in _CHARSETS
+    except (LookupError, ValueError):
+        known = False
+    if not known:
+        raise InvalidRequestError("content-type: the charset of a form must be UTF-8.", param="content-type")
+
+
 def _nothing() -> None:
     pass
 
 
 async def refuse_unread(
-    error: ServiceError, scope: Scope, receive: Receive, send: Send, *, linger_s: float = _LINGER_S
+    error: ServiceError, scope: Scope, receive: Receive, send: Send, *, linger_s: float = LINGER_S
 ) -> None:
     """Answer with `error`; a request whose body is on its way is read, to nobody, for `linger_s`, and then cut off."""
     if scope["type"] != "http" or not _has_body(scope):

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from ....application.live_loop import LiveEnd, LiveLoop
 from ....domain.errors import ServiceError
 from .error_responses import ERROR_RESPONSES, refuse
-from .errors import ForbiddenOriginError
+from .errors import ForbiddenOriginError, UpgradeRequiredError
 from .request_context import note
 
 JsonObject: TypeAlias = dict[str, object]
@@ -111,6 +111,15 @@ class WebSocketGateway:
             note(websocket, audio_s=round(loop.audio_s, 3), utterances=loop.utterances)
             if isinstance(loop.end, ServiceError):
                 note(websocket, code=loop.end.code)
+
+
+async def refuse_plain_request() -> None:
+    """The answer to a GET that is no handshake.
+
+    Raises:
+        UpgradeRequiredError: Always.
+    """
+    raise UpgradeRequiredError
 
 
 def _close_code(end: LiveEnd | ServiceError) -> int:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, WebSocket
 from ....application.live_loop import LiveLoop
 from ....application.service import Service
 from ..guards.request_context import request_context
-from ..guards.websocket_gateway import JsonObject, WebSocketChannel, WebSocketGateway
+from ..guards.websocket_gateway import JsonObject, WebSocketChannel, WebSocketGateway, refuse_plain_request
 from .codec import LiveCodec
 
 SUBPROTOCOL = "parakeet"
@@ -29,4 +29,5 @@ def router(service: Service, *, gateway: WebSocketGateway, longest_idle_s: float
 
     routes = APIRouter()
     routes.add_api_websocket_route("/ws", live)
+    routes.add_api_route("/ws", refuse_plain_request, include_in_schema=False)
     return routes

@@ -43,7 +43,7 @@ class ConfigCommand(_Command):
         return LiveOptions(
             encoding=defaults.encoding if self.encoding is None else self.encoding,
             sample_rate_hz=defaults.sample_rate_hz if self.sample_rate is None else self.sample_rate,
-            language=code_of(self.language) if self.language else None,
+            language=code_of(self.language or "") or None,
             context=replace(
                 context,
                 left_s=context.left_s if self.left_context_s is None else self.left_context_s,

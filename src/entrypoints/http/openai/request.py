@@ -62,7 +62,7 @@ class TranscriptionRequest:
 
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
-Milliseconds = Annotated[int, Field(ge=0)]
+Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]
 Temperature = Annotated[float, Form(ge=0, le=1, description="accepted without effect: decoding is deterministic")]
 Prompt = Annotated[str, Form(description="accepted without effect")]
 _ModelName = Annotated[str, Form(description="the loaded model's name, or a usual alias")]
@@ -176,7 +176,7 @@ class TranscriptionForm:
             detection=vad.detection() if vad and detects else None,
             ignored=_given(
                 # Nothing can make a model of several languages write a certain one.
-                language=self.language and len(model.languages) > 1,
+                language=code_of(self.language) and len(model.languages) > 1,
                 languages=languages and len(model.languages) > 1,
                 prompt=self.prompt,
                 keywords=favoured.phrases and not model.searches,
@@ -263,8 +263,12 @@ def language_of(language: str, languages: tuple[str, ...], model: ModelDescripti
         if code not in known:
             raise InvalidRequestError(message.format(repr(language)), param="language")
         return code
-    codes = [code for code in map(code_of, languages) if code in known]
-    if languages and not codes:
+    wanted = [code_of(language) for language in languages]
+    # A list with `auto` in it asks for nothing in particular.
+    if not all(wanted):
+        wanted = []
+    codes = [code for code in wanted if code in known]
+    if wanted and not codes:
         raise InvalidRequestError(message.format(" or ".join(map(repr, languages))), param="languages")
     possible = codes or list(known)
     return possible[0] if len(possible) == 1 else None

@@ -32,6 +32,9 @@ def router(*, settings: Settings, model: SpeechModel, drain: Drain) -> APIRouter
 
     routes = APIRouter(tags=["health"])
     routes.add_api_route("/healthz", healthz, summary="Alive?", response_model=HealthBody)
+    # Load balancers ask with HEAD. The documentation has one way to ask.
+    for path, probe in (("/healthz", healthz), ("/readyz", readyz)):
+        routes.add_api_route(path, probe, methods=["HEAD"], response_model=None, include_in_schema=False)
     routes.add_api_route(
         "/readyz", readyz, summary="Ready?", response_model=ReadyBody, responses={503: {"model": NotReadyBody}}
     )

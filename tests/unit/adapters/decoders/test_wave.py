@@ -241,3 +241,22 @@ async def test_gives_what_has_come_and_does_not_wait_for_more() -> None:
             came.put_nowait(recording[at : at + 3201])
             heard += len(await asyncio.wait_for(anext(blocks), 5))
             assert heard == (min(at + 3201, len(recording)) - 44) // 2
+
+
+@pytest.mark.parametrize("rate_hz", [1, 100, 999])
+async def test_refuses_a_sample_rate_that_is_none_of_speech(rate_hz: int) -> None:
+    data = riff(fmt(1, 8, rate_hz=rate_hz), chunk(b"data", bytes(2000)))
+    with pytest.raises(UndecodableAudioError, match=f" {rate_hz} Hz"):
+        await decode(WaveDecoder(SoxrResampler(), NoFallback()), data)
+
+
+class NoFallback:
+    @asynccontextmanager
+    async def open(
+        self,
+        source: AsyncIterable[bytes],
+        *,
+        sample_rate_hz: int,  # noqa: ARG002
+    ) -> AsyncGenerator[AsyncIterator[Samples]]:
+        raise AssertionError
+        yield

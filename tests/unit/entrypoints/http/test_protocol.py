@@ -377,17 +377,24 @@ def test_guards_uvicorns_own_choice_of_protocols() -> None:
     server = loaded_server()
     assert server.config.http_protocol_class is HttpToolsProtocol
     with capture_logs() as lines:
-        guard_connections(server, header_timeout_s=7)
+        guard_connections(server, header_timeout_s=7, keepalive_timeout_s=75)
     make: Any = server.config.http_protocol_class
     made = make(config=server.config, server_state=ServerState(), app_state={}, _loop=FakeLoop())
     assert isinstance(made, LimitedHttpProtocol)
     assert server.config.ws_protocol_class is AnsweringWebSocketProtocol
+    assert made.timeout_keep_alive == 75
     assert lines == []
+
+
+def test_keeps_idle_connections_as_long_as_uvicorn_was_told() -> None:
+    server = loaded_server(timeout_keep_alive=20)
+    guard_connections(server, header_timeout_s=7, keepalive_timeout_s=75)
+    assert server.config.timeout_keep_alive == 20
 
 
 def test_says_that_it_does_not_guard_another_protocol() -> None:
     server = loaded_server(http="h11")
     with capture_logs() as lines:
-        guard_connections(server, header_timeout_s=7)
+        guard_connections(server, header_timeout_s=7, keepalive_timeout_s=75)
     assert server.config.http_protocol_class is H11Protocol
     assert [line["log_level"] for line in lines] == ["warning"]

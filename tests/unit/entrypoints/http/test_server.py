@@ -1,5 +1,6 @@
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from fastapi import FastAPI
@@ -39,10 +40,22 @@ def test_a_part_that_is_missing_is_our_fault_in_one_line(capsys: pytest.CaptureF
 @pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:"), ("::1", "http://[::1]:")])
 def test_port_0_becomes_one_that_can_be_told(host: str, url: str) -> None:
     try:
-        listener = listen(host, 0)
+        (listener,) = listen(host, 0)
     except OSError:
         pytest.skip(f"this machine has no {host}")
     with listener:
         assert address_of(listener) == f"{url}{listener.getsockname()[1]}"
         assert not address_of(listener).endswith(":0")
     assert free_address(host, 0).startswith(url)
+
+
+@pytest.mark.parametrize("host", ["localhost", "::"])
+def test_a_host_of_both_families_is_bound_for_both(host: str) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(listener) for listener in listen(host, 0)]
+        both = len({listener.family for listener in listeners}) == 2
+        dual = not listeners[0].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) if host == "::" else False
+        assert both or dual or len(socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)) == 1
+        assert len({listener.getsockname()[1] for listener in listeners}) == 1

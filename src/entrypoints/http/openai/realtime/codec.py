@@ -99,7 +99,7 @@ class RealtimeCodec:
             return await self._commands(read_event(said))
         except CallerError as error:
             # Many clients give up at any error, and the others have understood it.
-            return (Reply(events.error_event(error, cause=cause if isinstance(cause, str) else None)),)
+            return (Reply(events.error_event(error, cause=cause[:512] if isinstance(cause, str) else None)),)
 
     def encode(self, event: LoopEvent) -> Sequence[JsonObject]:
         """See the port."""

@@ -13,7 +13,7 @@ from .....application.service import Service
 from ...guards.client_secrets import REALTIME, ClientSecret, ClientSecrets
 from ...guards.error_schemas import OpenAIProblemBody
 from ...guards.request_context import request_context
-from ...guards.websocket_gateway import JsonObject, WebSocketChannel, WebSocketGateway
+from ...guards.websocket_gateway import JsonObject, WebSocketChannel, WebSocketGateway, refuse_plain_request
 from ...recordings.uploads import documented_errors
 from .codec import RealtimeChannel, RealtimeCodec, Silence
 from .events import new_id
@@ -99,6 +99,7 @@ def router(service: Service, *, gateway: WebSocketGateway, client_secrets: Clien
 
     routes = APIRouter()
     routes.add_api_websocket_route(REALTIME, live)
+    routes.add_api_route(REALTIME, refuse_plain_request, include_in_schema=False)
     return routes
 
 

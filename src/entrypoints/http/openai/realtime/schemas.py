@@ -65,7 +65,7 @@ class ServerVad(BaseModel):
     threshold: Threshold = Endpointing().threshold
     prefix_padding_ms: Milliseconds = 300
     silence_duration_ms: Milliseconds = 500
-    idle_timeout_ms: Annotated[int | None, Field(ge=500)] = None
+    idle_timeout_ms: Annotated[int | None, Field(ge=500, le=3_600_000)] = None
 
 
 class SemanticVad(BaseModel):
@@ -111,8 +111,12 @@ class SessionRequest(BaseModel):
     include: tuple[str, ...] = ()
 
 
+ShortId: TypeAlias = Annotated[str, Field(max_length=512)]
+"""A name that the client gives, and hears again; OpenAI's have the same limit."""
+
+
 class _Event(BaseModel):
-    event_id: str | None = None
+    event_id: ShortId | None = None
 
 
 class SessionUpdate(_Event):
@@ -145,7 +149,7 @@ class DeleteItem(_Event):
     """Forget an item; this service keeps none."""
 
     type: Literal["conversation.item.delete"]
-    item_id: str
+    item_id: ShortId
 
 
 class Unsupported(_Event):

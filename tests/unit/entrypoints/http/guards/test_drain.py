@@ -1,6 +1,7 @@
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Any
 
@@ -9,10 +10,15 @@ import uvicorn
 from structlog.testing import capture_logs
 
 from parakeet_service.application.drain import Drain
+from parakeet_service.application.ports.speech_model import RecognitionStream, StreamContext
+from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import ShuttingDownError
+from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.entrypoints.http.shutdown import drain_on_signals
 from tests.fakes import GatedModel, LoudnessVad
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.http.openai.realtime.client import speaker, voice
+from tests.unit.entrypoints.http.openai.test_sse import events
 from tests.unit.entrypoints.world import World, a_settings, pcm
 
 
@@ -29,11 +35,45 @@ async def test_waits_for_what_runs_and_refuses_what_is_new() -> None:
 
 
 @pytest.mark.leaping_clock
-async def test_does_not_wait_longer_than_the_grace_time() -> None:
+async def test_does_not_wait_longer_than_the_grace_time_and_for_last_words() -> None:
     drain = Drain(grace_s=25)
     with drain.work():
         await drain.finish()
+    assert asyncio.get_running_loop().time() == pytest.approx(27)
+
+
+@pytest.mark.leaping_clock
+async def test_work_that_is_bounded_is_stopped_when_the_grace_time_is_over() -> None:
+    drain = Drain(grace_s=25)
+
+    async def work() -> None:
+        async with drain.bounded_work():
+            await asyncio.sleep(1000)
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await drain.finish()
+    with pytest.raises(ShuttingDownError):
+        await working
     assert asyncio.get_running_loop().time() == pytest.approx(25)
+
+
+@pytest.mark.leaping_clock
+async def test_a_drain_in_a_hurry_waits_for_last_words_alone() -> None:
+    drain = Drain(grace_s=60)
+    with drain.work():
+        finishing = asyncio.create_task(drain.finish())
+        await drain.wait_begun()
+        drain.hurry()
+        drain.hurry()
+        await finishing
+    assert asyncio.get_running_loop().time() == pytest.approx(2)
+
+
+async def test_a_timeout_of_bounded_work_itself_stays_one() -> None:
+    with pytest.raises(TimeoutError):
+        async with Drain(grace_s=60).bounded_work():
+            raise TimeoutError
 
 
 @pytest.mark.leaping_clock
@@ -75,10 +115,13 @@ async def test_a_signal_is_handed_on_once_all_is_finished(caught: Caught, number
     assert caught.numbers == [number]
 
 
-async def test_a_second_signal_is_handed_on_at_once(caught: Caught) -> None:
+async def test_a_second_signal_ends_the_grace_time_and_a_third_one_is_handed_on(caught: Caught) -> None:
     drain = Drain(grace_s=60)
     with drain_on_signals(drain, has_failed=lambda: False), drain.work():
         signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        await drain.wait_over()
+        assert caught.numbers == []
         signal.raise_signal(signal.SIGINT)
         assert caught.numbers == [signal.SIGINT]
 
@@ -142,6 +185,91 @@ async def test_a_service_that_goes_away_completes_what_was_said_in_realtime_sess
         await caught.event.wait()
     assert speaking.transcripts == ["This text"]
     assert silent.kinds == ["session.created", "session.updated"]
+
+
+async def test_what_a_second_signal_cuts_off_is_told_so(caught: Caught) -> None:
+    model = GatedModel()
+    world = World(model=model)
+    async with (
+        world.app.router.lifespan_context(world.app),
+        world.client() as client,
+        world.live() as speaking,
+        speaker(world) as realtime,
+    ):
+        upload = {"files": {"file": pcm(0.4)}}
+        requests = [
+            asyncio.create_task(client.post("/transcribe", **upload)),
+            asyncio.create_task(client.post("/v1/audio/transcriptions", data={"model": "whisper-1"}, **upload)),
+        ]
+        await model.at_work.wait()
+        await speaking.ready()
+        await speaking.say(pcm(0.4))
+        await speaking.said()
+        await realtime.speak(voice(0.8))
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        for answer in await asyncio.gather(*requests):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+            assert answer.headers["retry-after"] == "30"
+            assert answer.headers["x-request-id"]
+        heard, code = await speaking.hear_until_close()
+        assert ([message["text"] for message in heard if message["type"] == "final"], code) == (["This"], 1001)
+        assert await realtime.hear_until_close() == 1001
+        assert realtime.transcripts
+        await caught.event.wait()
+
+
+async def test_a_session_that_cannot_say_its_last_words_is_told_why_it_ends(caught: Caught) -> None:
+    world = World(model=DeafModel())
+    async with world.app.router.lifespan_context(world.app), world.live() as speaking:
+        await speaking.ready()
+        await speaking.say(pcm(2))
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        heard, code = await speaking.hear_until_close()
+        assert (heard[-1]["type"], heard[-1]["code"], code) == ("error", "shutting_down", 1001)
+        await caught.event.wait()
+
+
+class DeafModel(ScriptedModel):
+    """Its streams never come to an end."""
+
+    @asynccontextmanager
+    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
+        async with super().open_stream(context):
+            yield DeafStream()
+
+
+class DeafStream:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:  # noqa: ARG002
+        await asyncio.Event().wait()
+
+    async def flush(self) -> Hypothesis:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.leaping_clock
+@pytest.mark.parametrize(("path", "kind"), [("/transcribe", None), ("/v1/audio/transcriptions", "server_error")])
+async def test_an_event_stream_that_the_grace_time_cuts_off_ends_with_an_error(
+    caught: Caught, path: str, kind: str | None
+) -> None:
+    model = GatedModel()
+    world = World(model=model)
+    async with world.app.router.lifespan_context(world.app), world.client() as client:
+        form = {"stream": "true", "model": "whisper-1"}
+        request = asyncio.create_task(client.post(path, files={"file": pcm(0.4)}, data=form))
+        await model.at_work.wait()
+        # By then it has begun to answer, with a sign of life.
+        await asyncio.sleep(15)
+        signal.raise_signal(signal.SIGTERM)
+        with capture_logs() as lines:
+            answer = await request
+        await caught.event.wait()
+    assert answer.status_code == 200
+    (error,) = (event["error"] for event in events(answer.text))
+    assert (error["code"], error.get("type")) == ("shutting_down", kind)
+    assert [line["code"] for line in lines if line["event"] == "request"] == ["shutting_down"]
 
 
 @pytest.mark.parametrize("failed", [False, True])

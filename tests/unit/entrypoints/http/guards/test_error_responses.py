@@ -32,7 +32,7 @@ def test_who_must_act_decides_the_kind_of_status(leaf: type[ServiceError]) -> No
     if issubclass(leaf, CallerError):
         assert 400 <= problem.status < 500
     elif issubclass(leaf, RetryLaterError):
-        assert problem.status in {429, 503, 504}
+        assert problem.status in {429, 503, 504, 507}
     else:
         assert issubclass(leaf, FaultError)
         assert (problem.status, problem.close_code) == (500, 1011)

@@ -17,6 +17,8 @@ _CODES = {
     "UploadTimeoutError": "upload_timeout",
     "UnknownModelError": "model_not_found",
     "UnauthorizedError": "unauthorized",
+    "UnknownHostError": "unknown_host",
+    "UpgradeRequiredError": "upgrade_required",
     "ForbiddenOriginError": "forbidden_origin",
     "ProtocolError": "protocol_error",
     "FrameTooLargeError": "frame_too_large",

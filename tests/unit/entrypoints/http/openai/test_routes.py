@@ -293,7 +293,7 @@ async def test_of_several_languages_it_names_only_one_that_was_asked_for(
 
 @pytest.mark.parametrize(
     ("data", "status", "retry"),
-    [(b"", 400, None), (NOT_AUDIO, 415, "false"), (KILLS_DECODER, 500, "false")],
+    [(b"", 400, None), (NOT_AUDIO, 400, "false"), (KILLS_DECODER, 500, "false")],
 )
 async def test_tells_clients_not_to_send_a_bad_recording_again(data: bytes, status: int, retry: str | None) -> None:
     answer = await post(await started(), data)

@@ -167,7 +167,7 @@ async def test_silence_is_an_end_without_deltas() -> None:
 
 @pytest.mark.parametrize(
     ("data", "status", "code"),
-    [(b"", 400, "empty_audio"), (NOT_AUDIO, 415, "undecodable_audio"), (KILLS_DECODER, 500, "decoder_unavailable")],
+    [(b"", 400, "empty_audio"), (NOT_AUDIO, 400, "undecodable_audio"), (KILLS_DECODER, 500, "decoder_unavailable")],
 )
 async def test_what_fails_at_once_has_a_status_of_its_own(data: bytes, status: int, code: str) -> None:
     answer = await post(await started(), data, stream="true")

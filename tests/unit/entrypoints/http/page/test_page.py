@@ -147,7 +147,7 @@ async def test_works_below_a_path() -> None:
     app.include_router(page.router(), prefix="/speech")
     app.mount("/mounted", World().app)
     transport = httpx2.ASGITransport(app=app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         for prefix in ("/speech", "/mounted"):
             assert (await client.get(f"{prefix}/")).content == FILES["index.html"].read_bytes()
             assert (await client.get(f"{prefix}/page/page.js")).content == FILES["page.js"].read_bytes()
