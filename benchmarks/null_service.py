@@ -4,13 +4,12 @@ Run as ``python -m benchmarks.null_service``, under the service's settings.
 """
 
 import sys
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 
 from dependency_injector import providers
 from fastapi import FastAPI
 
-from parakeet_service.adapters.inference.decoding import DecoderState
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
 from parakeet_service.adapters.inference.model import EngineModel
 from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
@@ -32,7 +31,7 @@ _MAX_WINDOW_S = 120.0
 class NullEngine:
     """An `Engine` that gives tokens at an even pace, whatever it is given."""
 
-    reads_live = False
+    can_stream = False
     frame_s = 0.08
 
     def __init__(self, sample_rate_hz: int) -> None:
@@ -55,36 +54,22 @@ class NullEngine:
             max_window_s=_MAX_WINDOW_S,
         )
 
-    @property
-    def start(self) -> DecoderState:
-        """There is none."""
-        raise InferenceError("The null engine reads no live audio.")
-
-    def bucket(self, job: EncoderJob) -> Hashable:
-        """All jobs may be read together."""
-        del job
-        return None
-
-    def room(self, job: EncoderJob, waiting: int) -> int:
-        """As many as wait."""
-        del job
-        return waiting
+    def company(self, jobs: Sequence[EncoderJob], most: int) -> Sequence[int]:
+        """As many as may."""
+        return range(min(len(jobs), most))
 
     def seconds(self, job: EncoderJob) -> float:
         """How much audio it is."""
         return len(job.samples) / self._rate_hz
 
-    def read(self, jobs: Sequence[EncoderJob]) -> Generator[None, None, list[DecodeResult | InferenceError]]:
+    def run(self, jobs: Sequence[EncoderJob]) -> Generator[None, None, list[DecodeResult | InferenceError]]:
         """Give each job's tokens, in one step."""
         yield
         return [self._result(job) for job in jobs]
 
-    def warm_up(self, batches: Sequence[Sequence[EncoderJob]] = ()) -> None:
-        """There is nothing to warm up."""
-
-    def shapes(self, job: EncoderJob, *, most: int) -> Sequence[Sequence[EncoderJob]]:
-        """There is nothing to prepare for."""
-        del job, most
+    def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> Sequence[Sequence[EncoderJob]]:
+        """There is nothing to compile."""
+        del live, longest_s, most
         return ()
 
     def _result(self, job: EncoderJob) -> DecodeResult:

@@ -14,7 +14,7 @@ from pydantic_settings import CliApp, CliSettingsSource
 
 from .settings import Settings
 
-_METAVARS = MappingProxyType({"str": "TEXT", "int": "N", "float": "N"})
+_METAVARS = MappingProxyType({"str": "TEXT", "int": "N", "float": "N", "{int,null}": "N"})
 
 
 def load_settings() -> Settings:
