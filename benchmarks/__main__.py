@@ -49,6 +49,7 @@ parser.add_argument("--find-limit", action="store_true", help="in live: how many
 parser.add_argument(
     "--setting", nargs="+", default=[], metavar="NAME=value", help="what differs from the defaults in service"
 )
+parser.add_argument("--only", default="", metavar="TEXT", help="in service: only rows whose name has this in it")
 parser.add_argument("--no-engine", action="store_true", help="in service: leave out the engine alone")
 parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw what is measured (needs matplotlib)")
 
@@ -72,7 +73,13 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
         given.speech, given.model, given.sessions, given.seconds, (given.context or live.CONTEXTS)[0]
     ),
     "service": lambda given: service.run(
-        given.speech, given.model, given.at_once, given.seconds, given.setting, alone=not given.no_engine
+        given.speech,
+        given.model,
+        given.at_once,
+        given.seconds,
+        given.setting,
+        alone=not given.no_engine,
+        only=given.only,
     ),
     "host": lambda given: host.run(given.speech, given.rounds),
     "search": lambda given: search.run(given.speech, given.model),

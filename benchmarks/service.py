@@ -44,6 +44,7 @@ def run(
     settings: Sequence[str],
     *,
     alone: bool,
+    only: str = "",
 ) -> None:
     """Print a row for each load, the first minute after the start among them.
 
@@ -54,6 +55,7 @@ def run(
         seconds: How long each load lasts.
         settings: Those that differ from the defaults, as ``NAME=value``.
         alone: Whether to measure the engine alone, too.
+        only: What must stand in a row's name; by default all rows are measured.
     """
     with tempfile.TemporaryDirectory() as scratch:
         samples = Path(scratch) / "samples.npy"
@@ -72,6 +74,8 @@ def run(
                 *("windows a batch", f"over {_SLOW_BATCH_S} s", "CPU ms/s of audio", "MB"),
             )
             for name, loads, lasts_s in _rows(at_once, seconds):
+                if only not in name:
+                    continue
                 _measure(service, table, name, loads, lasts_s, samples)
 
 
