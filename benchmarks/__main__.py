@@ -17,6 +17,7 @@ from . import (
     noise,
     overhead,
     search,
+    service,
     sessions,
 )
 from .report import Chart, check_can_draw, draw
@@ -45,6 +46,11 @@ parser.add_argument(
     "--context", type=live.Context.of, nargs="+", metavar="L,C,R", help="left, chunk and right context in live, s"
 )
 parser.add_argument("--find-limit", action="store_true", help="in live: how many sessions there may be")
+parser.add_argument(
+    "--setting", nargs="+", default=[], metavar="NAME=value", help="what differs from the defaults in service"
+)
+parser.add_argument("--only", default="", metavar="TEXT", help="in service: only rows whose name has this in it")
+parser.add_argument("--no-engine", action="store_true", help="in service: leave out the engine alone")
 parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw what is measured (needs matplotlib)")
 
 measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
@@ -65,6 +71,15 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     "contexts": lambda given: live.run_contexts(given.speech, given.model, given.seconds, given.context),
     "sessions": lambda given: sessions.run(
         given.speech, given.model, given.sessions, given.seconds, (given.context or live.CONTEXTS)[0]
+    ),
+    "service": lambda given: service.run(
+        given.speech,
+        given.model,
+        given.at_once,
+        given.seconds,
+        given.setting,
+        alone=not given.no_engine,
+        only=given.only,
     ),
     "host": lambda given: host.run(given.speech, given.rounds),
     "search": lambda given: search.run(given.speech, given.model),

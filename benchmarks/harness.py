@@ -69,6 +69,13 @@ class Service:
             raise SystemExit(f"the service has no metric {name}")
         return float(found[1])
 
+    def metrics(self) -> dict[str, float]:
+        """The values of all metrics, by name and labels."""
+        answer = httpx2.get(f"{self.url}/metrics")
+        answer.raise_for_status()
+        lines = (line.rpartition(" ") for line in answer.text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
     async def stream(
         self, samples: NDArray[np.int16], *, speed: float | None = None, frame: int = 1600
     ) -> list[dict[str, Any]]:

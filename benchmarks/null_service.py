@@ -4,7 +4,7 @@ Run as ``python -m benchmarks.null_service``, under the service's settings.
 """
 
 import sys
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 
 from dependency_injector import providers
@@ -54,15 +54,9 @@ class NullEngine:
             max_window_s=_MAX_WINDOW_S,
         )
 
-    def bucket(self, job: EncoderJob) -> Hashable:
-        """All jobs may be read together."""
-        del job
-        return None
-
-    def room(self, job: EncoderJob, waiting: int) -> int:
-        """As many as wait."""
-        del job
-        return waiting
+    def company(self, jobs: Sequence[EncoderJob], most: int) -> Sequence[int]:
+        """As many as may."""
+        return range(min(len(jobs), most))
 
     def seconds(self, job: EncoderJob) -> float:
         """How much audio it is."""
@@ -73,9 +67,9 @@ class NullEngine:
         yield
         return [self._result(job) for job in jobs]
 
-    def shapes(self, job: EncoderJob, *, most: int) -> Sequence[Sequence[EncoderJob]]:
-        """There is nothing to prepare for."""
-        del job, most
+    def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> Sequence[Sequence[EncoderJob]]:
+        """There is nothing to compile."""
+        del live, longest_s, most
         return ()
 
     def _result(self, job: EncoderJob) -> DecodeResult:

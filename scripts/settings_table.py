@@ -39,6 +39,8 @@ def with_table(document: str) -> str:
 
 def _default(field: FieldInfo) -> str:
     default: object = field.default
+    if default is None:
+        return "not set"
     if default in ((), ""):
         return "empty"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"

@@ -33,6 +33,9 @@ _GATHERED_S = 4.0
 """Audio that is segmented at once. Decoders give as little as a third of a second, and handing that to the detector's
 thread and back costs more than what is done there."""
 
+_MOST_AHEAD = 16
+"""Windows of one recording, which are kept in memory until they are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
@@ -44,7 +47,8 @@ class FileLimits:
         window_s: Longest window with chunking. With and without, the model's own limit wins where it is shorter.
         overlap_s: What windows share where no quiet place parts them.
         timeout_s: Longest time that the work may take.
-        windows_ahead: Windows of one recording that may wait for the model at once.
+        windows_ahead: Windows of one recording that may wait for the model at once; ``None``: as many as the model reads
+            at once, but no more than 16.
     """
 
     longest_unchunked_s: float
@@ -52,7 +56,7 @@ class FileLimits:
     window_s: float
     overlap_s: float
     timeout_s: float
-    windows_ahead: int
+    windows_ahead: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,6 @@ class TranscribeFile:
         """
         if detection is not None and self.detector is None:
             raise InvalidRequestError("Voice activity detection is disabled.", param="detection")
-        detection = detection or VadParams()
         began = time.perf_counter()
         timeout = asyncio.timeout(self.limits.timeout_s)
         try:
@@ -140,13 +143,15 @@ class TranscribeFile:
         *,
         chunked: bool,
         decoding: Decoding,
-        detection: VadParams,
+        detection: VadParams | None,
         on_progress: Callable[[Progress], None] | None,
     ) -> Transcript:
         model = self.model.describe()
         rate_hz = model.sample_rate_hz
         window_s = min(self.limits.window_s if chunked else self.limits.longest_unchunked_s, model.max_window_s)
-        segmenter = self._segmenter(detection, rate_hz, window_s=window_s, chunked=chunked)
+        segmenter = self._segmenter(
+            detection or VadParams(silence_s=model.pause_s), rate_hz, window_s=window_s, chunked=chunked
+        )
         cutter = SpeechCutter(sample_rate_hz=rate_hz, longest_s=window_s, overlap_s=self.limits.overlap_s)
         finalized: list[Word] = []
         draft: tuple[Word, ...] = ()
@@ -195,10 +200,11 @@ class TranscribeFile:
     ) -> AsyncGenerator[tuple[AudioWindow, tuple[Token, ...]]]:
         """Keep a few windows with the model, so that it never waits for us, and give the results in order."""
         ahead: deque[tuple[AudioWindow, asyncio.Task[tuple[Token, ...]]]] = deque()
+        most_ahead = self.limits.windows_ahead or min(self.model.describe().batch_size, _MOST_AHEAD)
         first = True
         try:
             async for window in windows:
-                while ahead and (ahead[0][1].done() or len(ahead) >= self.limits.windows_ahead):
+                while ahead and (ahead[0][1].done() or len(ahead) >= most_ahead):
                     done, task = ahead.popleft()
                     yield done, await task
                 ahead.append((window, asyncio.create_task(self._read(window, decoding, patient=not first))))

@@ -77,6 +77,7 @@ def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | 
         most_waiting=settings.max_queue,
         most_streams=settings.max_streams,
         context=stream_context(settings),
+        longest_window_s=max(settings.chunk_duration, settings.max_audio_duration),
     )
     match settings.isolation:
         case "none":

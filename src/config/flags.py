@@ -19,7 +19,7 @@ from .settings import ENV_ENCODING as _ENCODING
 from .settings import ENV_FILE as _FILE
 from .settings import Settings
 
-_METAVARS = MappingProxyType({"str": "TEXT", "int": "N", "float": "N"})
+_METAVARS = MappingProxyType({"str": "TEXT", "int": "N", "float": "N", "{int,null}": "N"})
 
 
 def load_settings() -> Settings:

@@ -32,11 +32,18 @@ class Settings(BaseSettings):
     offline: bool = Field(
         default=False, description="never contact the Hugging Face Hub; the model must already be in its cache"
     )
-    batch_size: int = Field(
-        default=4, ge=1, le=256, description="maximum chunks in one batch, and chunks of one recording queued at a time"
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="maximum chunks in one batch, and chunks of one recording queued at a time; "
+        "not set: 4 on a CPU; on a GPU 64, and 16 of one recording",
     )
-    mlx_cache_limit: int = Field(
-        default=128 << 20, ge=0, description="memory that MLX keeps for reuse after it was freed, in bytes"
+    mlx_cache_limit: int | None = Field(
+        default=None,
+        ge=0,
+        description="memory that MLX keeps for reuse after it was freed, in bytes; "
+        "not set: 134217728, on an NVIDIA GPU 4294967296",
     )
     target_sr: int = Field(default=16000, ge=8000, le=48000, description="sample rate of the model, in Hz")
     max_audio_duration: float = Field(
@@ -44,8 +51,11 @@ class Settings(BaseSettings):
     )
     max_file_duration: float = Field(default=14400, gt=0, description="maximum length of a recording, in seconds")
     max_upload_bytes: int = Field(default=1 << 30, ge=1, description="maximum size of an upload, in bytes")
-    max_uploads: int = Field(
-        default=64, ge=1, description="maximum concurrent uploads, counted from the first byte to the response"
+    max_uploads: int | None = Field(
+        default=None,
+        ge=1,
+        description="maximum concurrent uploads, counted from the first byte to the response; "
+        "not set: 4 times the batch size, at least 64",
     )
     header_timeout: float = Field(
         default=20, gt=0, description="maximum time from connecting to the end of a request's headers, in seconds"
@@ -64,7 +74,11 @@ class Settings(BaseSettings):
     processing_timeout: float = Field(
         default=120, gt=0, description="maximum processing time of one recording, in seconds"
     )
-    max_queue: int = Field(default=64, ge=1, description="maximum chunks waiting for the model")
+    max_queue: int | None = Field(
+        default=None,
+        ge=1,
+        description="maximum chunks waiting for the model; not set: 16 times the batch size, at least 64",
+    )
     max_streams: int = Field(default=32, ge=1, description="maximum concurrent live sessions")
     isolation: Literal["none", "process"] = Field(
         default="none",

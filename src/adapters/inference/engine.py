@@ -31,6 +31,12 @@ class Engine(BatchRunner[EncoderJob, DecodeResult], Protocol):
         """See `BatchRunner`: for each job its result, or `InferenceError` where its numbers are not finite."""
         ...
 
-    def shapes(self, job: EncoderJob, *, most: int) -> Sequence[Sequence[EncoderJob]]:
-        """Batches of up to `most` jobs like this one, one for each shape that the device compiles for."""
+    def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> Sequence[Sequence[EncoderJob]]:
+        """Batches to run before any other, one for each shape that the device compiles for, most likely first.
+
+        Args:
+            live: A job of a live stream, with a draft, if there will be any.
+            longest_s: How long a job may be.
+            most: Jobs in a batch, at most.
+        """
         ...

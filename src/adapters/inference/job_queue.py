@@ -3,7 +3,7 @@
 import asyncio
 import math
 import threading
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
@@ -33,12 +33,11 @@ wait for many long ones. A job that waits long enough goes first: none starves."
 class BatchRunner(Protocol[Job_contra, Result_co]):
     """Runs batches; `run` is called from the scheduler's thread only, the others from any."""
 
-    def bucket(self, job: Job_contra, /) -> Hashable:
-        """Jobs of the same bucket may run as one batch."""
-        ...
+    def company(self, jobs: Sequence[Job_contra], most: int, /) -> Sequence[int]:
+        """Which of these jobs, given in the order of their turn, to run as one batch of up to `most`.
 
-    def room(self, job: Job_contra, waiting: int, /) -> int:
-        """How many jobs like this one are worth running as one batch, when `waiting` of them could."""
+        The first is among them: nothing else may keep it waiting.
+        """
         ...
 
     def seconds(self, job: Job_contra, /) -> float:
@@ -46,7 +45,7 @@ class BatchRunner(Protocol[Job_contra, Result_co]):
         ...
 
     def run(self, jobs: Sequence[Job_contra], /) -> "Generator[None, None, Sequence[Result_co | Exception]]":
-        """Run jobs of one bucket as a batch; between two steps of the generator more urgent batches may run.
+        """Run jobs that keep each other company as a batch; between two steps of the generator more urgent batches may run.
 
         Returns:
             For each job its result, or why it has none.
@@ -89,6 +88,12 @@ class JobQueue(Generic[Job, Result]):
     def __len__(self) -> int:
         """How many jobs wait."""
         return len(self._jobs)
+
+    def resize(self, *, most_waiting: int, most_per_batch: int) -> None:
+        """Change the limits; what waits already stays."""
+        with self._changed:
+            self._most_waiting = most_waiting
+            self._most_per_batch = most_per_batch
 
     def put(self, queued: QueuedJob[Job, Result], *, mean_s: float) -> None:
         """Add a job; `wake` has it noticed.
@@ -148,20 +153,15 @@ class JobQueue(Generic[Job, Result]):
     def _take(
         self, runner: BatchRunner[Job, Result], candidates: Sequence[QueuedJob[Job, Result]]
     ) -> list[QueuedJob[Job, Result]]:
-        """Take out the candidate that is due first, and those of its bucket that fit beside it.
+        """Take out the candidate that is due first, and those of its urgency that the runner wants beside it.
 
         Jobs that were cancelled meanwhile are dropped, so the batch may be empty.
         """
         if not candidates:
             return []
-        first = min(candidates, key=lambda queued: queued.due)
-        bucket = runner.bucket(first.job)
-        alike = [
-            queued for queued in candidates if queued.urgency is first.urgency and runner.bucket(queued.job) == bucket
-        ]
-        alike.sort(key=lambda queued: queued.due)
-        waiting = min(len(alike), self._most_per_batch)
-        batch = alike[: min(waiting, runner.room(first.job, waiting))]
+        urgency = min(candidates, key=lambda queued: queued.due).urgency
+        alike = sorted((queued for queued in candidates if queued.urgency is urgency), key=lambda queued: queued.due)
+        batch = [alike[at] for at in runner.company([queued.job for queued in alike], self._most_per_batch)]
         for queued in batch:
             self._jobs.remove(queued)
         self._metrics.queue_changed(depth=len(self._jobs))

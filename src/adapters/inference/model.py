@@ -1,8 +1,10 @@
 """The SpeechModel port on any engine: one queue, one thread, and live streams."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -30,6 +32,9 @@ from .scheduler import Scheduler
 _log = structlog.get_logger()
 
 _EngineScheduler: TypeAlias = Scheduler[EncoderJob, DecodeResult]
+_LEAST_QUEUE = 64
+_PROGRESS_S = 5.0
+_LONGEST_PREPARING_S = 180.0
 _SHORT_S = 20.0
 """Windows further into a recording than this yield to those of shorter recordings."""
 
@@ -42,10 +47,11 @@ class EngineModel:
         load: Callable[[], Engine],
         *,
         sample_rate_hz: int,
-        batch_size: int,
-        most_waiting: int,
+        batch_size: int | None,
+        most_waiting: int | None,
         most_streams: int,
         context: StreamContext | None = None,
+        longest_window_s: float = 30.0,
         metrics: ModelMetrics | None = None,
     ) -> None:
         """Remember what to load.
@@ -53,10 +59,11 @@ class EngineModel:
         Args:
             load: Loads the engine; called once, in the thread that then owns it. Raises `ModelLoadError`.
             sample_rate_hz: The rate that the model must expect.
-            batch_size: Jobs run at once, at most.
-            most_waiting: Jobs of recordings that may wait.
+            batch_size: Jobs run at once, at most; by default as many as suit the device.
+            most_waiting: Jobs of recordings that may wait; by default 16 for each that runs at once, at least 64.
             most_streams: Live streams at once.
             context: Of most live streams: a GPU compiles for it at the start.
+            longest_window_s: Longest window of a recording, likewise.
             metrics: Counts jobs and streams.
         """
         self._load = load
@@ -65,6 +72,7 @@ class EngineModel:
         self._most_waiting = most_waiting
         self._most_streams = most_streams
         self._context = context
+        self._longest_window_s = longest_window_s
         self._metrics = metrics or NullMetrics()
         self._streams = 0
         self._scheduler: _EngineScheduler | None = None
@@ -77,9 +85,8 @@ class EngineModel:
         Raises:
             ModelLoadError: It cannot be found or loaded; `describe` raises the same from then on.
         """
-        self._scheduler = Scheduler(
-            most_waiting=self._most_waiting, most_per_batch=self._batch_size, metrics=self._metrics
-        )
+        # The limits that suit the device are known once the model is loaded; until then nothing is taken.
+        self._scheduler = Scheduler(most_waiting=1, most_per_batch=1, metrics=self._metrics)
         try:
             await self._scheduler.start(self._load_and_warm_up)
         except ModelLoadError as error:
@@ -101,7 +108,8 @@ class EngineModel:
 
     def describe(self) -> ModelDescription:
         """See the port."""
-        return self._ready()[0].description
+        description = self._ready()[0].description
+        return description if self._batch_size is None else replace(description, batch_size=self._batch_size)
 
     async def transcribe(
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
@@ -142,20 +150,39 @@ class EngineModel:
             raise ModelLoadError(message)
         noise = np.random.default_rng(0).normal(0, 0.1, description.sample_rate_hz).astype(np.float32)
         # What is run first compiles kernels, which can take seconds.
-        for batch in ([EncoderJob(noise)], *self._live_batches(engine)):
-            if any(isinstance(result, InferenceError) for result in _result_of(engine.run(batch))):
-                message = f"{description.id} gives numbers that are not finite for a test signal: its weights are bad."
-                raise ModelLoadError(message)
+        if any(isinstance(result, InferenceError) for result in _result_of(engine.run([EncoderJob(noise)]))):
+            message = f"{description.id} gives numbers that are not finite for a test signal: its weights are bad."
+            raise ModelLoadError(message)
+        batch_size = self._batch_size or description.batch_size
+        self._prepare(engine, batch_size)
+        if self._scheduler is not None:
+            self._scheduler.resize(
+                most_per_batch=batch_size, most_waiting=self._most_waiting or max(16 * batch_size, _LEAST_QUEUE)
+            )
         self._engine = engine
         return engine
 
-    def _live_batches(self, engine: Engine) -> Sequence[Sequence[EncoderJob]]:
+    def _prepare(self, engine: Engine, batch_size: int) -> None:
+        """Have the device compile for every shape of a batch that there will be."""
+        longest_s = min(self._longest_window_s, engine.description.max_window_s)
+        batches = engine.prepare(self._live_job(engine), longest_s=longest_s, most=batch_size)
+        began = told = time.monotonic()
+        for number, batch in enumerate(batches, start=1):
+            _result_of(engine.run(batch))
+            now = time.monotonic()
+            if now - told >= _PROGRESS_S or number == len(batches):
+                told = now
+                _log.info("preparing_shapes", done=f"{number}/{len(batches)}", took_s=round(now - began, 1))
+            if now - began > _LONGEST_PREPARING_S and number < len(batches):
+                _log.warning("shapes_not_prepared", left=len(batches) - number)
+                return
+
+    def _live_job(self, engine: Engine) -> EncoderJob | None:
         if self._context is None or not engine.can_stream:
-            return ()
+            return None
         job = BufferedStream(engine, self._context).complete_job
         # A longer one is for the use-case to refuse.
-        fits = engine.seconds(job) <= engine.description.max_window_s
-        return engine.shapes(job, most=min(self._batch_size, self._most_streams)) if fits else ()
+        return job if engine.seconds(job) <= engine.description.max_window_s else None
 
     def _ready(self) -> tuple[Engine, _EngineScheduler]:
         if self._failure is not None:

@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 class Scheduler(Generic[Job, Result]):
     """Runs jobs in a thread of its own, which also makes the runner and is the only one to use its device.
 
-    The job that is due first runs next, together with others of its bucket that wait; nothing waits for a batch to
+    The job that is due first runs next, together with those that wait and suit it; nothing waits for a batch to
     fill. Between two steps of a batch one batch of more urgent jobs runs, so live text waits for a step, not for a
     recording, and every batch that was begun is finished. The jobs of recordings are bounded in number, those of live
     streams by the number of streams.
@@ -53,6 +53,10 @@ class Scheduler(Generic[Job, Result]):
         self._runner: BatchRunner[Job, Result] | None = None
         self._begun = False
         self._ended = threading.Event()
+
+    def resize(self, *, most_waiting: int, most_per_batch: int) -> None:
+        """Change the limits, such as when the runner is known; what waits already stays."""
+        self._queue.resize(most_waiting=most_waiting, most_per_batch=most_per_batch)
 
     async def start(self, make: Callable[[], BatchRunner[Job, Result]]) -> None:
         """Make the runner, in the thread, and begin to run jobs.

@@ -1,10 +1,12 @@
 """How jobs become batches of the encoder: a CPU is full with one long job, a GPU wants many, in few shapes."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Protocol, TypeAlias
 
 import mlx.core as mx
+import numpy as np
 
 from ...domain.audio import NO_SAMPLES
 from ..inference.jobs import EncoderJob
@@ -13,37 +15,50 @@ from .features import LogMel
 
 _CPU_FRAMES = 1600
 """Frames of features (10 ms) that fill a CPU."""
-_GPU_FRAMES = 1 << 14
-"""Frames that fill a GPU: more of them take an H100 longer in proportion, and fewer hardly less long."""
-_MOST_GPU_FRAMES = 3 * _GPU_FRAMES
+_GPU_START = 1 << 13
+"""What a batch costs a GPU whatever is in it, as the number of frames that an H100 reads in that time."""
+_MOST_GPU_FRAMES = 3 << 14
 """Frames that run at once on a GPU: more gain nothing, and the first job would wait for the last."""
+_MOST_COMPARED = 256
+"""Jobs among which a batch is chosen: with more, choosing would take longer than it gains."""
+_LADDER = (256, 512, 1024, 1536, 2048, 2560, 3328, 4608, 6144)
+"""Lengths in frames that CUDA plans for; further ones go on in steps of a third and a half."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedBatch:
-    """The encoder's output: shape ``(batch, frames, width)``, and how many frames of each job count."""
+    """The encoder's output.
+
+    Attributes:
+        frames: Shape ``(batch, frames, width)``; there may be more rows than jobs.
+        counts: How many frames of each row count.
+        in_shape: Whether what follows should take all rows together, because other shapes would have to be compiled.
+    """
 
     frames: mx.array
     counts: list[int]
+    in_shape: bool = False
 
 
 class Batching(Protocol):
     """A device's way with batches."""
 
-    def padded(self, job: EncoderJob) -> int:
-        """Frames of features to which the job is padded; jobs of the same number may be one batch."""
+    def company(self, jobs: Sequence[EncoderJob], *, most: int) -> list[int]:
+        """Which of these, given in the order of their turn, to run as one batch of up to `most`; the first is in it."""
         ...
 
-    def room(self, job: EncoderJob, waiting: int) -> int:
-        """How many jobs like this one are worth running as one batch, when `waiting` of them could."""
-        ...
+    def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> list[list[EncoderJob]]:
+        """Batches to run before any other, one for each shape to compile for, most likely first.
 
-    def shapes(self, job: EncoderJob, *, most: int) -> list[list[EncoderJob]]:
-        """Batches of up to `most` jobs like this one, which has a draft: one for each shape to compile for."""
+        Args:
+            live: A job of a live stream, with a draft, if there will be any.
+            longest_s: How long a job may be.
+            most: Jobs in a batch, at most.
+        """
         ...
 
     def encode(self, jobs: Sequence[EncoderJob]) -> Generator[None, None, EncodedBatch]:
-        """Encode jobs of one padded length; between two steps something else may be done."""
+        """Encode jobs that keep each other company; between two steps something else may be done."""
         ...
 
 
@@ -52,7 +67,7 @@ MakeBatching: TypeAlias = Callable[[LogMel, Encoder, mx.Dtype], Batching]
 
 
 class CpuBatching:
-    """One job fills a CPU, and only short ones gain by company; it yields after every layer."""
+    """One job fills a CPU, and only short ones of one length gain by company; it yields after every layer."""
 
     def __init__(self, features: LogMel, encoder: Encoder, dtype: mx.Dtype) -> None:
         """Take the parts of a loaded model."""
@@ -61,14 +76,16 @@ class CpuBatching:
         self._dtype = dtype
 
     def padded(self, job: EncoderJob) -> int:
-        """See `Batching`."""
+        """Frames of features to which the job is padded."""
         return _rounded(self._features.count(len(job.samples)))
 
-    def room(self, job: EncoderJob, waiting: int) -> int:  # noqa: ARG002 - the protocol has it
+    def company(self, jobs: Sequence[EncoderJob], *, most: int) -> list[int]:
         """See `Batching`."""
-        return max(_CPU_FRAMES // self.padded(job), 1)
+        length = self.padded(jobs[0])
+        alike = [at for at, job in enumerate(jobs) if self.padded(job) == length]
+        return alike[: min(most, max(_CPU_FRAMES // length, 1))]
 
-    def shapes(self, job: EncoderJob, *, most: int) -> list[list[EncoderJob]]:  # noqa: ARG002 - the protocol has it
+    def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> list[list[EncoderJob]]:  # noqa: ARG002 - the protocol has them
         """None: nothing is compiled."""
         return []
 
@@ -85,7 +102,10 @@ class CpuBatching:
 
 
 class GpuBatching:
-    """One job does not fill a GPU, and its code is compiled for each shape, and kept: so there are few of them."""
+    """One job does not fill a GPU: jobs of any lengths run together, padded to the longest, where that is worth it.
+
+    The number of jobs is padded to a power of two. Which lengths there are is for the kind of GPU to say.
+    """
 
     def __init__(self, features: LogMel, encoder: Encoder, dtype: mx.Dtype) -> None:
         """Take the parts of a loaded model."""
@@ -93,35 +113,129 @@ class GpuBatching:
         self._encoder = encoder
         self._dtype = dtype
 
-    def padded(self, job: EncoderJob) -> int:
-        """See `Batching`: the jobs of a live stream are all as long as a complete one."""
-        return _rounded(self._features.count(max(len(job.samples), job.full)))
+    def company(self, jobs: Sequence[EncoderJob], *, most: int) -> list[int]:
+        """See `Batching`: those with which the GPU reads most audio in the time that the whole batch takes."""
+        lengths = [self._length(job) for job in jobs[:_MOST_COMPARED]]
+        longest_first = sorted(range(1, len(lengths)), key=lambda at: -lengths[at])
+        best, best_pace = [0], 0.0
+        for length in sorted({length for length in lengths if length >= lengths[0]}):
+            fitting = [0, *(at for at in longest_first if lengths[at] <= length)]
+            for size in self._sizes(length):
+                batch = fitting[: min(size, most)]
+                pace = sum(lengths[at] for at in batch) / (_GPU_START + size * length)
+                if pace > best_pace:
+                    best, best_pace = batch, pace
+                if size >= len(fitting):
+                    break
+        return sorted(best)
 
-    def room(self, job: EncoderJob, waiting: int) -> int:
-        """See `Batching`."""
-        frames = self.padded(job)
-        room = min(waiting, max(_MOST_GPU_FRAMES // frames, 1))
-        # The number is padded to a power of two, which costs nothing until the GPU is full: then only whole ones.
-        return room if room * frames <= _GPU_FRAMES else 1 << (room.bit_length() - 1)
-
-    def shapes(self, job: EncoderJob, *, most: int) -> list[list[EncoderJob]]:
-        """See `Batching`."""
-        sizes = (1 << doublings for doublings in range(most.bit_length() + 1))
-        batches = [[job] * size for size in sizes if size // 2 < most and size // 2 < self.room(job, size)]
-        # The last job of an utterance has no draft; to pick those that have one is code that is compiled, too.
-        return [*batches, [job, job, replace(job, finalized_until=None, end=0)]] if most > 2 else batches
+    def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> list[list[EncoderJob]]:  # noqa: ARG002 - the protocol has it
+        """See `Batching`: one for each size of a live batch, for kernels are compiled when they are first used."""
+        if live is None:
+            return []
+        sizes = takewhile(lambda size: size < 2 * most, self._sizes(self._length(live)))
+        # The last job of an utterance has no draft.
+        return [*([live] * size for size in sizes), [live, replace(live, finalized_until=None, end=0)][:most]]
 
     def encode(self, jobs: Sequence[EncoderJob]) -> Generator[None, None, EncodedBatch]:
         """See `Batching`; in one step."""
         yield from ()
-        samples = [job.samples for job in jobs]
-        padding = [NO_SAMPLES] * ((1 << (len(samples) - 1).bit_length()) - len(samples))
-        features = self._features([*samples, *padding], frames=max(map(self.padded, jobs))).astype(self._dtype)
-        frames, counts = self._encoder(features, [self._features.count(len(one)) for one in (*samples, *padding)])
-        return EncodedBatch(frames[: len(samples)], counts[: len(samples)])
+        length, size = self.shape(jobs)
+        samples = [*(job.samples for job in jobs), *[NO_SAMPLES] * (size - len(jobs))]
+        features = self._features(samples, frames=length).astype(self._dtype)
+        frames, counts = self._encoder(features, [self._features.count(len(one)) for one in samples])
+        return EncodedBatch(frames, counts, in_shape=True)
+
+    def _length(self, job: EncoderJob) -> int:
+        """Frames to which the job is padded when alone; the jobs of a live stream are all as long as a complete one."""
+        return _rounded(self._features.count(max(len(job.samples), job.full)))
+
+    def _sizes(self, length: int) -> Iterator[int]:
+        """Numbers of jobs of that length, padded ones included, that a batch may have; the least comes first."""
+        size = 1
+        while size == 1 or size * length <= _MOST_GPU_FRAMES:
+            yield size
+            size *= 2
+
+    def shape(self, jobs: Sequence[EncoderJob]) -> tuple[int, int]:
+        """Frames and rows to which these jobs are padded as a batch."""
+        return max(map(self._length, jobs)), 1 << (len(jobs) - 1).bit_length()
+
+
+class CudaBatching(GpuBatching):
+    """On CUDA each shape costs most of a second when it is first seen: there are few, and all of them are prepared.
+
+    A batch only ever has a shape that was; one job of a length that was not is the exception, for nothing fits it.
+    """
+
+    def __init__(self, features: LogMel, encoder: Encoder, dtype: mx.Dtype) -> None:
+        """Take the parts of a loaded model."""
+        super().__init__(features, encoder, dtype)
+        self._prepared: dict[int, list[int]] = {}  # sizes, the least first, by length
+
+    def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> list[list[EncoderJob]]:
+        """See `Batching`: small batches of every length first, for with these every job can be read."""
+        longest = _rung(self._features.count(int(longest_s * self._features.sample_rate_hz)))
+        lengths = {
+            *takewhile(lambda length: length <= longest, _rungs()),
+            *([] if live is None else [self._length(live)]),
+        }
+        shapes = (
+            (size, length)
+            for length in lengths
+            for size in takewhile(lambda size: size < 2 * most, super(CudaBatching, self)._sizes(length))
+        )
+        return [[self._job(length, live)] * size for size, length in sorted(shapes)]
+
+    def _job(self, length: int, live: EncoderJob | None) -> EncoderJob:
+        """Noise of that length, with a draft where live text will have one."""
+        samples = (length - 1) * self._features.hop_length
+        noise = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+        if live is None:
+            return EncoderJob(noise)
+        end = self._encoder.count(length)
+        return EncoderJob(noise, finalized_until=end // 2, end=end)
+
+    def _length(self, job: EncoderJob) -> int:
+        return _rung(self._features.count(len(job.samples)))
+
+    def _sizes(self, length: int) -> Iterator[int]:
+        return iter(self._prepared.get(length, [1]))
+
+    def shape(self, jobs: Sequence[EncoderJob]) -> tuple[int, int]:
+        """Likewise; from then on this shape counts as prepared."""
+        longest = max(map(self._length, jobs))
+        fitting = [
+            (length * size, length, size)
+            for length, sizes in self._prepared.items()
+            for size in sizes
+            if length >= longest and size >= len(jobs)
+        ]
+        if fitting:
+            _, length, size = min(fitting)
+            return length, size
+        length, size = super().shape(jobs)
+        self._prepared.setdefault(length, []).append(size)
+        self._prepared[length].sort()
+        return length, size
 
 
 def _rounded(count: int) -> int:
     # Four steps to each doubling: padding is a tenth of the work on average, and shapes stay few.
     step = max(1 << max(count.bit_length() - 3, 0), 32)
     return -(-count // step) * step
+
+
+def _rungs() -> Iterator[int]:
+    """The lengths that CUDA plans for, without end."""
+    yield from _LADDER
+    length = _LADDER[-1]
+    while True:
+        yield length // 3 * 4
+        length *= 2
+        yield length
+
+
+def _rung(count: int) -> int:
+    """The least length that holds so many frames."""
+    return next(length for length in _rungs() if length >= count)

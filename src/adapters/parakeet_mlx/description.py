@@ -10,6 +10,12 @@ from ...application.ports.speech_model import ModelDescription
 from ..inference.checkpoint import Checkpoint, Precision
 from .blas import Blas
 
+_CPU_BATCH = 4
+_GPU_BATCH = 64
+_CPU_PAUSE_S = 0.8
+_GPU_PAUSE_S = 2.0
+"""A GPU reads one window of 10 s in the time of one of 2 s: few long ones are better than many short ones."""
+
 
 def describe(
     model: BaseParakeet,
@@ -36,6 +42,8 @@ def describe(
         sample_rate_hz=model.preprocessor_config.sample_rate,
         max_window_s=position_limit_s if card.max_window_s is None else card.max_window_s,
         searches=searches,
+        batch_size=_GPU_BATCH if on_gpu else _CPU_BATCH,
+        pause_s=_GPU_PAUSE_S if on_gpu else _CPU_PAUSE_S,
         note=card.note,
     )
 

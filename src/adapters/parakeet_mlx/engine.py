@@ -32,13 +32,12 @@ class MlxEngine:
         """See `Engine`."""
         return self._transcription.can_stream
 
-    def bucket(self, job: EncoderJob) -> tuple[int, bool]:
-        """See `Engine`: the padded length in frames, and whether it is beam search, for which no other job waits."""
-        return self._batching.padded(job), job.searched
-
-    def room(self, job: EncoderJob, waiting: int) -> int:
+    def company(self, jobs: Sequence[EncoderJob], most: int) -> Sequence[int]:
         """See `Engine`: beam searches run one after the other, and the first would wait for the last."""
-        return 1 if job.searched else self._batching.room(job, waiting)
+        if jobs[0].searched:
+            return [0]
+        greedy = [at for at, job in enumerate(jobs) if not job.searched]
+        return [greedy[at] for at in self._batching.company([jobs[at] for at in greedy], most=most)]
 
     def seconds(self, job: EncoderJob) -> float:
         """See `Engine`."""
@@ -47,15 +46,15 @@ class MlxEngine:
     def run(self, jobs: Sequence[EncoderJob]) -> Generator[None, None, list[DecodeResult | InferenceError]]:
         """See `Engine`."""
         encoded = yield from self._batching.encode(jobs)
-        finite = _is_finite(encoded)
+        finite = _is_finite(encoded)[: len(jobs)]
         yield
         results = yield from self._transcription.decode(jobs, encoded)
         error = InferenceError("The model's encoder gave numbers that are not finite.")
         return [result if good else error for result, good in zip(results, finite, strict=True)]
 
-    def shapes(self, job: EncoderJob, *, most: int) -> list[list[EncoderJob]]:
+    def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> list[list[EncoderJob]]:
         """See `Engine`."""
-        return self._batching.shapes(job, most=most)
+        return self._batching.prepare(live, longest_s=longest_s, most=most)
 
 
 def _is_finite(encoded: EncodedBatch) -> Sequence[bool]:

@@ -46,6 +46,16 @@ class LogMel:
         self._window = mx.array(window)
         self._filters = mx.array(filters.T.astype(np.float32))
 
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the samples that it takes."""
+        return self._args.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from one frame to the next."""
+        return self._args.hop_length
+
     def count(self, samples: int) -> int:
         """How many frames so many samples give."""
         return 1 + samples // self._args.hop_length

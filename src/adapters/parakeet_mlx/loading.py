@@ -8,7 +8,7 @@ from parakeet_mlx.utils import from_config
 
 from ...domain.errors import ModelLoadError
 from ..inference.checkpoint import Checkpoint, Precision
-from .batching import CpuBatching, GpuBatching, MakeBatching
+from .batching import CpuBatching, CudaBatching, GpuBatching, MakeBatching
 from .blas import Blas
 from .decoders.cuda import CudaDecoder
 from .decoders.host import HostDecoder
@@ -24,6 +24,9 @@ from .requirements import UnsupportedModelError, require_finite, require_usable_
 from .transcription import CtcTranscription, Transcription, Vocabulary
 from .transducing import TransducerTranscription
 
+_CACHE_BYTES = 128 << 20
+_CUDA_CACHE_BYTES = 4 << 30
+"""CUDA takes long to give memory, and a large batch needs gigabytes of it for a moment."""
 _CONFIG_ERRORS = (
     DaciteError,
     ValueError,
@@ -44,7 +47,7 @@ def load_engine(
     *,
     precision: Precision,
     blas: Blas | None,
-    cache_limit_bytes: int,
+    cache_limit_bytes: int | None,
     batching: MakeBatching | None = None,
 ) -> MlxEngine:
     """Load the weights, all of them, now, in the thread that will own the engine.
@@ -53,7 +56,7 @@ def load_engine(
         checkpoint: What to load.
         precision: Of the weights.
         blas: What MLX will use on a CPU.
-        cache_limit_bytes: What MLX may keep of freed buffers.
+        cache_limit_bytes: What MLX may keep of freed buffers; by default as much as suits the device.
         batching: How to form batches; by default as suits the device.
 
     Raises:
@@ -71,14 +74,22 @@ def load_engine(
         transcription = _transcription(model, on_gpu=on_gpu)
     except UnsupportedModelError as error:
         raise _unusable(checkpoint, error) from error
+    if cache_limit_bytes is None:
+        cache_limit_bytes = _CUDA_CACHE_BYTES if mx.cuda.is_available() else _CACHE_BYTES
     mx.set_cache_limit(cache_limit_bytes)
-    make_batching = batching or (GpuBatching if on_gpu else CpuBatching)
+    make_batching = batching or _batching(on_gpu=on_gpu)
     return MlxEngine(
         describe(model, checkpoint, precision, dtype, blas, on_gpu=on_gpu, searches=transcription.can_search),
         make_batching(features, encoder, dtype),
         transcription,
         frame_s=model.time_ratio,
     )
+
+
+def _batching(*, on_gpu: bool) -> MakeBatching:
+    if not on_gpu:
+        return CpuBatching
+    return CudaBatching if mx.cuda.is_available() else GpuBatching
 
 
 def _build(checkpoint: Checkpoint) -> BaseParakeet:

@@ -1,5 +1,6 @@
 """A Parakeet model by parakeet-mlx, as the SpeechModel port."""
 
+import os
 from functools import partial
 
 import structlog
@@ -13,6 +14,15 @@ from . import blas
 
 _log = structlog.get_logger()
 
+_PLANS = {
+    "MLX_CUDA_SDPA_CACHE_SIZE": 1 << 10,
+    "MLX_CUDA_CONV_CACHE_SIZE": 1 << 13,
+    "MLX_CUDA_FFT_CACHE_SIZE": 1 << 10,
+    "MLX_CUDA_GRAPH_CACHE_SIZE": 1 << 15,
+}
+"""How many plans MLX keeps on CUDA, which reads these variables when it starts: enough for every shape of a batch. With
+its own numbers it forgets plans that will be needed again, and making one takes most of a second."""
+
 
 def parakeet_mlx_model(
     *,
@@ -20,11 +30,12 @@ def parakeet_mlx_model(
     precision: Precision,
     offline: bool,
     sample_rate_hz: int,
-    batch_size: int,
-    cache_limit_bytes: int,
-    most_waiting: int,
+    batch_size: int | None,
+    cache_limit_bytes: int | None,
+    most_waiting: int | None,
     most_streams: int,
     context: StreamContext | None = None,
+    longest_window_s: float = 30.0,
     metrics: ModelMetrics | None = None,
 ) -> EngineModel:
     """The model, not loaded yet.
@@ -35,10 +46,11 @@ def parakeet_mlx_model(
         offline: Never ask the Hub.
         sample_rate_hz: See `EngineModel`, like all that follow but for `cache_limit_bytes`.
         batch_size: See there.
-        cache_limit_bytes: What MLX may keep of freed buffers.
+        cache_limit_bytes: What MLX may keep of freed buffers; by default as much as suits the device.
         most_waiting: See there.
         most_streams: See there.
         context: See there.
+        longest_window_s: See there.
         metrics: See there.
     """
     return EngineModel(
@@ -48,12 +60,15 @@ def parakeet_mlx_model(
         most_waiting=most_waiting,
         most_streams=most_streams,
         context=context,
+        longest_window_s=longest_window_s,
         metrics=metrics,
     )
 
 
-def _load(model_id: str, *, precision: Precision, offline: bool, cache_limit_bytes: int) -> Engine:
+def _load(model_id: str, *, precision: Precision, offline: bool, cache_limit_bytes: int | None) -> Engine:
     checkpoint = locate(model_id, offline=offline)
+    for name, plans in _PLANS.items():
+        os.environ.setdefault(name, str(plans))
     chosen = blas.preload()
     if chosen is not None and chosen.slow:
         _log.warning("slow_blas", blas=chosen.name, hint="install the wheel scipy-openblas32, or libopenblas")

@@ -71,7 +71,7 @@ class CtcTranscription:
 
     def decode(
         self,
-        jobs: Sequence[EncoderJob],  # noqa: ARG002 - the protocol has it
+        jobs: Sequence[EncoderJob],
         encoded: EncodedBatch,
     ) -> Generator[None, None, list[DecodeResult]]:
         """See `Transcription`; in one step."""
@@ -90,5 +90,5 @@ class CtcTranscription:
                 decoded_until=count,
                 state=None,
             )
-            for aligned, count in zip(decoded, encoded.counts, strict=True)
+            for aligned, count, _ in zip(decoded, encoded.counts, jobs, strict=False)  # rows may have been added
         ]

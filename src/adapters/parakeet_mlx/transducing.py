@@ -65,20 +65,22 @@ class TransducerTranscription:
         """Decode for good, and then, where a draft is wanted, from there on."""
         ranges: list[DecodeRange] = []
         ends: list[int] = []
-        for job, count in zip(jobs, encoded.counts, strict=True):
+        for job, count in zip(jobs, encoded.counts, strict=False):
             finalized_until = count if job.finalized_until is None else min(job.finalized_until, count)
             ranges.append(DecodeRange(job.begin, finalized_until, job.state or self._initial_state))
             ends.append(max(finalized_until, min(job.end, count)))
-        finalized = self._greedy.decode(encoded.frames, ranges)
+        nothing = DecodeRange(0, 0, self._initial_state)
+        added = [nothing] * (len(encoded.counts) - len(jobs))
+        finalized = self._greedy.decode(encoded.frames, [*ranges, *added])
         yield
         rows = [row for row, (final, end) in enumerate(zip(ranges, ends, strict=True)) if end > final.end]
         drafts: dict[int, tuple[Emission, ...]] = {}
         if rows:
-            further = [DecodeRange(ranges[row].end, ends[row], finalized[row].state) for row in rows]
-            frames = encoded.frames if len(rows) == len(jobs) else encoded.frames[mx.array(rows)]
-            drafts = {
-                row: draft.emissions for row, draft in zip(rows, self._greedy.decode(frames, further), strict=True)
-            }
+            further = {row: DecodeRange(ranges[row].end, ends[row], finalized[row].state) for row in rows}
+            every = range(len(encoded.counts)) if encoded.in_shape else rows
+            frames = encoded.frames if len(every) == len(encoded.counts) else encoded.frames[mx.array(rows)]
+            decoded = self._greedy.decode(frames, [further.get(row, nothing) for row in every])
+            drafts = {row: draft.emissions for row, draft in zip(every, decoded, strict=True)}
         return [
             DecodeResult(
                 finalized=self._vocabulary.tokens(finalized[row].emissions, job),

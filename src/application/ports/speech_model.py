@@ -32,6 +32,8 @@ class ModelDescription:
         sample_rate_hz: The rate of the samples it takes.
         max_window_s: The longest window that it reads well, in seconds.
         searches: Whether it can keep several readings and favour phrases: see `Decoding`.
+        batch_size: Windows that it reads at once, at most.
+        pause_s: A pause of this length in a recording is better left out than read.
         note: What a user must know before trusting the text, if anything.
     """
 
@@ -45,6 +47,8 @@ class ModelDescription:
     sample_rate_hz: int
     max_window_s: float
     searches: bool = False
+    batch_size: int = 4
+    pause_s: float = 0.8
     note: str | None = None
 
 

@@ -38,6 +38,7 @@ from .shutdown import drain_on_signals, running_server
 
 _log = structlog.stdlib.get_logger(__name__)
 
+_LEAST_UPLOADS = 64
 # FastAPI's own default looks for a provider at every request, and obeys a variable of its own.
 _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 _DESCRIPTION = (
@@ -115,7 +116,7 @@ def create_app(
     app.add_middleware(
         UploadLimitMiddleware,
         limit_bytes=settings.max_upload_bytes,
-        most=settings.max_uploads,
+        most=lambda: settings.max_uploads or max(4 * service.model.describe().batch_size, _LEAST_UPLOADS),
         pace=UploadPace(
             longest_pause_s=settings.upload_pause,
             least_bytes_per_s=settings.min_upload_rate,

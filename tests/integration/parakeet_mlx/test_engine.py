@@ -1,6 +1,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -9,8 +11,10 @@ from parakeet_service.adapters.inference.checkpoint import locate
 from parakeet_service.adapters.inference.decoding import DecoderState
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
 from parakeet_service.adapters.parakeet_mlx import blas
-from parakeet_service.adapters.parakeet_mlx.batching import CpuBatching, GpuBatching, MakeBatching
+from parakeet_service.adapters.parakeet_mlx.batching import CpuBatching, CudaBatching, GpuBatching, MakeBatching
+from parakeet_service.adapters.parakeet_mlx.encoder import Encoder
 from parakeet_service.adapters.parakeet_mlx.engine import MlxEngine
+from parakeet_service.adapters.parakeet_mlx.features import LogMel
 from parakeet_service.adapters.parakeet_mlx.loading import load_engine
 from parakeet_service.application.ports.speech_model import Decoding, StreamContext
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
@@ -34,10 +38,32 @@ def engine() -> MlxEngine:
     return engine_of(CpuBatching)
 
 
+class OnGpu(NamedTuple):
+    """An engine that forms batches as for a GPU, and computes them on the CPU; and what forms the batches."""
+
+    engine: MlxEngine
+    batching: GpuBatching
+
+
+def on_gpu(kind: type[GpuBatching]) -> OnGpu:
+    made: list[GpuBatching] = []
+
+    def make(features: LogMel, encoder: Encoder, dtype: mx.Dtype) -> GpuBatching:
+        made.append(kind(features, encoder, dtype))
+        return made[0]
+
+    return OnGpu(engine_of(make), made[0])
+
+
 @pytest.fixture(scope="module")
-def gpu_engine() -> MlxEngine:
-    """Forms batches as for a GPU, and computes them on the CPU."""
-    return engine_of(GpuBatching)
+def gpu() -> OnGpu:
+    return on_gpu(GpuBatching)
+
+
+@pytest.fixture
+def cuda() -> OnGpu:
+    """With nothing prepared yet."""
+    return on_gpu(CudaBatching)
 
 
 @pytest.fixture(scope="module")
@@ -105,51 +131,96 @@ def test_a_window_that_is_not_finite_fails_alone(
     assert [plain(sound), plain(other)] == [plain(read(engine, [windows[i]])[0]) for i in (0, 2)]
 
 
-def test_buckets_are_few_and_tight(engine: MlxEngine) -> None:
-    lengths = range(160, 60 * RATE_HZ, 160)
-    padded = [engine.bucket(EncoderJob(np.empty(length, np.float32)))[0] for length in lengths]
-    frames = [1 + length // 160 for length in lengths]
-    assert all(count <= bucket <= max(1.25 * count, count + 31) for count, bucket in zip(frames, padded, strict=True))
-    assert len(set(padded)) < 40
+def audio(seconds: float) -> EncoderJob:
+    return EncoderJob(np.zeros(int(seconds * RATE_HZ), np.float32))
 
 
-def test_on_a_gpu_live_windows_have_one_shape(engine: MlxEngine, gpu_engine: MlxEngine, speech: Samples) -> None:
+def sizes(engine: MlxEngine, jobs: Sequence[EncoderJob], *, most: int = 64) -> list[int]:
+    """How large the batches are in which these jobs are read."""
+    taken: list[int] = []
+    waiting = list(jobs)
+    while waiting:
+        chosen = engine.company(waiting, most)
+        assert chosen[0] == 0
+        assert list(chosen) == sorted(set(chosen))
+        taken.append(len(chosen))
+        waiting = [job for at, job in enumerate(waiting) if at not in chosen]
+    return taken
+
+
+def test_on_a_cpu_only_short_windows_of_one_length_run_together(engine: MlxEngine) -> None:
+    assert sizes(engine, [audio(1)] * 20) == [12, 8]
+    assert sizes(engine, [audio(10)] * 3) == [1, 1, 1]
+    assert engine.company([audio(1), audio(4), audio(1)], 64) == [0, 2]
+    assert engine.prepare(None, longest_s=60, most=64) == []
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cuda"])
+def test_on_a_gpu_windows_of_different_lengths_run_together(kind: str, gpu: OnGpu, cuda: OnGpu) -> None:
+    chosen, batching = {"gpu": gpu, "cuda": cuda}[kind]
+    for batch in batching.prepare(None, longest_s=60, most=64):
+        batching.shape(batch)
+    assert sizes(chosen, [audio(seconds) for seconds in (3, 10, 8, 6, 9, 10, 4, 7)]) == [8]
+    # One long window does not drag many short ones to its length.
+    assert chosen.company([audio(60), *[audio(1)] * 60], 64) == [0]
+    assert chosen.company([*[audio(1)] * 60, audio(60)], 64) == list(range(60))
+
+
+def test_on_a_gpu_a_batch_that_fills_it_is_whole(gpu: OnGpu) -> None:
+    live = EncoderJob(NO_SAMPLES, full=14 * RATE_HZ)
+    for waiting, size in ((1, 1), (3, 3), (10, 8), (16, 16), (18, 16), (31, 31), (32, 32), (200, 32)):
+        assert len(gpu.engine.company([live] * waiting, 64)) == size
+
+
+def test_on_cuda_a_batch_has_a_shape_that_was_prepared(cuda: OnGpu) -> None:
+    batches = cuda.batching.prepare(None, longest_s=16, most=4)
+    assert len(batches[0]) == 1
+    frames = [1 + len(batch[0].samples) // 160 for batch in batches]
+    assert sorted(zip(map(len, batches), frames, strict=True)) == [
+        (size, length) for size in (1, 2, 4) for length in (256, 512, 1024, 1536, 2048)
+    ]
+    random = np.random.default_rng(3)
+    for batch in batches:
+        cuda.batching.shape(batch)
+    for _ in range(100):
+        jobs = [audio(seconds) for seconds in random.uniform(0.2, 16, int(random.integers(1, 5)))]
+        length, size = cuda.batching.shape(jobs)
+        assert size in (1, 2, 4)
+        assert length in (256, 512, 1024, 1536, 2048)
+        assert size >= len(jobs)
+        assert length >= max(1 + len(job.samples) // 160 for job in jobs)
+
+
+def test_on_cuda_what_was_not_prepared_is_read_in_what_was(cuda: OnGpu) -> None:
+    for batch in cuda.batching.prepare(None, longest_s=16, most=4)[:7]:
+        cuda.batching.shape(batch)
+    # Singles of all five lengths, and pairs of the two shortest: no others may be formed.
+    assert sizes(cuda.engine, [audio(10)] * 3) == [1, 1, 1]
+    assert sizes(cuda.engine, [audio(2)] * 3) == [2, 1]
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cuda"])
+def test_on_a_gpu_windows_of_all_lengths_read_together_as_alone(
+    kind: str, engine: MlxEngine, gpu: OnGpu, cuda: OnGpu, windows: Sequence[EncoderJob]
+) -> None:
+    chosen = {"gpu": gpu, "cuda": cuda}[kind].engine
+    together = read(chosen, windows[:5])
+    assert [plain(reading) for reading in together] == [plain(read(engine, [one])[0]) for one in windows[:5]]
+    drafts = [replace(one, finalized_until=3, end=1000) if at % 2 else one for at, one in enumerate(windows[5:10])]
+    together = read(chosen, drafts)
+    assert [plain(reading) for reading in together] == [plain(read(engine, [one])[0]) for one in windows[5:10]]
+    assert [bool(reading.draft) for reading in together] == [False, True, False, True, False]
+
+
+def test_on_a_gpu_live_windows_have_one_shape(engine: MlxEngine, gpu: OnGpu, speech: Samples) -> None:
     live = [EncoderJob(speech[: seconds * RATE_HZ], full=14 * RATE_HZ) for seconds in (1, 4, 9)]
     alone = [plain(read(engine, [one])[0]) for one in live]
-    assert len({engine.bucket(one) for one in live}) == 3
-
-    assert len({gpu_engine.bucket(one) for one in live}) == 1
-    assert [plain(reading) for reading in read(gpu_engine, live)] == alone
-
-
-def test_on_a_gpu_only_batches_that_fill_it_are_held_to_whole_shapes(engine: MlxEngine, gpu_engine: MlxEngine) -> None:
-    live, clip = EncoderJob(NO_SAMPLES, full=14 * RATE_HZ), EncoderJob(np.zeros(RATE_HZ, np.float32))
-    assert [engine.room(clip, waiting) for waiting in (1, 9, 100)] == [12, 12, 12]
-
-    assert [gpu_engine.room(live, waiting) for waiting in (1, 3, 10, 11, 15, 16, 31, 32, 200)] == [
-        *(1, 3, 10),
-        *(8, 8, 16, 16, 32, 32),
-    ]
-    assert [gpu_engine.room(clip, waiting) for waiting in (1, 100, 200)] == [1, 100, 128]
-
-
-@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (4, [1, 2, 4]), (5, [1, 2, 4, 8]), (64, [1, 2, 4, 8, 16, 32])])
-def test_a_gpu_prepares_for_every_shape_that_live_batches_have(
-    engine: MlxEngine, gpu_engine: MlxEngine, most: int, sizes: list[int]
-) -> None:
-    live = EncoderJob(NO_SAMPLES, begin=62, finalized_until=75, end=175, full=14 * RATE_HZ)
-    assert engine.shapes(live, most=most) == []
-
-    batches = gpu_engine.shapes(live, most=most)
-    assert [len(batch) for batch in batches] == [*sizes, *([3] if most > 2 else [])]
-    assert {window.end for window in batches[-1]} == ({0, 175} if most > 2 else {175})
-    for waiting in range(1, most + 1):
-        size = min(waiting, gpu_engine.room(live, waiting))
-        assert any(size <= padded < 2 * size for padded in sizes)
+    assert len({gpu.batching.shape([one]) for one in live}) == 1
+    assert [plain(reading) for reading in read(gpu.engine, live)] == alone
 
 
 def test_what_a_gpu_prepares_with_is_like_the_windows_of_a_long_stream(
-    engine: MlxEngine, gpu_engine: MlxEngine, speech: Samples
+    engine: MlxEngine, gpu: OnGpu, speech: Samples
 ) -> None:
     context = StreamContext(left_s=5, chunk_s=1, right_s=8)
     prepared, stream = BufferedStream(engine, context).complete_job, BufferedStream(engine, context)
@@ -163,7 +234,7 @@ def test_what_a_gpu_prepares_with_is_like_the_windows_of_a_long_stream(
             stream.accept(read(engine, [window])[0])
             heard.append(window)
     last = heard[-1]
-    assert gpu_engine.bucket(prepared) == gpu_engine.bucket(last)
+    assert gpu.batching.shape([prepared]) == gpu.batching.shape([last])
     assert prepared.finalized_until is not None
     assert last.finalized_until is not None
     assert (prepared.begin, prepared.full) == (last.begin, last.full)
@@ -209,8 +280,8 @@ def test_a_search_gives_way_at_every_step(engine: MlxEngine, speech: Samples) ->
 
 def test_searches_are_read_alone(engine: MlxEngine, windows: Sequence[EncoderJob]) -> None:
     searched = replace(windows[0], decoding=Decoding(beam_size=4))
-    assert engine.bucket(searched) != engine.bucket(windows[0])
-    assert engine.room(searched, 8) == 1
+    assert engine.company([searched, windows[0], searched], 8) == [0]
+    assert 1 not in engine.company([windows[0], searched, windows[0]], 8)
 
 
 def test_a_search_has_no_draft_and_no_state(speech: Samples) -> None:

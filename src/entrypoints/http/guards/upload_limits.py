@@ -70,7 +70,7 @@ class UploadLimitMiddleware:
         app: ASGIApp,
         *,
         limit_bytes: int,
-        most: int,
+        most: Callable[[], int],
         pace: UploadPace,
         check_ready: Callable[[], object],
         metrics: HttpMetrics,
@@ -82,7 +82,7 @@ class UploadLimitMiddleware:
         Args:
             app: What comes next.
             limit_bytes: Largest form; other bodies may have 1 MiB.
-            most: Forms that may have a place at once.
+            most: Says how many forms may have a place at once; asked once the model is ready.
             pace: How slowly a client may send.
             check_ready: Raises a `ServiceError` if recordings cannot be read now.
             metrics: Hears how many there are.
@@ -116,8 +116,9 @@ class UploadLimitMiddleware:
             if is_form:
                 _check_charset(kind)
                 self._check_ready()
-                if self._held >= self._most:
-                    message = f"Too many uploads: {self._most} are in progress."
+                most = self._most()
+                if self._held >= most:
+                    message = f"Too many uploads: {most} are in progress."
                     raise OverloadedError(message, retry_after_s=_RETRY_AFTER_S)
         except ServiceError as error:
             await refuse_unread(error, scope, receive, send, linger_s=self._linger_s)

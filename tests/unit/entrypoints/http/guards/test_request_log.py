@@ -157,7 +157,7 @@ async def test_a_refused_client_that_goes_on_sending_is_cut_off() -> None:
         UploadLimitMiddleware(
             app,
             limit_bytes=4,
-            most=1,
+            most=lambda: 1,
             pace=UploadPace(longest_pause_s=60, least_bytes_per_s=0, longest_s=60),
             check_ready=lambda: None,
             metrics=metrics,

@@ -170,7 +170,7 @@ async def test_an_upload_has_a_least_rate_and_a_longest_time(client: Slow, code:
         UploadLimitMiddleware(
             app,
             limit_bytes=1 << 30,
-            most=1,
+            most=lambda: 1,
             pace=pace,
             check_ready=lambda: None,
             metrics=metrics,
