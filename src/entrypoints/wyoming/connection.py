@@ -15,7 +15,7 @@ from ...application.service import Service
 from ...domain.errors import ServiceError
 from .audio import AudioFormat
 from .codec import Ending, TranscribeRequest, WyomingCodec, error_event, pong, read_format, read_request
-from .errors import UnexpectedError
+from .errors import ClientGoneError, UnexpectedError
 from .framing import EventReader
 
 _SEND_S = 30.0
@@ -111,6 +111,7 @@ class Connection:
             self._writer.transport.abort()
 
     async def _linger(self) -> None:
+        self._check_open()
         self._writer.write_eof()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_S):
@@ -179,15 +180,23 @@ class Connection:
                     utterances=loop.utterances,
                     duration_ms=round((time.perf_counter() - began) * 1000, 1),
                 )
+            if end is not LiveEnd.CLOSED:
+                # The client may still speak: cut off at once, it could lose its transcript.
+                await self._linger()
+                return False
         self._request = TranscribeRequest()
         self._told_early = not codec.is_stopped
-        if isinstance(end, ServiceError):
-            await self._linger()
-        return end is LiveEnd.CLOSED
+        return True
 
     async def _send(self, event: Event) -> None:
+        self._check_open()
         async with asyncio.timeout(_SEND_S):
             await async_write_event(event, self._writer)
+
+    def _check_open(self) -> None:
+        # uvloop raises RuntimeError where asyncio's own transports drop what is written after the end.
+        if self._writer.is_closing():
+            raise ClientGoneError
 
 
 class _Channel:
