@@ -94,26 +94,21 @@ _JUNK = (
 
 def mutated(message: bytes, chance: random.Random) -> bytes:
     at = chance.randrange(len(message))
-    match chance.randrange(8):
-        case 0:
-            return message[:at]
-        case 1:
-            return message[at:]
-        case 2:
-            return message + message
-        case 3:
-            return chance.choice(_JUNK)
-        case 4:
-            return message[:at] + chance.randbytes(chance.randrange(1, 9)) + message[at:]
-        case 5:
+    changed = bytearray(message)
+    changed[at] ^= 1 << chance.randrange(8)
+    return chance.choice(
+        (
+            b"",
+            message[:at],
+            message[at:],
+            message + message,
+            bytes(changed),
+            message[:at] + chance.randbytes(chance.randrange(1, 9)) + message[at:],
             # A number that is another one.
-            return re.sub(rb"\d+", lambda _: str(chance.choice((0, 1, 7, 65_536, 2**31))).encode(), message, count=2)
-        case 6:
-            return b""
-        case _:
-            changed = bytearray(message)
-            changed[at] ^= 1 << chance.randrange(8)
-            return bytes(changed)
+            re.sub(rb"\d+", lambda _: str(chance.choice((0, 1, 7, 65_536, 2**31))).encode(), message, count=2),
+            chance.choice(_JUNK),
+        )
+    )
 
 
 async def converse(port: int, seed: int) -> int:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import re
+import socket
 import sys
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ import pytest
 from websockets.asyncio.client import connect
 from wyoming.asr import Transcribe, TranscriptChunk
 from wyoming.audio import AudioStop
-from wyoming.client import AsyncTcpClient
+from wyoming.client import AsyncTcpClient, AsyncUnixClient
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
+from zeroconf.asyncio import AsyncZeroconf
 
+from parakeet_service.entrypoints.wyoming.connection import Terms
+from parakeet_service.entrypoints.wyoming.discovery import SERVICE_TYPE, announced
+from parakeet_service.entrypoints.wyoming.errors import CannotListenError
+from parakeet_service.entrypoints.wyoming.server import WyomingServer
 from tests.integration.processes import SAMPLE, Server, run, started, wait_until_ok
 from tests.integration.wyoming_clients import (
     Pcm,
     as_home_assistant,
-    connected,
     in_format,
     in_real_time,
     read,
@@ -32,16 +37,17 @@ from tests.integration.wyoming_clients import (
     text_of,
     transcribe,
 )
+from tests.unit.entrypoints.world import World
 
 _SERVE = (sys.executable, "-m", "parakeet_service", "serve", "--port", "0")
 _LISTENING = "Wyoming: listening on tcp://127.0.0.1:"
 
 
 class Service:
-    def __init__(self, server: Server, socket: Path) -> None:
+    def __init__(self, server: Server, path: Path) -> None:
         self.server = server
         self.port = int(server.wait_for_line(_LISTENING))
-        self.socket = socket
+        self.socket = path
         self.http = server.wait_for_line("Listening on ")
 
     def client(self) -> AsyncTcpClient:
@@ -56,14 +62,14 @@ class Service:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
     cwd = tmp_path_factory.mktemp("wyoming")
-    socket = cwd / "wyoming.sock"
-    environment = {"MODEL_ID": "embedded", "LOG_FORMAT": "json", "WYOMING_PORT": "0", "WYOMING_SOCKET": str(socket)}
+    path = cwd / "wyoming.sock"
+    environment = {"MODEL_ID": "embedded", "LOG_FORMAT": "json", "WYOMING_PORT": "0", "WYOMING_SOCKET": str(path)}
     with started(_SERVE, cwd=cwd, **environment) as server:
-        service = Service(server, socket)
+        service = Service(server, path)
         wait_until_ok(f"{service.http}/readyz")
         yield service
         assert server.stop() == 0, "".join(server.lines)
-        assert not socket.exists()
+        assert not path.exists()
     assert not [line for line in server.lines if '"level": "error"' in line or "Traceback" in line]
 
 
@@ -112,7 +118,7 @@ async def test_any_format_is_read(service: Service, rate_factor: int, width: int
 
 
 async def test_several_requests_on_one_connection_have_one_transcript_each(service: Service, text: str) -> None:
-    async with connected(f"unix://{service.socket}") as client:
+    async with AsyncUnixClient(service.socket) as client:
         # The second one is sent before the first is answered.
         await send(client, recording())
         await send(client, silence(1))
@@ -145,7 +151,7 @@ async def test_home_assistant_gets_its_transcript_when_the_speaker_has_paused(se
 
 
 async def test_home_assistant_gets_a_recording_that_it_sends_at_once_whole(service: Service, text: str) -> None:
-    async def at_once() -> Any:
+    async def at_once() -> AsyncIterator[bytes]:
         yield recording().data
 
     heard, _ = await as_home_assistant("127.0.0.1", service.port, at_once())
@@ -267,3 +273,56 @@ def test_a_taken_port_is_one_line_and_code_1(tmp_path: Path, service: Service, a
     assert done.returncode == 1
     assert f"Cannot listen on WYOMING_HOST 127.0.0.1, WYOMING_PORT {service.port}: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _server(**given: Any) -> WyomingServer:
+    terms = Terms(silence_s=None, longest_audio_s=1, longest_idle_s=1)
+    usual = {"host": "127.0.0.1", "port": None, "socket_path": None, "most_connections": 1, "has_api_keys": False}
+    return WyomingServer(**{**usual, **given}, terms=terms, model_id="x")
+
+
+async def test_a_socket_that_a_killed_server_left_is_replaced_and_nothing_else_is(
+    tmp_path: Path, service: Service
+) -> None:
+    left = tmp_path / "left.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(left))
+    async with _server(socket_path=left)(World().service), AsyncUnixClient(left) as client:
+        await client.write_event(Ping().event())
+        assert (await read(client)).type == "pong"
+    assert not left.exists()
+
+    no_socket = tmp_path / "precious"
+    no_socket.write_text("data")
+    for path in (service.socket, no_socket):
+        with pytest.raises(CannotListenError, match="in use"):
+            _server(socket_path=path)
+    assert no_socket.read_text() == "data"
+
+
+@pytest.mark.parametrize(
+    ("host", "settings", "warning"),
+    [
+        ("127.0.0.1", {}, ""),
+        ("0.0.0.0", {}, "may use this service. "),  # noqa: S104 - for as long as it takes
+        ("0.0.0.0", {"has_api_keys": True}, "may use this service, although API_KEYS is set. "),  # noqa: S104 - the same
+    ],
+)
+async def test_warns_of_an_open_door_whatever_the_keys(
+    capsys: pytest.CaptureFixture[str], host: str, settings: dict[str, bool], warning: str
+) -> None:
+    async with _server(host=host, port=0, **settings)(World().service):
+        told = capsys.readouterr().err
+    assert warning in told
+    assert told.startswith("WARNING: Wyoming has no keys") == bool(warning)
+
+
+async def test_is_announced_on_the_network_while_it_serves() -> None:
+    zeroconf = AsyncZeroconf(interfaces=["127.0.0.1"])
+    try:
+        async with announced("127.0.0.1", 10300, "parakeet-service-test"):
+            found = await zeroconf.async_get_service_info(SERVICE_TYPE, f"parakeet-service-test.{SERVICE_TYPE}", 60_000)
+            assert found is not None
+            assert (found.port, found.parsed_addresses()) == (10300, ["127.0.0.1"])
+    finally:
+        await zeroconf.async_close()

@@ -3,7 +3,6 @@
 import asyncio
 import wave
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,9 +86,8 @@ async def send(client: AsyncClient, audio: Pcm, *, request: Transcribe | None = 
         await client.write_event(AudioStop().event())
 
 
-async def transcribe(client: AsyncClient, audio: Pcm, **request: str) -> str:
-    """What a client without streaming gets."""
-    await send(client, audio, request=Transcribe(**request))
+async def transcribe(client: AsyncClient, audio: Pcm, *, language: str | None = None) -> str:
+    await send(client, audio, request=Transcribe(language=language))
     events = await read_until(client, "transcript-stop")
     return text_of(events)
 
@@ -137,9 +135,3 @@ async def as_home_assistant(host: str, port: int, stream: AsyncIterator[bytes]) 
             for task in (uploading, receiving):
                 task.cancel()
             await asyncio.gather(uploading, receiving, return_exceptions=True)
-
-
-@asynccontextmanager
-async def connected(uri: str) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient.from_uri(uri) as client:
-        yield client

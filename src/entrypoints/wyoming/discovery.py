@@ -38,7 +38,7 @@ async def announced(host: str, port: int, name: str) -> AsyncGenerator[None]:
         interfaces=addresses, ip_version=IPVersion.V6Only if ":" in addresses[0] else IPVersion.V4Only
     )
     try:
-        await zeroconf.async_register_service(info)
+        await zeroconf.async_register_service(info)  # pyright: ignore[reportUnknownMemberType]
         yield
     finally:
         await zeroconf.async_unregister_all_services()

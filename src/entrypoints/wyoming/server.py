@@ -101,8 +101,9 @@ class _Clients:
 
     def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one more."""
-        peer: object = writer.get_extra_info("peername")
-        caller = caller_at(str(peer[0]) if isinstance(peer, tuple) else None)
+        # Of a Unix socket it is an empty text.
+        peer: tuple[str, int] | str | None = writer.get_extra_info("peername")
+        caller = caller_at(peer[0] if isinstance(peer, tuple) else None)
         connection = Connection(self._service, self._terms, reader, writer, caller=caller, info=self._info)
         if len(self._tasks) < self._most:
             serving = connection.serve()
