@@ -1,8 +1,10 @@
 """The composition root: the web application and the command, each made of the container's objects."""
 
+import asyncio
 import math
 import os
 import signal
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,14 +19,15 @@ from ..config.flags import add_flags, load_settings
 from ..config.logs import configure_logging
 from ..config.lookalikes import lookalikes
 from ..config.settings import Settings, key_problems
+from ..domain.errors import FaultError, ModelLoadError
 from ..entrypoints import cli
 from ..entrypoints.cli.context import CommandContext
 from ..entrypoints.http.app import create_app
 from ..entrypoints.http.server import free_address, serve
-from .container import Container
+from .container import Container, wyoming_server
 from .diagnosis import changed, facts_about
 from .directories import prepare_directories
-from .lifecycle import Lifecycle
+from .lifecycle import Lifecycle, Server, beside, serve_until_signalled
 from .tracing import tracing_from_environment
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -54,17 +57,45 @@ def _context(settings: Settings) -> CommandContext:
         free_address=partial(free_address, settings.host, settings.port),
         changed_settings=changed(settings) | {wrong.name: str(wrong) for wrong in lookalikes(os.environ)},
         facts=facts_about(settings),
-        serve=partial(
-            serve,
-            host=settings.host,
-            port=settings.port,
-            has_api_keys=bool(settings.api_keys),
-            build_app=partial(_app, settings),
-        ),
+        serve=partial(_serve_http if settings.http else _serve_without_http, settings),
         audio_decoder=lambda: Container(settings=settings).decoder(),
         # A person who transcribes a file of their own waits as long as it takes: the limit guards a server.
         open_transcriber=lambda: _transcriber(settings.model_copy(update={"processing_timeout": math.inf})),
     )
+
+
+def _serve_http(settings: Settings) -> bool:
+    return serve(
+        host=settings.host,
+        port=settings.port,
+        has_api_keys=bool(settings.api_keys),
+        build_app=partial(_app, settings),
+    )
+
+
+def _serve_without_http(settings: Settings) -> bool:
+    try:
+        tracing = tracing_from_environment()
+        service = Container(settings=settings, tracing=providers.Object(tracing)).service()
+        asyncio.run(serve_until_signalled(service, *_servers(settings)))
+    except ModelLoadError:
+        # The log has it.
+        return False
+    except FaultError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return False
+    return True
+
+
+def _servers(settings: Settings) -> Sequence[Server]:
+    """What runs beside HTTP, or without it.
+
+    Raises:
+        FaultError: It cannot.
+    """
+    if settings.wyoming_port is None and not settings.wyoming_socket:
+        return ()
+    return (wyoming_server(settings),)
 
 
 def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
@@ -78,7 +109,7 @@ def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
     return create_app(
         settings=settings,
         # All of it, now: without its decoder the service must not start.
-        service=container.service(),
+        service=beside(container.service(), _servers(settings)),
         metrics=container.metrics(),
         exposition=container.metrics().exposition,
         on_fatal=on_fatal,

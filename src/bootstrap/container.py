@@ -1,6 +1,8 @@
 """Which adapter serves which port: typed factories, and the container that calls them."""
 
+import socket
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dependency_injector import containers, providers
@@ -25,6 +27,8 @@ from ..application.service import Service
 from ..application.stream_session import StreamSession
 from ..application.transcribe_file import FileLimits, TranscribeFile
 from ..config.settings import Settings
+from ..entrypoints.wyoming.connection import Terms
+from ..entrypoints.wyoming.server import WyomingServer
 from .lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -141,6 +145,29 @@ def lifecycle(
         detector=detector,
         stream_session=stream_session,
         on_stopped=None if tracing is None else tracing.close,
+    )
+
+
+def wyoming_server(settings: Settings) -> WyomingServer:
+    """What Home Assistant talks to.
+
+    Raises:
+        FaultError: It cannot listen.
+    """
+    listens = settings.wyoming_silence > 0 and settings.vad != "none"
+    return WyomingServer(
+        host=settings.wyoming_host,
+        port=settings.wyoming_port,
+        socket_path=Path(settings.wyoming_socket) if settings.wyoming_socket else None,
+        terms=Terms(
+            silence_s=settings.wyoming_silence if listens else None,
+            longest_audio_s=settings.max_file_duration,
+            longest_idle_s=settings.stream_idle,
+        ),
+        most_connections=settings.wyoming_connections,
+        model_id=settings.model_id,
+        has_api_keys=bool(settings.api_keys),
+        announce_as=f"parakeet-service-{socket.gethostname()}" if settings.wyoming_zeroconf else None,
     )
 
 

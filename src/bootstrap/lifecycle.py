@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TypeAlias
 
 import structlog
 
@@ -16,6 +18,9 @@ from ..domain.errors import InvalidRequestError, ModelLoadError, ServiceError
 _log = structlog.stdlib.get_logger(__name__)
 _MODEL_HINT = "MODEL_ID is a directory, a Hub id, or 'embedded' for the small built-in model."
 _SETTINGS = {"left_s": "STREAM_LEFT_CONTEXT", "chunk_s": "STREAM_CHUNK", "right_s": "STREAM_RIGHT_CONTEXT"}
+
+Server: TypeAlias = Callable[[Service], AbstractAsyncContextManager[None]]
+"""Makes a context in which it serves: it accepts while that is entered, and stops accepting when it is left."""
 
 
 class Lifecycle:
@@ -88,16 +93,30 @@ def _report(starting: "asyncio.Task[None]") -> None:
     _log.critical("the model could not be loaded", code=code, reason=str(error), exc_info=None if expected else error)
 
 
-async def serve_until_signalled(
-    service: Service, *servers: Callable[[Service], AbstractAsyncContextManager[None]]
-) -> None:
+def beside(service: Service, servers: Sequence[Server]) -> Service:
+    """The same service, with `servers` as part of its lifecycle: whoever enters it, as HTTP does, runs them, too.
+
+    They accept while the model loads, and are left before it is closed: a drain must have finished by then.
+    """
+
+    @asynccontextmanager
+    async def lifecycle() -> AsyncGenerator["asyncio.Task[None]"]:
+        async with service.lifecycle() as ready, AsyncExitStack() as stack:
+            for server in servers:
+                await stack.enter_async_context(server(service))
+            yield ready
+
+    return replace(service, lifecycle=lifecycle)
+
+
+async def serve_until_signalled(service: Service, *servers: Server) -> None:
     """Run servers until SIGTERM or SIGINT, or until the model cannot be loaded; then drain and stop.
 
-    Servers accept while they are entered, and stop accepting when they are left. A second signal ends the grace time.
+    A second signal ends the grace time.
 
     Args:
         service: What they serve.
-        servers: Each makes a context in which it serves.
+        servers: Entered in this order, and left in the other.
 
     Raises:
         ModelLoadError: The model cannot be loaded.
@@ -113,9 +132,7 @@ async def serve_until_signalled(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:
-        async with service.lifecycle() as ready, AsyncExitStack() as stack:
-            for server in servers:
-                await stack.enter_async_context(server(service))
+        async with beside(service, servers).lifecycle() as ready:
             waiting = asyncio.create_task(signalled.wait())
             await asyncio.wait((waiting, ready), return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():

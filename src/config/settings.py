@@ -96,10 +96,33 @@ class Settings(BaseSettings):
     stream_idle: float = Field(
         default=60,
         gt=0,
-        description="time after which a `/ws` client that sends nothing, not even `keepalive`, is disconnected, in seconds",
+        description="time after which a `/ws` or Wyoming client that sends nothing, not even `keepalive`, is disconnected, in seconds",
     )
     host: str = Field(default="127.0.0.1", description="address that `serve` listens on")
     port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` listens on; 0 picks a free one")
+    http: bool = Field(default=True, description="`false`, or `--no-http`: `serve` runs Wyoming alone")
+    wyoming_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="port for Home Assistant and other Wyoming clients, usually 10300; empty: none; 0 picks a free one",
+    )
+    wyoming_host: str = Field(
+        default="127.0.0.1", description="address that Wyoming listens on; the protocol has no keys"
+    )
+    wyoming_socket: str = Field(default="", description="path of a Unix socket for Wyoming clients")
+    wyoming_silence: float = Field(
+        default=0.8,
+        ge=0,
+        le=60,
+        description="silence after which a Wyoming client that speaks live gets its transcript, in seconds; "
+        "0 waits until it says that it has ended",
+    )
+    wyoming_connections: int = Field(default=64, ge=1, description="maximum concurrent Wyoming connections")
+    wyoming_zeroconf: bool = Field(
+        default=False,
+        description="announce Wyoming on the local network, so that Home Assistant finds it; needs the extra `wyoming`",
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="accepted API keys, comma-separated, each `key` or `name:key`; empty: no key is needed"
     )
@@ -193,6 +216,14 @@ class Settings(BaseSettings):
     def _overlap_fits(self) -> "Settings":
         if self.chunk_overlap * 2 > self.chunk_duration:
             raise ValueError("CHUNK_OVERLAP must be at most half of CHUNK_DURATION")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_served(self) -> "Settings":
+        if not self.http and self.wyoming_port is None and not self.wyoming_socket:
+            raise ValueError("HTTP=false needs WYOMING_PORT or WYOMING_SOCKET: nothing would be served")
+        if self.wyoming_zeroconf and self.wyoming_port is None:
+            raise ValueError("WYOMING_ZEROCONF needs WYOMING_PORT")
         return self
 
 

@@ -76,7 +76,7 @@ class World:
             context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5),
             detector=live_detector,
         )
-        service = Service(
+        self.service = Service(
             transcribe_file=transcribe_file,
             stream_session=stream_session,
             model=self.model,
@@ -87,7 +87,7 @@ class World:
         )
         self.app: FastAPI = create_app(
             settings=settings,
-            service=service,
+            service=self.service,
             metrics=self.metrics,
             exposition=self.metrics.exposition,
             on_fatal=self.fatal.set,

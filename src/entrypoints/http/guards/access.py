@@ -11,7 +11,7 @@ from ....domain.errors import ServiceError, ShuttingDownError
 from .client_secrets import ClientSecrets
 from .error_responses import error_response
 from .errors import UnauthorizedError
-from .keys import KeyRing, address_of
+from .keys import KeyRing, caller_of
 from .path_kinds import KindOf, PathKind
 from .request_context import note, request_context
 from .route_path import route_path
@@ -81,7 +81,7 @@ class AccessMiddleware:
             if kind is PathKind.METRICS:
                 return None
         # Whoever has no key is counted, too, by address: guessing has its limit.
-        caller = f"address {address_of(scope)}" if name is None else f"key {name}"
+        caller = caller_of(scope) if name is None else f"key {name}"
         await self._quota.admit(caller)
         if name is None and not self._keys.is_empty:
             raise UnauthorizedError("An API key is required: Authorization: Bearer <key>.")

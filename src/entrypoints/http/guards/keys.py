@@ -9,6 +9,8 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from ....application.addresses import caller_at
+
 KEY_SUBPROTOCOLS = ("key.", "openai-insecure-api-key.")
 """A browser cannot set headers on a WebSocket: it offers its key as a subprotocol, ours or OpenAI's, before the key."""
 
@@ -34,21 +36,10 @@ class KeyRing:
         return matches[0] if matches else None
 
 
-def address_of(scope: Scope) -> str:
-    """The caller's address, or what stands for all of them that one subscriber has: the /64 network of IPv6."""
+def caller_of(scope: Scope) -> str:
+    """The caller by its address, for one who shows no key."""
     client: tuple[str, int] | None = scope.get("client")
-    if client is None:
-        return "unix socket"
-    host = client[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
+    return caller_at(None if client is None else client[0])
 
 
 def is_loopback(host: str) -> bool:
