@@ -54,6 +54,7 @@ def _context(settings: Settings) -> CommandContext:
             host=settings.host,
             port=settings.port,
             has_api_keys=bool(settings.api_keys),
+            longest_idle_s=settings.stream_idle,
             build_app=partial(_app, settings),
         ),
         audio_decoder=lambda: Container(settings=settings).decoder(),

@@ -13,16 +13,25 @@ from ...domain.errors import FaultError
 from .guards.keys import is_loopback
 from .openai.realtime.schemas import FRAME_BYTES
 
-_PING_TIMEOUT_S = 600
+_PING_INTERVAL_S = 20.0
+"""Often enough for proxies, which cut connections that are quiet for a minute."""
 
 
-def serve(*, host: str, port: int, has_api_keys: bool, build_app: Callable[[Callable[[], None]], FastAPI]) -> bool:
+def serve(
+    *,
+    host: str,
+    port: int,
+    has_api_keys: bool,
+    longest_idle_s: float,
+    build_app: Callable[[Callable[[], None]], FastAPI],
+) -> bool:
     """Serve until SIGTERM or SIGINT, and finish what runs.
 
     Args:
         host: Address to bind.
         port: Port to bind; 0 is any free one.
         has_api_keys: Whether callers must show a key.
+        longest_idle_s: How long a WebSocket's peer may give no sign of life.
         build_app: Makes the application; what it is given, it calls if it can never become ready.
 
     Returns:
@@ -45,6 +54,7 @@ def serve(*, host: str, port: int, has_api_keys: bool, build_app: Callable[[Call
         except FaultError as error:
             print(error.message, file=sys.stderr)
             return False
+        ping_interval_s = min(_PING_INTERVAL_S, longest_idle_s / 3)
         config = uvicorn.Config(
             app,
             # Logging is set up already, and has one line per request.
@@ -55,8 +65,9 @@ def serve(*, host: str, port: int, has_api_keys: bool, build_app: Callable[[Call
             ws_max_size=FRAME_BYTES,
             # A few bytes could become messages of that size. Audio does not get smaller by it.
             ws_per_message_deflate=False,
-            # A client that sends faster than the model reads is made to wait, and its pongs wait with it.
-            ws_ping_timeout=_PING_TIMEOUT_S,
+            # Together as long as a live client may be idle: so long a dead one keeps its place, whatever it speaks.
+            ws_ping_interval=ping_interval_s,
+            ws_ping_timeout=longest_idle_s - ping_interval_s,
         )
         server = _Server(config, address_of(listener))
         # A signal that the application does not keep from uvicorn is raised again at the end: it must not kill us.

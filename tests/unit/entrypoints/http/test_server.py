@@ -16,7 +16,7 @@ def test_a_taken_port_is_our_fault_in_one_line(capsys: pytest.CaptureFixture[str
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        assert not serve(host="127.0.0.1", port=port, has_api_keys=False, build_app=no_app)
+        assert not serve(host="127.0.0.1", port=port, has_api_keys=False, longest_idle_s=60, build_app=no_app)
 
     error = capsys.readouterr().err
     assert error.startswith(f"Cannot listen on 127.0.0.1, port {port}: Address already in use")
@@ -24,7 +24,7 @@ def test_a_taken_port_is_our_fault_in_one_line(capsys: pytest.CaptureFixture[str
 
 
 def test_a_host_without_an_address_is_our_fault_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not serve(host="256.0.0.1", port=0, has_api_keys=False, build_app=no_app)
+    assert not serve(host="256.0.0.1", port=0, has_api_keys=False, longest_idle_s=60, build_app=no_app)
 
     error = capsys.readouterr().err
     assert error.startswith("Cannot listen on 256.0.0.1, port 0: ")
@@ -32,7 +32,7 @@ def test_a_host_without_an_address_is_our_fault_in_one_line(capsys: pytest.Captu
 
 
 def test_a_part_that_is_missing_is_our_fault_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not serve(host="127.0.0.1", port=0, has_api_keys=False, build_app=no_app)
+    assert not serve(host="127.0.0.1", port=0, has_api_keys=False, longest_idle_s=60, build_app=no_app)
     assert capsys.readouterr().err == "There is no ffmpeg.\n"
 
 
