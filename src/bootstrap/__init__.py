@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from ..application.transcribe_file import TranscribeFile
 from ..config.flags import add_flags, load_settings
-from ..config.logs import configure_logging
+from ..config.logs import announce, configure_logging
 from ..config.settings import Settings
 from ..entrypoints import cli
 from ..entrypoints.cli.context import CommandContext
@@ -56,6 +56,7 @@ def _context(settings: Settings) -> CommandContext:
             has_api_keys=bool(settings.api_keys),
             longest_idle_s=settings.stream_idle,
             build_app=partial(_app, settings),
+            say=partial(announce, log_format=settings.log_format),
         ),
         audio_decoder=lambda: Container(settings=settings).decoder(),
         # A person who transcribes a file of their own waits as long as it takes: the limit guards a server.

@@ -6,7 +6,7 @@ import structlog
 
 from ...application.ports.metrics import ModelMetrics
 from ...application.ports.speech_model import StreamContext
-from ..inference.checkpoint import Precision, locate
+from ..inference.checkpoint import Download, Precision, locate
 from ..inference.engine import Engine
 from ..inference.model import EngineModel
 from . import blas
@@ -41,19 +41,21 @@ def parakeet_mlx_model(
         context: See there.
         metrics: See there.
     """
+    download = Download()
     return EngineModel(
-        partial(_load, model_id, precision=precision, offline=offline, cache_limit_bytes=cache_limit_bytes),
+        partial(_load, model_id, download, precision=precision, offline=offline, cache_limit_bytes=cache_limit_bytes),
         sample_rate_hz=sample_rate_hz,
         batch_size=batch_size,
         most_waiting=most_waiting,
         most_streams=most_streams,
         context=context,
         metrics=metrics,
+        download=download,
     )
 
 
-def _load(model_id: str, *, precision: Precision, offline: bool, cache_limit_bytes: int) -> Engine:
-    checkpoint = locate(model_id, offline=offline)
+def _load(model_id: str, download: Download, *, precision: Precision, offline: bool, cache_limit_bytes: int) -> Engine:
+    checkpoint = locate(model_id, offline=offline, download=download)
     chosen = blas.preload()
     if chosen is not None and chosen.slow:
         _log.warning("slow_blas", blas=chosen.name, hint="install the wheel scipy-openblas32, or libopenblas")

@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -24,6 +23,7 @@ def serve(
     has_api_keys: bool,
     longest_idle_s: float,
     build_app: Callable[[Callable[[], None]], FastAPI],
+    say: Callable[[str], None],
 ) -> bool:
     """Serve until SIGTERM or SIGINT, and finish what runs.
 
@@ -33,18 +33,19 @@ def serve(
         has_api_keys: Whether callers must show a key.
         longest_idle_s: How long a WebSocket's peer may give no sign of life.
         build_app: Makes the application; what it is given, it calls if it can never become ready.
+        say: Tells who starts the service a line.
 
     Returns:
-        Whether it could serve; if not, standard error says why.
+        Whether it could serve; if not, it was said why.
     """
     try:
         listener = listen(host, port)
     except OSError as error:
-        print(f"Cannot listen on {host}, port {port}: {error.strerror or error}", file=sys.stderr)
+        say(f"Cannot listen on {host}, port {port}: {error.strerror or error}")
         return False
     with listener:
         if not has_api_keys and not is_loopback(listener.getsockname()[0]):
-            print(_OPEN_DOOR.format(host=host), file=sys.stderr)
+            say(_OPEN_DOOR.format(host=host))
 
         def give_up() -> None:
             server.give_up()
@@ -52,7 +53,7 @@ def serve(
         try:
             app = build_app(give_up)
         except FaultError as error:
-            print(error.message, file=sys.stderr)
+            say(error.message)
             return False
         ping_interval_s = min(_PING_INTERVAL_S, longest_idle_s / 3)
         config = uvicorn.Config(
@@ -69,7 +70,7 @@ def serve(
             ws_ping_interval=ping_interval_s,
             ws_ping_timeout=longest_idle_s - ping_interval_s,
         )
-        server = _Server(config, address_of(listener))
+        server = _Server(config, address_of(listener), say)
         # A signal that the application does not keep from uvicorn is raised again at the end: it must not kill us.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _ignore)
@@ -119,9 +120,10 @@ class _Server(uvicorn.Server):
     hopeless = False
     """Whether the application gave up becoming ready."""
 
-    def __init__(self, config: uvicorn.Config, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, address: str, say: Callable[[str], None]) -> None:
         super().__init__(config)
         self._address = address
+        self._say = say
 
     def give_up(self) -> None:
         """Stop: the application can never become ready."""
@@ -130,4 +132,4 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(f"Listening on {self._address}", file=sys.stderr, flush=True)
+            self._say(f"Listening on {self._address}")
