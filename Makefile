@@ -22,6 +22,8 @@ export DENO_NO_UPDATE_CHECK := 1
 
 # No interpreter is ever downloaded, and the tree is checked as it is locked.
 export UV_PYTHON_DOWNLOADS := never
+# Behind a proxy that inspects TLS only the system knows whom to trust.
+export UV_SYSTEM_CERTS := 1
 # A private cache where there is no home to keep one in.
 ifeq ($(strip $(HOME)),)
 export HOME := $(CURDIR)/.tools/home

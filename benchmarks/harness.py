@@ -120,7 +120,7 @@ def running_service(module: str = "parakeet_service", **settings: str) -> Genera
     try:
         url = ""
         for line in process.stderr:
-            if match := re.search(r"Listening on (http://\S+)", line):
+            if match := re.search(r"Listening on (http://[^\s\"]+)", line):
                 url = match[1]
                 break
             print(line, end="", file=sys.stderr)

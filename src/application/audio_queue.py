@@ -13,6 +13,7 @@ class Control(Enum):
     """What may stand between samples."""
 
     FLUSH = auto()
+    PAUSE = auto()
     CLEAR = auto()
     CLOSE = auto()
 

@@ -6,7 +6,8 @@ from contextlib import aclosing
 from enum import Enum, auto
 from typing import Generic, NoReturn
 
-from ..domain.errors import RateLimitError, ServiceError, SessionIdleError
+from ..domain.encoded_audio import LONGEST_HEAD_BYTES, RawFormat, recognise
+from ..domain.errors import CallerError, RateLimitError, ServiceError, SessionIdleError, UndecodableAudioError
 from ..domain.live import Final
 from .drain import Drain
 from .live_codec import (
@@ -34,6 +35,8 @@ from .stream_session import LiveOptions, StreamSession
 
 _LAST_FINAL_S = 1.0
 """How long the last final may take when there is no grace time, or none left."""
+_SHORTEST_GAP_S = 2.5
+"""A client that sends nothing for less may be one that sends in bursts: two seconds at once are usual."""
 
 
 class LiveEnd(Enum):
@@ -91,7 +94,10 @@ class LiveLoop(Generic[Received, Sent]):
         self._bytes = 0  # of its audio
         self._charged_s = 0
         self._closing = False
-        self._refusal: RateLimitError | SessionIdleError | None = None
+        self._head = bytearray()  # of its audio, until it is clear that it is raw
+        self._recognised_bytes = 0  # of them that were looked at
+        self._gap_ends_s: float | None = None  # when an utterance ends, though no audio says so
+        self._refusal: ServiceError | None = None
         self._commanding = asyncio.Lock()
         self._sending = asyncio.Lock()
         self.utterances = 0
@@ -148,18 +154,45 @@ class LiveLoop(Generic[Received, Sent]):
     async def _read(self) -> NoReturn:
         """Do what the client asks for; once the session is closing, only notice when the client leaves."""
         while True:
-            if self._closing or self._longest_idle_s is None:
-                message = await self._channel.receive()
-            else:
-                try:
-                    async with asyncio.timeout(self._longest_idle_s):
-                        message = await self._channel.receive()
-                except TimeoutError:
-                    await self._end_idle(SessionIdleError(limit_s=self._longest_idle_s))
-                    continue
+            try:
+                message = await self._receive()
+            except SessionIdleError as error:
+                async with self._commanding:
+                    await self._refuse(error)
+                continue
             async with self._commanding:
                 if not self._closing:
-                    await self._obey_all(message)
+                    try:
+                        await self._obey_all(message)
+                    except CallerError as error:
+                        await self._refuse(error)
+
+    async def _receive(self) -> Received:
+        """The next message; meanwhile a gap in the audio ends the utterance, and one in all messages the session.
+
+        Raises:
+            SessionIdleError: Nothing came for too long.
+        """
+        now = asyncio.get_running_loop().time
+        idle_s = None if self._closing else self._longest_idle_s
+        idle_at_s = math.inf if idle_s is None else now() + idle_s
+        while True:
+            gap_at_s = math.inf if self._gap_ends_s is None or self._closing else self._gap_ends_s
+            ends_s = min(idle_at_s, gap_at_s)
+            limit = asyncio.timeout_at(None if ends_s == math.inf else ends_s)
+            try:
+                async with limit:
+                    return await self._channel.receive()
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+            if gap_at_s <= ends_s:
+                self._gap_ends_s = None
+                async with self._commanding:
+                    if self._transcriber is not None and not self._closing:
+                        await self._transcriber.pause()
+            elif idle_s is not None:
+                raise SessionIdleError(limit_s=idle_s)
 
     async def _leave(self) -> None:
         await self._drain.wait_begun()
@@ -211,8 +244,30 @@ class LiveLoop(Generic[Received, Sent]):
             except RateLimitError as error:
                 await self._refuse(error)
                 return
+        self._mind_format(audio)
         self._bytes = arrived
         await (await self._open()).send(audio)
+        silence_s = self._options.endpointing.silence_s
+        if silence_s is not None:
+            # Counted once all of it is taken: who is made to wait is not silent.
+            self._gap_ends_s = asyncio.get_running_loop().time() + max(silence_s, _SHORTEST_GAP_S)
+
+    def _mind_format(self, audio: bytes) -> None:
+        """Refuse audio that is no raw samples: read as such it is noise, and its client hears of no words."""
+        room = LONGEST_HEAD_BYTES - len(self._head)
+        if room <= 0:
+            return
+        self._head += audio[:room]
+        # However small its pieces are, it is not looked at from the beginning for each of them.
+        if len(self._head) < min(2 * self._recognised_bytes, LONGEST_HEAD_BYTES):
+            return
+        self._recognised_bytes = len(self._head)
+        options = self._options
+        if found := recognise(bytes(self._head), RawFormat(options.encoding, options.sample_rate_hz)):
+            raise UndecodableAudioError(
+                f"This is {found}, not raw mono {options.encoding.value} at {options.sample_rate_hz} Hz: decode it "
+                "before you send it, or say in the session's configuration what you send."
+            )
 
     async def _configure(self, options: LiveOptions) -> None:
         if self._transcriber is not None:
@@ -220,6 +275,8 @@ class LiveLoop(Generic[Received, Sent]):
             await self._transcribers.join()
             self._transcriber = None
         self._begun_s, self._bytes = self.audio_s, 0
+        self._head.clear()
+        self._recognised_bytes, self._gap_ends_s = 0, None
         self._options = options
         await self._open()
         await self._tell(Configured(self._begun_s))
@@ -231,15 +288,12 @@ class LiveLoop(Generic[Received, Sent]):
             self._transcribers.put_nowait(self._transcriber)
         return self._transcriber
 
-    async def _end_idle(self, error: SessionIdleError) -> None:
-        async with self._commanding:
-            if self._transcriber is None:
-                raise error
-            if not self._closing:
-                await self._refuse(error)
-
-    async def _refuse(self, error: RateLimitError | SessionIdleError) -> None:
+    async def _refuse(self, error: ServiceError) -> None:
         """Take no more; what was said until now is still told."""
+        if self._closing:
+            return
+        if self._transcriber is None:
+            raise error
         self._refusal = error
         await self._close()
 

@@ -90,6 +90,10 @@ class LiveTranscriber:
         """Ask for a `Final` of what was said so far, be it nothing; the session goes on."""
         await self._queue.enqueue(Control.FLUSH)
 
+    async def pause(self) -> None:
+        """Nothing has come for as long as a pause that ends an utterance: end the one that is open, if one is."""
+        await self._queue.enqueue(Control.PAUSE)
+
     async def clear(self) -> None:
         """Forget what was said since the last `Final`: nothing is heard of it after `Cleared`, not even that it stopped."""
         await self._queue.enqueue(Control.CLEAR)
@@ -158,9 +162,16 @@ class LiveTranscriber:
             self._begins = _Unread.CLEARED
             yield [Cleared()]
             return
-        if control is Control.CLOSE:
+        if control is not Control.FLUSH:
             for chunk in self._segmenter.finish():
                 self._keep(chunk)
+        if control is Control.PAUSE:
+            if not self._tracker.speaking:
+                # Where no detector tells, the words do that wait for what follows them.
+                yield await self._flush()
+            if self._tracker.speaking:
+                yield await self._finish(EndCause.SILENCE)
+            return
         yield await self._finish(EndCause.ASKED)
 
     def _keep(self, chunk: SpeechChunk) -> None:

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from ..application.transcribe_file import TranscribeFile
 from ..config.flags import add_flags, load_settings
-from ..config.logs import configure_logging
+from ..config.logs import announce, configure_logging
 from ..config.lookalikes import lookalikes
 from ..config.settings import Settings, key_problems
 from ..domain.errors import FaultError, ModelLoadError
@@ -69,7 +69,9 @@ def _serve_http(settings: Settings) -> bool:
         host=settings.host,
         port=settings.port,
         has_api_keys=bool(settings.api_keys),
+        longest_idle_s=settings.stream_idle,
         build_app=partial(_app, settings),
+        say=partial(announce, log_format=settings.log_format),
     )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from ..adapters.decoders.ffmpeg import find_ffmpeg
-from ..adapters.inference.checkpoint import EMBEDDED, local_directory
+from ..adapters.inference.checkpoint import EMBEDDED, examine, local_directory, require_room, size_on_hub
 from ..adapters.parakeet_mlx import blas
 from ..adapters.vad.silero import SileroVad
 from ..config.settings import Settings
@@ -24,6 +25,8 @@ def facts_about(settings: Settings) -> Mapping[str, Callable[[], str]]:
         "MLX": _mlx,
         "ffmpeg": _ffmpeg,
         "VAD": partial(_vad, settings),
+        "memory": _memory,
+        "disk": _disk,
         "model": partial(_model, settings),
     }
 
@@ -32,10 +35,15 @@ def changed(settings: Settings) -> dict[str, str]:
     """The settings that differ from their defaults, by their environment names; keys stay hidden."""
     fields = type(settings).model_fields
     return {
-        name.upper(): str(value) if name != "api_keys" else ", ".join(key_name for key_name, _ in settings.named_keys)
+        name.upper(): _key_names(settings) if name == "api_keys" else str(value)
         for name, value in settings
         if value != fields[name].get_default(call_default_factory=True)
     }
+
+
+def _key_names(settings: Settings) -> str:
+    names = [name for name, _ in settings.named_keys]
+    return f"{len(names)} ({', '.join(names)})"
 
 
 def _blas() -> str:
@@ -76,23 +84,51 @@ def _vad(settings: Settings) -> str:
     return f"silero, on ONNX Runtime {version('onnxruntime')}"
 
 
+def _memory() -> str:
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB"
+
+
+def _disk() -> str:
+    cache = _cache()
+    return f"{shutil.disk_usage(_existing(cache)).free / 1e9:.1f} GB free for models, in {cache}"
+
+
 def _model(settings: Settings) -> str:
+    name = settings.model_id
+    directory = local_directory(name)
+    if directory is not None:
+        small = "the small model, " if name == EMBEDDED else ""
+        size_gb = examine(name, directory).weights.stat().st_size / 1e9
+        return f"{name}: {small}{size_gb:.2g} GB, in {directory}"
+    if settings.offline:
+        raise ModelLoadError(f"{name} is not in the cache, and OFFLINE forbids downloading it.")
+    cache = _cache()
+    _require_writable(name, cache)
+    size_bytes = size_on_hub(name)
+    if size_bytes is None:
+        return f"{name}: not downloaded yet; the first start does that"
+    require_room(cache, size_bytes)
+    return f"{name}: not downloaded yet; the first start does that (about {size_bytes / 1e9:.1f} GB)"
+
+
+def _cache() -> Path:
     # Imported here: it takes a third of a second that the other commands need not wait for.
     from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415
 
-    directory = local_directory(settings.model_id)
-    if directory is not None:
-        small = "the small model, " if settings.model_id == EMBEDDED else ""
-        return f"{settings.model_id}: {small}in {directory}"
-    if settings.offline:
-        raise ModelLoadError(f"{settings.model_id} is not in the cache, and OFFLINE forbids downloading it.")
-    if not _writable(Path(HF_HUB_CACHE)):
+    return Path(HF_HUB_CACHE)
+
+
+def _existing(directory: Path) -> Path:
+    return next(path for path in (directory, *directory.parents) if path.exists())
+
+
+def _require_writable(name: str, directory: Path) -> None:
+    # Not `os.access`: root may write everywhere, and yet not to a file system that takes nothing.
+    try:
+        with TemporaryFile(dir=_existing(directory)):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
         raise ModelLoadError(
-            f"{settings.model_id} must be downloaded, but {HF_HUB_CACHE} is not writable (see HF_HOME)."
-        )
-    return f"{settings.model_id}: not in {HF_HUB_CACHE} yet; the first start downloads it (the Hub was not contacted)"
-
-
-def _writable(directory: Path) -> bool:
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
-    return os.access(existing, os.W_OK)
+            f"{name} must be downloaded, but {directory} is not writable: {reason} (see HF_HOME)."
+        ) from error

@@ -4,12 +4,14 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import structlog
 import uvicorn.protocols
 import websockets
 from structlog.typing import Processor
+
+LogFormat: TypeAlias = Literal["auto", "console", "json"]
 
 _OURS = "parakeet_service"
 _LIBRARIES_FROM = logging.WARNING
@@ -28,12 +30,12 @@ _NOT_WORTH_SAYING = (
 )
 
 
-def configure_logging(*, level: str, log_format: Literal["auto", "console", "json"]) -> None:
+def configure_logging(*, level: str, log_format: LogFormat) -> None:
     """Log from `level` on: for people on a terminal, one JSON object a line elsewhere; may be called again.
 
     Call it after uvicorn has configured its own logging, which it does before it imports the application.
     """
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    console = _is_console(log_format)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -67,11 +69,28 @@ def configure_logging(*, level: str, log_format: Literal["auto", "console", "jso
     _adopt_uvicorn(max(number, _SERVERS_FROM))
 
 
+def announce(message: str, *, log_format: LogFormat) -> None:
+    """Say what a person who starts the service must see, at any level: plainly, or as a line of a JSON log."""
+    if _is_console(log_format):
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+        return
+    logger = logging.getLogger(f"{_OURS}.announcements")
+    logger.setLevel(logging.INFO)
+    structlog.stdlib.get_logger(logger.name).info(message)
+
+
+def _is_console(log_format: LogFormat) -> bool:
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+
 def _rendering(*, console: bool) -> list[Processor]:
     if console:
         # The default formatter, with rich installed, shows local variables: texts and keys among them.
         renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            # As https://no-color.org has it: set, and not empty.
+            colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+            exception_formatter=structlog.dev.plain_traceback,
         )
         return [_without_colour_copy, renderer]
     return [

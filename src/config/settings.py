@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     stream_idle: float = Field(
         default=60,
         gt=0,
-        description="time after which a `/ws` or Wyoming client that sends nothing, not even `keepalive`, is disconnected, in seconds",
+        description="time after which a `/ws` or Wyoming client that sends nothing, not even `keepalive`, is disconnected, and any live client that answers no ping, in seconds",
     )
     host: str = Field(default="127.0.0.1", description="address that `serve` listens on")
     port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` listens on; 0 picks a free one")

@@ -144,9 +144,19 @@ class TooManyStreamsError(RetryLaterError):
 
 
 class ModelNotReadyError(RetryLaterError):
-    """The model is still being fetched, loaded or warmed up."""
+    """The model is still being fetched, loaded or warmed up.
+
+    With `total_bytes` it is being downloaded, and `done_bytes` of it have come.
+    """
 
     code = "model_not_ready"
+
+    def __init__(
+        self, message: str, *, retry_after_s: float = 1.0, done_bytes: int = 0, total_bytes: int | None = None
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        if total_bytes is not None:
+            self.details |= {"state": "downloading", "done_bytes": done_bytes, "total_bytes": total_bytes}
 
 
 class ShuttingDownError(RetryLaterError):

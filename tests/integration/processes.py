@@ -1,5 +1,6 @@
 """Runs the real command as a user would: in a process of its own, with nothing of our environment's settings."""
 
+import json
 import os
 import signal
 import subprocess
@@ -52,9 +53,10 @@ class Server:
         self.lines.extend(self.process.stderr)
 
     def wait_for_line(self, begin: str, *, within_s: float = HANGS_S) -> str:
+        """What follows `begin`, in a plain line or in the message of one of a JSON log."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline and self._reader.is_alive():
-            for line in tuple(self.lines):
+            for line in map(_message, tuple(self.lines)):
                 if line.startswith(begin):
                     return line.removeprefix(begin).strip()
             time.sleep(0.05)
@@ -104,3 +106,10 @@ def wait_until_ok(url: str, *, within_s: float = HANGS_S) -> httpx2.Response:
         if time.monotonic() > deadline:
             raise AssertionError(f"{url} said {answer and answer.text} for {within_s} s")
         time.sleep(0.1)
+
+
+def _message(line: str) -> str:
+    try:
+        return str(json.loads(line)["event"])
+    except (ValueError, KeyError, TypeError):
+        return line

@@ -3,11 +3,15 @@
 import json
 import logging
 import re
+import shutil
+import time
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
+import structlog
 
 from ...assets import EMBEDDED_MODEL
 from ...domain.errors import ModelLoadError
@@ -16,7 +20,19 @@ EMBEDDED = "embedded"
 Precision = Literal["bf16", "fp32", "int8", "int4"]
 """Format of the weights once they are loaded."""
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_log = structlog.stdlib.get_logger(__name__)
+
+_HUB_NAME = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
+_HUB_ID = re.compile(rf"(?!.*(?:--|\.\.)){_HUB_NAME}/{_HUB_NAME}", re.ASCII)
+_HUB_TIMEOUT_S = 5.0
+"""The Hub answers within a second, or not at all."""
+_HUB_HINT = (
+    "Behind a proxy, set HTTPS_PROXY; for a mirror, HF_ENDPOINT. Or run `hf download {id}` on a machine that reaches it, "
+    "and copy what it prints to this one: MODEL_ID may be a directory."
+)
+_LOG_EVERY_S = 10.0
+_LONGEST_HEADER_BYTES = 100_000_000
+"""As safetensors itself has it."""
 _WEIGHTS = "model.safetensors"
 _FILES = ("config.json", _WEIGHTS)
 
@@ -36,6 +52,14 @@ class ModelCard:
     note: str | None = None
 
 
+class _Tensor(msgspec.Struct):
+    """Where a tensor lies, as the header of safetensors has it."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A model on disk: its NeMo-style configuration, what that says to us, and the path of its weights."""
@@ -46,12 +70,44 @@ class Checkpoint:
     weights: Path
 
 
-def locate(model_id: str, *, offline: bool) -> Checkpoint:
+class Download:
+    """How far the download of a model is; written by one thread, read by others."""
+
+    def __init__(self) -> None:
+        """Begin before it is known whether anything is to be downloaded."""
+        self.done_bytes = 0
+        self.total_bytes: int | None = None
+        """``None``: nothing is being downloaded, or its size is not known."""
+        self._logged_s = time.monotonic()
+
+    def begin(self, model_id: str, total_bytes: int | None) -> None:
+        """So much is to come."""
+        self.total_bytes = total_bytes
+        size = "of unknown size" if total_bytes is None else f"about {total_bytes / 1e9:.1f} GB"
+        _log.info("downloading the model", model=model_id, size=size)
+
+    def add(self, size_bytes: int) -> None:
+        """So much has come; says so from time to time."""
+        self.done_bytes += size_bytes
+        now_s = time.monotonic()
+        if now_s - self._logged_s >= _LOG_EVERY_S:
+            self._logged_s = now_s
+            percent = round(100 * self.done_bytes / self.total_bytes) if self.total_bytes else None
+            facts = {"done_bytes": self.done_bytes, "total_bytes": self.total_bytes, "percent": percent}
+            _log.info("downloading the model", **facts)
+
+    def end(self) -> None:
+        """All is there, or no more will come."""
+        self.total_bytes = None
+
+
+def locate(model_id: str, *, offline: bool, download: Download | None = None) -> Checkpoint:
     """Find the files of `model_id`, fetching them from the Hub only if they are nowhere else.
 
     Args:
         model_id: ``embedded``, a directory, or a Hub id such as ``mlx-community/parakeet-tdt-0.6b-v2``.
         offline: Never ask the Hub.
+        download: Is told how far a download is.
 
     Raises:
         ModelLoadError: It is nowhere, or its files cannot be read; the message says what was tried.
@@ -59,7 +115,56 @@ def locate(model_id: str, *, offline: bool) -> Checkpoint:
     directory = local_directory(model_id)
     if directory is None and offline:
         raise ModelLoadError(f"{model_id!r} is not in the cache, and downloads are disabled.")
-    return _read(model_id, directory or _from_hub(model_id))
+    return _read(model_id, directory or _from_hub(model_id, download or Download()))
+
+
+def examine(model_id: str, directory: Path) -> Checkpoint:
+    """The model in a directory, with all that can be seen to be wrong without loading it.
+
+    Raises:
+        ModelLoadError: Its configuration cannot be read, or its weights are damaged.
+    """
+    return _read(model_id, directory)
+
+
+def size_on_hub(model_id: str) -> int | None:
+    """How many bytes must be downloaded, if the Hub says so; asks it, and waits five seconds at most.
+
+    Raises:
+        ModelLoadError: The Hub cannot be reached, or does not give the model.
+    """
+    from httpx2 import HTTPError, HTTPStatusError  # noqa: PLC0415 - see _from_hub
+    from huggingface_hub import HfApi  # noqa: PLC0415
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError  # noqa: PLC0415
+
+    try:
+        info = HfApi().model_info(model_id, files_metadata=True, timeout=_HUB_TIMEOUT_S)
+    except GatedRepoError as error:
+        raise _gated(model_id) from error
+    except RepositoryNotFoundError as error:
+        raise _missing(model_id) from error
+    except (HfHubHTTPError, HTTPStatusError, KeyError, TypeError, ValueError):
+        # A mirror may have the files and nothing else; they say themselves what is wrong with them.
+        return None
+    except (HTTPError, OSError) as error:
+        raise _out_of_reach(model_id, error) from error
+    sizes = [file.size for file in info.siblings or () if file.rfilename in _FILES]
+    return None if len(sizes) < len(_FILES) or None in sizes else sum(size or 0 for size in sizes)
+
+
+def require_room(directory: Path, size_bytes: int) -> None:
+    """See that so much fits on the disk of `directory`, which need not exist yet.
+
+    Raises:
+        ModelLoadError: It does not.
+    """
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < size_bytes:
+        raise ModelLoadError(
+            f"The model takes about {size_bytes / 1e9:.1f} GB, and the disk of {directory} has {free_bytes / 1e9:.1f} GB "
+            "left; HF_HOME may name another place."
+        )
 
 
 def local_directory(model_id: str) -> Path | None:
@@ -88,7 +193,36 @@ def _read(model_id: str, directory: Path) -> Checkpoint:
     if not isinstance(content, dict):
         raise ModelLoadError(f"{path} holds no JSON object.")
     config = cast("dict[str, Any]", content)
-    return Checkpoint(model_id, config, _card(path, config.get("parakeet_service", {})), directory / _WEIGHTS)
+    card = _card(path, config.get("parakeet_service", {}))
+    weights = directory / _WEIGHTS
+    names = _tensors(weights)
+    if "quantization" in config or any(name.endswith(".scales") for name in names):
+        raise ModelLoadError(
+            f"{model_id!r} has quantised weights, which cannot be loaded: use the model that it was made of, and "
+            "MODEL_PRECISION=int8 or int4."
+        )
+    return Checkpoint(model_id, config, card, weights)
+
+
+def _tensors(weights: Path) -> Set[str]:
+    """The names of the tensors, once it is clear that all of their bytes are there: copies and downloads break off."""
+    try:
+        size_bytes = weights.stat().st_size
+        with weights.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header: object = json.loads(file.read(length)) if length <= _LONGEST_HEADER_BYTES else None
+        if isinstance(header, dict):
+            cast("dict[str, object]", header).pop("__metadata__", None)
+        tensors = msgspec.convert(header, dict[str, _Tensor])
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelLoadError(f"{weights} is damaged or no safetensors file: copy or download it again.") from error
+    expected_bytes = 8 + length + max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
+    if size_bytes != expected_bytes:
+        raise ModelLoadError(
+            f"{weights} has {size_bytes} bytes, and not the {expected_bytes} that its header states: copy or download "
+            "it again."
+        )
+    return tensors.keys()
 
 
 def _card(path: Path, section: object) -> ModelCard:
@@ -109,27 +243,60 @@ def _cached(model_id: str) -> Path | None:
     return Path(str(paths[0])).parent if all(isinstance(path, str) for path in paths) else None
 
 
-def _from_hub(model_id: str) -> Path:
+def _from_hub(model_id: str, download: Download) -> Path:
     # Imported here: it takes a third of a second, and the embedded model does not need it.
     from httpx2 import HTTPError  # noqa: PLC0415 - what a broken download ends with
     from huggingface_hub import hf_hub_download  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
+    from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415
     from huggingface_hub.errors import (  # noqa: PLC0415
         GatedRepoError,
         HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
+    from huggingface_hub.utils.tqdm import tqdm  # noqa: PLC0415
+
+    class Bar(tqdm):  # pyright: ignore[reportMissingTypeArgument, reportUntypedBaseClass]
+        """Tells `download`, and shows nothing: it would be drawn between the lines of the log."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
+            download.add(int(options.get("initial") or 0))
+
+        def update(self, n: float | None = 1) -> bool | None:
+            download.add(int(n or 0))
+            return None
 
     # Its lines reach our log anyway; its own handler would say them a second time.
     logging.getLogger("huggingface_hub").handlers.clear()
+    size_bytes = size_on_hub(model_id)
+    if size_bytes is not None:
+        require_room(Path(HF_HUB_CACHE), size_bytes)
+    download.begin(model_id, size_bytes)
     try:
-        paths = [Path(hf_hub_download(model_id, name)) for name in _FILES]
+        paths = [Path(hf_hub_download(model_id, name, etag_timeout=_HUB_TIMEOUT_S, tqdm_class=Bar)) for name in _FILES]
     except LocalEntryNotFoundError as error:
-        raise ModelLoadError(f"{model_id!r} is not in the cache, and the Hub cannot be reached.") from error
+        raise _out_of_reach(model_id, error.__cause__ or error) from error
     except GatedRepoError as error:
-        raise ModelLoadError(f"{model_id!r} is gated: accept its terms on the Hub, and log in.") from error
+        raise _gated(model_id) from error
     except RepositoryNotFoundError as error:
-        raise ModelLoadError(f"The Hub has no model {model_id!r}, or it is private.") from error
+        raise _missing(model_id) from error
     except (HfHubHTTPError, HTTPError, OSError) as error:
         raise ModelLoadError(f"{model_id!r} could not be downloaded: {error}") from error
+    finally:
+        download.end()
     return paths[0].parent
+
+
+def _out_of_reach(model_id: str, error: BaseException) -> ModelLoadError:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    hint = _HUB_HINT.format(id=model_id)
+    return ModelLoadError(f"{model_id!r} is not in the cache, and the Hub cannot be reached ({reason}). {hint}")
+
+
+def _gated(model_id: str) -> ModelLoadError:
+    return ModelLoadError(f"{model_id!r} is gated: accept its terms on the Hub, and set HF_TOKEN.")
+
+
+def _missing(model_id: str) -> ModelLoadError:
+    return ModelLoadError(f"The Hub has no model {model_id!r}, or it is private: then HF_TOKEN must be set.")

@@ -24,6 +24,7 @@ from ...domain.errors import (
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from .buffered_stream import BufferedStream
+from .checkpoint import Download
 from .engine import Engine
 from .job_queue import Urgency
 from .jobs import DecodeResult, EncoderJob
@@ -53,6 +54,7 @@ class EngineModel:
         context: StreamContext | None = None,
         longest_window_s: float = 30.0,
         metrics: ModelMetrics | None = None,
+        download: Download | None = None,
     ) -> None:
         """Remember what to load.
 
@@ -65,7 +67,9 @@ class EngineModel:
             context: Of most live streams: a GPU compiles for it at the start.
             longest_window_s: Longest window of a recording, likewise.
             metrics: Counts jobs and streams.
+            download: How far `load` is, where it downloads something.
         """
+        self._download = download or Download()
         self._load = load
         self._sample_rate_hz = sample_rate_hz
         self._batch_size = batch_size
@@ -188,7 +192,10 @@ class EngineModel:
         if self._failure is not None:
             raise self._failure
         if self._engine is None or self._scheduler is None:
-            raise ModelNotReadyError("The model is still loading.", retry_after_s=5)
+            done_bytes, total_bytes = self._download.done_bytes, self._download.total_bytes
+            doing = "loading" if total_bytes is None else "being downloaded"
+            message = f"The model is still {doing}."
+            raise ModelNotReadyError(message, retry_after_s=5, done_bytes=done_bytes, total_bytes=total_bytes)
         return self._engine, self._scheduler
 
 

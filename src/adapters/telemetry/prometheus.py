@@ -1,6 +1,7 @@
 """What is counted, in Prometheus's form; see its registry for the names, and their help for the meanings."""
 
 from functools import partial
+from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
 from prometheus_client.exposition import choose_encoder
@@ -72,6 +73,8 @@ class PrometheusMetrics:
             "1 for the loaded model.",
             ("id", "architecture", "precision", "compute", "device", "blas"),
         )
+        build = gauge("parakeet_build_info", "1 for the version of the service.", ("version",))
+        build.labels(version("parakeet-service")).set(1)
         # So that what has not happened yet is seen as zero.
         for source in ("file", "live"):
             self._audio.labels(source)

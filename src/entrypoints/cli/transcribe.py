@@ -54,6 +54,14 @@ async def transcribe(
 ) -> ExitCode:
     """Transcribe one recording after the other; one that cannot be read does not keep the others from being done."""
     codes = {ExitCode.DONE}
+    are_many = len(files) > 1
+    # Before the model is loaded, or even downloaded.
+    unreadable = [name for name in files if not _is_readable(name)]
+    if unreadable:
+        codes.add(ExitCode.UNREADABLE)
+        files = [name for name in files if name not in unreadable]
+        if not files:
+            return ExitCode.UNREADABLE
     try:
         async with context.open_transcriber() as transcribe_file:
             for name in files:
@@ -70,11 +78,22 @@ async def transcribe(
                     if output_dir is not None:
                         (output_dir / output_name(name, style)).write_text(text, encoding="utf-8")
                     else:
-                        prefix = f"{name}: " if style == "text" and len(files) > 1 else ""
+                        prefix = f"{name}: " if style == "text" and are_many else ""
                         print(prefix + text, end="", flush=True)
     except ServiceError as error:
         return _complain(error.message, ExitCode.FAULT)
     return next(code for code in (ExitCode.FAULT, ExitCode.UNREADABLE, ExitCode.DONE) if code in codes)
+
+
+def _is_readable(name: str) -> bool:
+    if name == "-":
+        return True
+    try:
+        with Path(name).open("rb"):
+            return True
+    except OSError as error:
+        _complain(f"{name}: {error.strerror or error}", ExitCode.UNREADABLE)
+        return False
 
 
 def output_name(recording: str, style: str) -> str:

@@ -34,6 +34,7 @@ from .probes.metrics import METRICS
 from .probes.metrics import router as metrics_router
 from .protocol import guard_connections
 from .recordings import routes as recordings
+from .recordings.uploads import IGNORED_HEADER
 from .shutdown import drain_on_signals, running_server
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -71,6 +72,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        _log.info("starting", version=app.version, model=settings.model_id)
         server = running_server()
         if server is not None:
             guard_connections(
@@ -144,7 +146,7 @@ def create_app(
             allow_methods=["*"],
             allow_headers=["*"],
             # OpenAI's client reads the first three in browsers, too.
-            expose_headers=["x-request-id", "retry-after", "x-should-retry", openai.IGNORED_HEADER],
+            expose_headers=["x-request-id", "retry-after", "x-should-retry", IGNORED_HEADER],
         )
     return app
 

@@ -249,14 +249,21 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
 
 class AnsweringWebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSockets, which leave no handshake without an answer.
+    """uvicorn's WebSockets, which leave no handshake without an answer, and keep no place for a peer that is gone.
 
     websockets refuses lines over 8 KiB, more than 128 headers, and what is no handshake at all. uvicorn 0.54 does not
     look at that: the client waits for ever, and at the shutdown an answer to it fails and takes the rest with it.
+
+    uvicorn takes a peer for dead whose pong is late, though we may be the ones who do not read: a client that sends
+    faster than the model transcribes is made to wait, and its pongs wait behind its audio. Here only a peer is dead of
+    which nothing at all has come for `ws_ping_timeout` while we read.
     """
+
+    _heard_at_s = 0.0
 
     def data_received(self, data: bytes) -> None:
         """Parse the next piece."""
+        self._heard_at_s = self.loop.time()
         super().data_received(data)
         if self.handshake_initiated or self.conn.handshake_exc is None or self.close_sent:
             return
@@ -271,3 +278,14 @@ class AnsweringWebSocketProtocol(WebSocketsSansIOProtocol):
         _log.info("connection refused", status=status, code=INVALID_HANDSHAKE.code, reason=reason, client=client)
         self.transport.write(answer)
         self.transport.close()
+
+    def keepalive_timeout(self) -> None:
+        """No pong has come in time: see whether the peer is dead."""
+        assert self.ping_timeout is not None  # noqa: S101
+        silent_s = 0.0 if self.read_paused else self.loop.time() - self._heard_at_s
+        if silent_s < self.ping_timeout and not self.transport.is_closing():
+            self.pong_timer = self.loop.call_later(self.ping_timeout - silent_s, self.keepalive_timeout)
+            return
+        super().keepalive_timeout()
+        # It would wait until the peer has taken what was sent to it.
+        self.transport.abort()

@@ -3,7 +3,6 @@
 import errno
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
@@ -15,31 +14,42 @@ from ...domain.errors import FaultError
 from .guards.keys import is_loopback
 from .openai.realtime.schemas import FRAME_BYTES
 
-_PING_TIMEOUT_S = 600
+_PING_INTERVAL_S = 20.0
+"""Often enough for proxies, which cut connections that are quiet for a minute."""
 
 
-def serve(*, host: str, port: int, has_api_keys: bool, build_app: Callable[[Callable[[], None]], FastAPI]) -> bool:
+def serve(
+    *,
+    host: str,
+    port: int,
+    has_api_keys: bool,
+    longest_idle_s: float,
+    build_app: Callable[[Callable[[], None]], FastAPI],
+    say: Callable[[str], None],
+) -> bool:
     """Serve until SIGTERM or SIGINT, and finish what runs.
 
     Args:
         host: Address to bind.
         port: Port to bind; 0 is any free one.
         has_api_keys: Whether callers must show a key.
+        longest_idle_s: How long a WebSocket's peer may give no sign of life.
         build_app: Makes the application; what it is given, it calls if it can never become ready.
+        say: Tells who starts the service a line.
 
     Returns:
-        Whether it could serve; if not, standard error says why.
+        Whether it could serve; if not, it was said why.
     """
     try:
         listeners = listen(host, port)
     except OSError as error:
-        print(f"Cannot listen on {host}, port {port}: {error.strerror or error}", file=sys.stderr)
+        say(f"Cannot listen on {host}, port {port}: {error.strerror or error}")
         return False
     with ExitStack() as stack:
         for listener in listeners:
             stack.enter_context(listener)
         if not has_api_keys and not all(is_loopback(listener.getsockname()[0]) for listener in listeners):
-            print(_OPEN_DOOR.format(host=host), file=sys.stderr)
+            say(_OPEN_DOOR.format(host=host))
 
         def give_up() -> None:
             server.give_up()
@@ -47,8 +57,9 @@ def serve(*, host: str, port: int, has_api_keys: bool, build_app: Callable[[Call
         try:
             app = build_app(give_up)
         except FaultError as error:
-            print(error.message, file=sys.stderr)
+            say(error.message)
             return False
+        ping_interval_s = min(_PING_INTERVAL_S, longest_idle_s / 3)
         config = uvicorn.Config(
             app,
             # Logging is set up already, and has one line per request.
@@ -59,10 +70,11 @@ def serve(*, host: str, port: int, has_api_keys: bool, build_app: Callable[[Call
             ws_max_size=FRAME_BYTES,
             # A few bytes could become messages of that size. Audio does not get smaller by it.
             ws_per_message_deflate=False,
-            # A client that sends faster than the model reads is made to wait, and its pongs wait with it.
-            ws_ping_timeout=_PING_TIMEOUT_S,
+            # Together as long as a live client may be idle: so long a dead one keeps its place, whatever it speaks.
+            ws_ping_interval=ping_interval_s,
+            ws_ping_timeout=longest_idle_s - ping_interval_s,
         )
-        server = _Server(config, address_of(listeners[0]))
+        server = _Server(config, address_of(listeners[0]), say)
         # A signal that the application does not keep from uvicorn is raised again at the end: it must not kill us.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _ignore)
@@ -138,9 +150,10 @@ class _Server(uvicorn.Server):
     hopeless = False
     """Whether the application gave up becoming ready."""
 
-    def __init__(self, config: uvicorn.Config, address: str) -> None:
+    def __init__(self, config: uvicorn.Config, address: str, say: Callable[[str], None]) -> None:
         super().__init__(config)
         self._address = address
+        self._say = say
 
     def give_up(self) -> None:
         """Stop: the application can never become ready."""
@@ -149,4 +162,4 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            print(f"Listening on {self._address}", file=sys.stderr, flush=True)
+            self._say(f"Listening on {self._address}")

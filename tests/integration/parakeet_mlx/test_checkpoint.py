@@ -15,7 +15,24 @@ from parakeet_service.adapters.inference.checkpoint import locate
 from parakeet_service.domain.errors import ModelLoadError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-FILES = {"config.json": b'{"target": "somewhere"}', "model.safetensors": b"weights", "README.md": b"not needed"}
+
+
+def safetensors(*names: str, data: bytes = bytes(8), length: int | None = None) -> bytes:
+    """A file with these tensors, of two numbers each; `length` is what the header states instead of the truth."""
+    end = len(data) if length is None else length
+    header = json.dumps({name: {"dtype": "F32", "shape": [2], "data_offsets": [0, end]} for name in names}).encode()
+    return len(header).to_bytes(8, "little") + header + (data if names else b"")
+
+
+FILES = {
+    "config.json": b'{"target": "somewhere"}',
+    "model.safetensors": safetensors("a.weight"),
+    "README.md": b"not needed",
+}
+ABOUT_THE_MODEL = {
+    "id": "owner/name",
+    "siblings": [{"rfilename": name, "size": len(content)} for name, content in FILES.items()],
+}
 
 
 class Hub(ThreadingHTTPServer):
@@ -25,6 +42,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.status = status
         self.error = error
+        self.about: object = ABOUT_THE_MODEL
         self.asked: list[str] = []
 
     @property
@@ -43,7 +61,7 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         self.server.asked.append(self.path)
-        content = FILES.get(self.path.rpartition("/")[2], b"{}")
+        content = FILES.get(self.path.rpartition("/")[2], json.dumps(self.server.about).encode())
         self.send_response(self.server.status)
         if self.server.error:
             self.send_header("X-Error-Code", self.server.error)
@@ -82,12 +100,31 @@ except ModelLoadError as error:
 """
 
 
-def located(cache: Path, hub: Hub | None, *, offline: bool = False) -> str:
+_COUNT = """
+import json
+from parakeet_service.adapters.inference.checkpoint import Download, locate
+
+class Watched(Download):
+    def begin(self, model_id, total_bytes):
+        super().begin(model_id, total_bytes)
+        self.seen_bytes = total_bytes
+
+download = Watched()
+locate("owner/name", offline=False, download=download)
+print(json.dumps([download.done_bytes, download.seen_bytes, download.total_bytes]))
+"""
+
+
+def located(cache: Path, hub: Hub | None, *, offline: bool = False, program: str = _LOCATE) -> str:
     """The path of the weights, or the error's message, in a process that knows no other Hub than `hub`."""
     where = {"HF_ENDPOINT": hub.url} if hub else {"HF_HUB_OFFLINE": "1"}
     environment = {**os.environ, "HF_HOME": str(cache), **where}
-    arguments = [sys.executable, "-c", _LOCATE, "offline" if offline else "online"]
-    return subprocess.run(arguments, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+    arguments = [sys.executable, "-c", program, "offline" if offline else "online"]
+    return (
+        subprocess.run(arguments, env=environment, check=True, capture_output=True, text=True)
+        .stdout.strip()
+        .splitlines()[-1]
+    )
 
 
 def test_finds_the_embedded_model() -> None:
@@ -117,9 +154,38 @@ def test_refuses_a_configuration_that_is_no_json(tmp_path: Path) -> None:
         locate(str(tmp_path), offline=False)
 
 
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        (b"", "is damaged or no safetensors file"),
+        (b"weights", "is damaged or no safetensors file"),
+        (b"\xff" * 100, "is damaged or no safetensors file"),
+        (safetensors("a.weight")[:40], "is damaged or no safetensors file"),
+        (safetensors("a.weight")[:-1], "bytes, and not the"),
+        (safetensors("a.weight", length=1 << 31), "bytes, and not the"),
+        (safetensors("a.weight") + b"more", "bytes, and not the"),
+    ],
+)
+def test_says_that_weights_are_not_all_there(tmp_path: Path, weights: bytes, reason: str) -> None:
+    model_id = checkpoint_with(tmp_path, {})
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ModelLoadError, match=rf"model\.safetensors .*{reason}.*copy or download it again\.$"):
+        locate(model_id, offline=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "names"), [({"quantization": {"bits": 4}}, ("a.weight",)), ({}, ("a.weight", "a.scales"))]
+)
+def test_refuses_quantised_weights_in_one_sentence(tmp_path: Path, config: object, names: tuple[str, ...]) -> None:
+    model_id = checkpoint_with(tmp_path, config)
+    (tmp_path / "model.safetensors").write_bytes(safetensors(*names))
+    with pytest.raises(ModelLoadError, match=r"has quantised weights.*MODEL_PRECISION=int8 or int4\.$"):
+        locate(model_id, offline=True)
+
+
 def checkpoint_with(directory: Path, config: object) -> str:
     (directory / "config.json").write_text(json.dumps(config))
-    (directory / "model.safetensors").touch()
+    (directory / "model.safetensors").write_bytes(safetensors())
     return str(directory)
 
 
@@ -156,7 +222,9 @@ def test_says_that_our_section_of_a_configuration_is_wrong(tmp_path: Path, secti
         locate(checkpoint_with(tmp_path, {"parakeet_service": section}), offline=True)
 
 
-@pytest.mark.parametrize("name", ["nowhere", "/nowhere/at/all", "a/b/c", "owner/na me", ""])
+@pytest.mark.parametrize(
+    "name", ["nowhere", "/nowhere/at/all", "a/b/c", "owner/na me", "", "./x", ".x/y", "../x", "a/.b", "-a/b", "a/b."]
+)
 def test_refuses_a_name_that_can_be_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelLoadError, match="neither a directory nor a Hub id"):
@@ -191,4 +259,32 @@ def test_says_that_a_model_is_gated(tmp_path: Path) -> None:
 
 
 def test_says_that_the_hub_is_out_of_reach(tmp_path: Path) -> None:
-    assert "the Hub cannot be reached" in located(tmp_path, None)
+    message = located(tmp_path, None)
+    assert "the Hub cannot be reached" in message
+    for remedy in ("HTTPS_PROXY", "HF_ENDPOINT", "hf download owner/name", "MODEL_ID may be a directory"):
+        assert remedy in message
+
+
+def test_says_so_at_once_where_nobody_listens(tmp_path: Path) -> None:
+    with serving(Hub()) as gone:
+        pass
+    assert "the Hub cannot be reached" in located(tmp_path, gone)
+
+
+def test_refuses_what_does_not_fit_on_the_disk(tmp_path: Path) -> None:
+    with serving(Hub()) as hub:
+        hub.about = {**ABOUT_THE_MODEL, "siblings": [{"rfilename": name, "size": 1 << 60} for name in FILES]}
+        assert "The model takes about 2305843009.2 GB, and the disk of" in located(tmp_path, hub)
+
+
+def test_fetches_from_a_mirror_that_knows_files_and_nothing_else(tmp_path: Path) -> None:
+    with serving(Hub()) as hub:
+        hub.about = {}
+        assert Path(located(tmp_path, hub)).read_bytes() == FILES["model.safetensors"]
+
+
+def test_a_download_is_counted(tmp_path: Path) -> None:
+    with serving(Hub()) as hub:
+        counted = located(tmp_path, hub, program=_COUNT)
+    size = len(FILES["config.json"]) + len(FILES["model.safetensors"])
+    assert json.loads(counted) == [size, size, None]

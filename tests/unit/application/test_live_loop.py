@@ -38,8 +38,9 @@ from parakeet_service.domain.errors import (
     ServiceError,
     SessionIdleError,
     TooManyStreamsError,
+    UndecodableAudioError,
 )
-from parakeet_service.domain.live import Cleared, Final, Partial
+from parakeet_service.domain.live import Cleared, EndCause, Final, Partial
 from tests.unit.application.doubles import RATE_HZ, Model, Resampler, Stream, no_loose_ends, speech, turns
 
 _OPTIONS = LiveOptions(Encoding.PCM_F32LE, 8000, None, StreamContext(left_s=10, chunk_s=1, right_s=1), Endpointing())
@@ -306,6 +307,69 @@ async def test_who_never_sent_anything_is_told_only_that() -> None:
 
     assert isinstance(end, SessionIdleError)
     assert world.client.heard[1:] == [Failed(end)]
+
+
+@pytest.mark.leaping_clock
+async def test_who_stops_sending_gets_a_final_and_goes_on() -> None:
+    world = _World()
+    running = asyncio.create_task(world.loop.run())
+    world.client.say(_audio(1, 2), KeepAlive())
+    await asyncio.sleep(2.4)
+    assert world.client.texts == []
+    await asyncio.sleep(0.2)
+    assert world.client.texts == ["w1 w2"]
+    await asyncio.sleep(100)
+    world.client.say(_audio(3), Close())
+    await running
+    finals = [(event.text, event.cause) for event in world.client.heard if isinstance(event, Final)]
+    assert finals == [("w1 w2", EndCause.SILENCE), ("w3", EndCause.ASKED)]
+
+
+@pytest.mark.leaping_clock
+async def test_nothing_ends_by_the_clock_where_the_listener_ends_it() -> None:
+    world = _World()
+    running = asyncio.create_task(world.loop.run())
+    world.client.say(Configure(replace(_OPTIONS, endpointing=Endpointing(silence_s=None))), _audio(1))
+    await asyncio.sleep(100)
+    assert world.client.texts == []
+    world.client.say(Close())
+    await running
+
+
+@pytest.mark.leaping_clock
+async def test_a_gap_in_which_nothing_had_been_said_has_no_final() -> None:
+    world = _World()
+    running = asyncio.create_task(world.loop.run())
+    world.client.say(SendAudio(bytes(_S)))
+    await asyncio.sleep(100)
+    world.client.say(Close())
+    await running
+    assert world.client.texts == [""]
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100])
+async def test_audio_that_is_no_raw_audio_ends_the_session_and_is_named(piece: int) -> None:
+    world = _World()
+    data = b"fLaC\0\0\0\x22" + bytes(range(92))
+    end = await world.run(*(SendAudio(data[at : at + piece]) for at in range(0, 100, piece)))
+
+    assert isinstance(end, UndecodableAudioError)
+    assert "FLAC, not raw mono pcm_f32le at 8000 Hz" in end.message
+
+
+async def test_raw_audio_is_looked_at_only_at_its_beginning() -> None:
+    world = _World()
+    flac = b"fLaC\0\0\0\x22" * 10
+    assert await world.run(SendAudio(bytes(1 << 13)), SendAudio(flac), Close()) is LiveEnd.CLOSED
+
+
+async def test_what_is_wrong_in_the_middle_is_told_after_the_last_words() -> None:
+    world = _World()
+    end = await world.run(_audio(1), InvalidRequestError("What?"), _audio(2))
+
+    assert isinstance(end, InvalidRequestError)
+    assert world.client.texts == ["w1"]
+    assert world.client.heard[-1] == Failed(end)
 
 
 async def test_nobody_is_idle_who_waits_for_its_last_words() -> None:

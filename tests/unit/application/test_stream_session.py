@@ -307,6 +307,22 @@ class TestDetector:
             replace(_OPTIONS, endpointing=endpointing),
         )
 
+    async def test_a_pause_without_audio_ends_an_utterance_and_only_one_that_is_open(self) -> None:
+        async with self._session(Stream()).open(_OPTIONS) as live:
+            for samples in (self._PAUSE, speech(1, 2), speech(3)):
+                await live.send(samples.tobytes())
+                await live.pause()
+                await live.pause()
+            await live.close()
+            events = [event async for event in live.events()]
+
+        finals = [(event.text, event.cause) for event in events if isinstance(event, Final)]
+        assert finals == [("w1 w2", EndCause.SILENCE), ("w3", EndCause.SILENCE), ("", EndCause.ASKED)]
+        assert [type(event) for event in events if isinstance(event, SpeechStarted | SpeechStopped)] == [
+            SpeechStarted,
+            SpeechStopped,
+        ] * 2
+
     async def test_silence_is_not_read(self) -> None:
         stream = Stream()
         talk = np.concatenate([self._PAUSE, speech(1, 2), self._PAUSE, speech(3), self._PAUSE])

@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import websockets.server
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.websockets import websockets_sansio_impl
 
-from parakeet_service.config.logs import configure_logging
+from parakeet_service.config.logs import LogFormat, announce, configure_logging
 
 UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 
@@ -32,6 +33,42 @@ def _as_before() -> Iterator[None]:
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [(None, True), ("", True), ("1", False)])
+def test_colours_only_where_they_are_wanted(
+    no_color: str | None,
+    coloured: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    configure_logging(level="INFO", log_format="auto")
+    structlog.stdlib.get_logger("parakeet_service.here").info("ready")
+    assert ("\x1b[" in terminal.getvalue()) is coloured
+
+
+@pytest.mark.parametrize("log_format", ["json", "auto"])
+def test_an_announcement_is_no_plain_text_among_json_and_has_no_level(
+    log_format: LogFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(level="ERROR", log_format=log_format)
+    announce("Listening on http://127.0.0.1:1", log_format=log_format)
+    assert [line["event"] for line in lines(capsys)] == ["Listening on http://127.0.0.1:1"]
+
+
+def test_an_announcement_to_people_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(level="ERROR", log_format="console")
+    announce("Listening on http://127.0.0.1:1", log_format="console")
+    assert capsys.readouterr().err == "Listening on http://127.0.0.1:1\n"
 
 
 def test_writes_one_json_object_a_line_with_what_the_request_is_about(capsys: pytest.CaptureFixture[str]) -> None:

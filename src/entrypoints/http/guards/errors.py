@@ -73,7 +73,7 @@ class ForbiddenOriginError(CallerError):
 
 
 class ProtocolError(CallerError):
-    """A live message that is not audio in the announced encoding and not a known command."""
+    """A live message that is neither audio nor a command that is known, and may come now."""
 
     code = "protocol_error"
 

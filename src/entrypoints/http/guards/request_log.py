@@ -19,6 +19,8 @@ from .request_context import open_request_context
 from .route_path import route_path
 
 _QUIET = (PathKind.PROBE, PathKind.PAGE, PathKind.METRICS)
+_LONGEST_PATH = 200
+"""Of a path that is no route's; the query is never logged, for it may have a key."""
 _SANE_ID = re.compile(r"[\w.:=+/-]{1,128}", re.ASCII)
 
 _log = structlog.stdlib.get_logger("parakeet_service.http")
@@ -64,6 +66,8 @@ class RequestLogMiddleware:
                     "request" if scope["type"] == "http" else "session",
                     method=scope.get("method", "WEBSOCKET"),
                     route=route,
+                    **({"path": scope["path"][:_LONGEST_PATH]} if route is None else {}),
+                    client=(scope.get("client") or (None,))[0],
                     status=exchange.status,
                     duration_ms=round(took_s * 1000, 1),
                     **facts,

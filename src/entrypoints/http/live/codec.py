@@ -13,11 +13,12 @@ from ....application.live_codec import (
     KeepAlive,
     LoopEvent,
     Ready,
+    Reply,
     SendAudio,
 )
 from ....application.ports.speech_model import SpeechModel
 from ....application.stream_session import LiveOptions
-from ....domain.errors import CallerError, InvalidRequestError
+from ....domain.errors import CallerError, InvalidRequestError, ServiceError
 from ..guards.errors import FrameTooLargeError, ProtocolError
 from ..guards.websocket_gateway import JsonObject
 from .schemas import (
@@ -32,6 +33,7 @@ from .schemas import (
     limits_message,
     read_command,
 )
+from .schemas import Command as SaidCommand
 
 _NAMES = {"sample_rate_hz": "sample_rate", "left_s": "left_context_s", "right_s": "right_context_s"}
 """Parameters that the protocol calls otherwise than the core."""
@@ -55,25 +57,34 @@ class LiveCodec:
 
     async def decode(self, message: bytes | str) -> Sequence[Command[JsonObject]]:
         """See the port."""
-        is_first, self._is_first = self._is_first, False
         if len(message) > FRAME_BYTES:
             raise FrameTooLargeError(limit_bytes=FRAME_BYTES)
         if isinstance(message, bytes):
+            self._is_first = False
             return (SendAudio(message),)
-        match read_command(message):
-            case ConfigCommand() as config:
-                if not is_first:
-                    raise ProtocolError("config must be the first message.")
-                self._words = config.words
-                return (Configure(config.options(self._defaults)),)
+        try:
+            command = self._obey(read_command(message))
+        except ProtocolError as error:
+            # A slip of the client's author should cost nobody what they are saying.
+            return (Reply(self._error(error)),)
+        self._is_first = False
+        return (command,)
+
+    def _obey(self, said: SaidCommand) -> Command[JsonObject]:
+        match said:
+            case ConfigCommand():
+                if not self._is_first:
+                    raise ProtocolError("config must come before audio and other commands; it changes nothing now.")
+                self._words = said.words
+                return Configure(said.options(self._defaults))
             case FinalizeCommand():
-                return (Finalize(),)
+                return Finalize()
             case ClearCommand():
-                return (Clear(),)
+                return Clear()
             case KeepaliveCommand():
-                return (KeepAlive(),)
+                return KeepAlive()
             case CloseCommand():
-                return (Close(),)
+                return Close()
 
     def encode(self, event: LoopEvent) -> Sequence[JsonObject]:
         """See the port."""
@@ -87,9 +98,12 @@ class LiveCodec:
             case Failed(error):
                 if isinstance(error, InvalidRequestError):
                     error = error.renamed(_NAMES)
-                told = error_message(error)
-                if isinstance(error, CallerError) and self._limits is not None:
-                    told["limits"] = self._limits
-                return (told,)
+                return (self._error(error),)
             case _:
                 return (event_message(event, words=self._words),)
+
+    def _error(self, error: ServiceError) -> JsonObject:
+        told = error_message(error)
+        if isinstance(error, CallerError) and self._limits is not None:
+            told["limits"] = self._limits
+        return told

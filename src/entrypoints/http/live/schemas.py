@@ -1,8 +1,9 @@
 """The messages of the live protocol at ``/ws``."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -81,6 +82,14 @@ class CloseCommand(_Command):
 
 
 Command: TypeAlias = ConfigCommand | FinalizeCommand | ClearCommand | KeepaliveCommand | CloseCommand
+_COMMANDS: Mapping[str, type[BaseModel]] = {
+    "config": ConfigCommand,
+    "finalize": FinalizeCommand,
+    "clear": ClearCommand,
+    "keepalive": KeepaliveCommand,
+    "close": CloseCommand,
+}
+_KNOWN = ", ".join(_COMMANDS)
 _COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
 
 
@@ -96,11 +105,27 @@ def read_command(text: str) -> Command:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         # The first part of the place is the command's name.
-        field = ".".join(str(part) for part in first["loc"][1:])
-        message = f"{field}: {first['msg']}" if field else first["msg"]
-        if not field or first["type"] == "extra_forbidden":
-            raise ProtocolError(message, param=field or None) from error
-        raise InvalidRequestError(message, param=field) from error
+        command, field = first["loc"][:1], ".".join(str(part) for part in first["loc"][1:])
+        if not field:
+            raise ProtocolError(_misunderstood(text)) from error
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(set(_fields(str(command[0]))) - {"type"})) or "no other field than type"
+            raise ProtocolError(f"{command[0]} has no field {field!r}; it takes {known}.", param=field) from error
+        raise InvalidRequestError(f"{field}: {first['msg']}", param=field) from error
+
+
+def _misunderstood(text: str) -> str:
+    try:
+        said: object = json.loads(text)
+    except ValueError:
+        return f"A text message must be a command in JSON: {_KNOWN}. Audio is sent in binary messages."
+    if not isinstance(said, dict) or "type" not in said:
+        return f"A command is a JSON object with a type: {_KNOWN}."
+    return f"Unknown command {str(cast('JsonObject', said)['type'])[:40]!r}; there are: {_KNOWN}."
+
+
+def _fields(command: str) -> Iterable[str]:
+    return _COMMANDS[command].model_fields
 
 
 def event_message(event: LiveEvent, *, words: bool) -> JsonObject:
@@ -134,7 +159,7 @@ def limits_message(model: ModelDescription) -> JsonObject:
 
 
 def error_message(error: ServiceError) -> JsonObject:
-    """The message before a close that the client did not ask for."""
+    """The message for what the client did wrong, and before a close that it did not ask for."""
     message: JsonObject = {"type": "error", "code": error.code, "message": error.message}
     message |= {name: value for name, value in error.details.items() if value is not None and name != "retry_after_s"}
     if isinstance(error, RetryLaterError):

@@ -14,7 +14,7 @@ from ....application.transcribe_file import Progress, TranscribeFile
 from ....domain.transcript import Transcript
 from ..guards.error_schemas import OpenAIProblemBody
 from ..guards.request_context import note, request_context
-from ..recordings.uploads import documented_errors, pieces_of, while_connected
+from ..recordings.uploads import IGNORED_HEADER, documented_errors, pieces_of, unknown_fields, while_connected
 from .models import check_model, model_body
 from .request import TranscriptionForm, TranscriptionRequest, TranslationForm
 from .response import answer
@@ -27,9 +27,6 @@ from .schemas import (
     OpenAIVerboseTranslationBody,
 )
 from .sse import stream_text
-
-IGNORED_HEADER = "x-ignored-parameters"
-"""Names the parameters of a request that were taken but had no effect, separated by commas."""
 
 _Recording = Annotated[UploadFile, File(description="a recording in any usual format; the content decides which")]
 _PLAIN = ("text/plain", "application/x-subrip", "text/vtt")
@@ -76,8 +73,8 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
             note(request, audio_s=round(transcript.duration_s, 3))
             # The body of a recording of hours takes long to build: the event loop has others to serve.
             response = await asyncio.to_thread(answer, transcript, ask)
-        if ask.ignored:
-            response.headers[IGNORED_HEADER] = ", ".join(ask.ignored)
+        if ignored := (*ask.ignored, *await unknown_fields(request)):
+            response.headers[IGNORED_HEADER] = ", ".join(ignored)
         return response
 
     async def models() -> OpenAIModelsBody:

@@ -23,7 +23,8 @@ def router(*, settings: Settings, model: SpeechModel, drain: Drain) -> APIRouter
             drain.check_open()
             model.describe()
         except ServiceError as error:
-            return JSONResponse(NotReadyBody(reason=error.message, code=error.code).model_dump(), 503)
+            body = NotReadyBody.model_validate({**error.details, "reason": error.message, "code": error.code})
+            return JSONResponse(body.model_dump(exclude_none=True), 503)
         return ReadyBody()
 
     async def config() -> ConfigBody:

@@ -1,6 +1,7 @@
 """The bodies of the probes."""
 
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Literal
 
 from pydantic import BaseModel
@@ -22,16 +23,20 @@ class ReadyBody(BaseModel):
 
 
 class NotReadyBody(BaseModel):
-    """Requests would fail now, and why."""
+    """Requests would fail now, and why; while the model is downloaded, how far that is."""
 
     status: Literal["not_ready"] = "not_ready"
     reason: str
     code: str
+    state: str | None = None
+    done_bytes: int | None = None
+    total_bytes: int | None = None
 
 
 class ConfigBody(BaseModel):
     """The effective settings, and the loaded model; ``null`` while there is none."""
 
+    version: str
     settings: dict[str, object]
     model: dict[str, object] | None
 
@@ -40,4 +45,6 @@ class ConfigBody(BaseModel):
         """Everything but secrets: of the API keys, only how many there are."""
         shown: dict[str, object] = settings.model_dump()
         shown["api_keys"] = len(settings.api_keys)
-        return cls(settings=shown, model=asdict(model) if model is not None else None)
+        return cls(
+            version=version("parakeet-service"), settings=shown, model=asdict(model) if model is not None else None
+        )

@@ -18,7 +18,7 @@ from ..guards.request_context import note, request_context
 from .event_stream import stream_events
 from .keywords import decoding_of
 from .schemas import DoneEvent, ProgressEvent, TranscriptionBody
-from .uploads import documented_errors, pieces_of, while_connected
+from .uploads import IGNORED_HEADER, documented_errors, pieces_of, unknown_fields, while_connected
 
 _Timestamps = Literal["none", "word", "char"]
 
@@ -28,6 +28,7 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
 
     async def transcribe(
         request: Request,
+        response: Response,
         file: Annotated[UploadFile, File(description="a recording in any usual format; the content decides which")],
         *,
         include_timestamps: Annotated[
@@ -79,8 +80,12 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
                 on_progress=on_progress,
             )
 
+        ignored = {IGNORED_HEADER: ", ".join(unknown)} if (unknown := await unknown_fields(request)) else {}
         if stream:
-            return await stream_events(request, work, _Events(timestamps), heartbeat_s=heartbeat_s)
+            streamed = await stream_events(request, work, _Events(timestamps), heartbeat_s=heartbeat_s)
+            streamed.headers.update(ignored)
+            return streamed
+        response.headers.update(ignored)
         transcript = await while_connected(request, work(None))
         note(request, audio_s=round(transcript.duration_s, 3))
         return TranscriptionBody.of(transcript, timestamps=timestamps)

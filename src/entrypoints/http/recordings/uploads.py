@@ -1,9 +1,11 @@
 """What the routes that take a recording have in common."""
 
-from collections.abc import AsyncIterator, Coroutine
+import re
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from fastapi import UploadFile
+from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
@@ -35,6 +37,28 @@ def documented_errors(envelope: type[BaseModel], *, without: int) -> dict[int | 
         for status, description in _PROBLEMS.items()
         if status != without
     }
+
+
+IGNORED_HEADER = "x-ignored-parameters"
+"""Names the parameters of a request that were taken but had no effect, separated by commas."""
+_MOST_UNKNOWN = 10
+_LONGEST_NAME = 40
+
+
+async def unknown_fields(request: Request) -> tuple[str, ...]:
+    """The fields of the form that the route does not know, as they may stand in a header: most of them are misspelt."""
+    known = set(_field_names(request.scope["route"].dependant))
+    unknown = dict.fromkeys(name for name in await request.form() if name not in known)
+    return tuple(_UNSAFE.sub("?", name[:_LONGEST_NAME]) for name in unknown)[:_MOST_UNKNOWN]
+
+
+def _field_names(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.body_params)
+    for one in dependant.dependencies:
+        yield from _field_names(one)
+
+
+_UNSAFE = re.compile(r"[^\w.\[\]-]", re.ASCII)
 
 
 async def pieces_of(file: UploadFile) -> AsyncIterator[bytes]:

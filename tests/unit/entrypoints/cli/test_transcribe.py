@@ -89,6 +89,20 @@ async def test_a_recording_that_cannot_be_read_does_not_stop_the_others(
     assert shown.err.count("\n") == 1
 
 
+async def test_no_model_is_loaded_for_files_that_are_not_there(
+    make_service: MakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = make_service(open_transcriber=None)
+
+    code = await transcribe(service, [str(tmp_path / "nope.mp3"), str(tmp_path)], style="text", output_dir=None)
+
+    assert code == ExitCode.UNREADABLE
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path / 'nope.mp3'}: No such file or directory",
+        f"{tmp_path}: Is a directory",
+    ]
+
+
 async def test_our_faults_weigh_more_than_unreadable_recordings(
     make_service: MakeService, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,10 +1,11 @@
 import asyncio
+from importlib.metadata import version
 
 import pytest
 from structlog.testing import capture_logs
 
 from parakeet_service.application.ports.speech_model import ModelDescription
-from parakeet_service.domain.errors import ModelLoadError
+from parakeet_service.domain.errors import ModelLoadError, ModelNotReadyError
 from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import World, started
 
@@ -61,6 +62,38 @@ async def test_answers_probes_while_the_model_loads() -> None:
     assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
     assert config.json()["model"]["id"] == "scripted"
     assert config.json()["settings"]["processing_timeout"] == 120
+
+
+async def test_says_how_far_a_download_is() -> None:
+    class Downloading(ScriptedModel):
+        def describe(self) -> ModelDescription:
+            raise ModelNotReadyError("The model is still being downloaded.", done_bytes=5, total_bytes=2_470_000_000)
+
+    async with World(model=Downloading()).client() as client:
+        ready, refused = await client.get("/readyz"), await client.post("/transcribe", files={"file": b"a"})
+    assert (ready.status_code, ready.json()) == (
+        503,
+        {
+            "status": "not_ready",
+            "reason": "The model is still being downloaded.",
+            "code": "model_not_ready",
+            "state": "downloading",
+            "done_bytes": 5,
+            "total_bytes": 2_470_000_000,
+        },
+    )
+    assert (refused.status_code, refused.json()["error"]["state"]) == (503, "downloading")
+
+
+async def test_says_which_version_it_is() -> None:
+    world = await started()
+    with capture_logs() as lines:
+        async with world.app.router.lifespan_context(world.app), world.client() as client:
+            config, metrics = await client.get("/config"), await client.get("/metrics")
+    number = version("parakeet-service")
+    assert config.json()["version"] == number
+    assert f'parakeet_build_info{{version="{number}"}} 1.0' in metrics.text
+    assert [line["version"] for line in lines if line["event"] == "starting"] == [number]
 
 
 async def test_stops_what_it_started() -> None:

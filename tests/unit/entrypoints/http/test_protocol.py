@@ -85,6 +85,9 @@ class FakeLoop:
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         self._timers.remove(handle)
 
+    def time(self) -> float:
+        return self.now_s
+
     def get_debug(self) -> bool:
         return False
 
@@ -365,6 +368,57 @@ async def test_a_line_that_is_too_long_for_a_handshake_is_answered() -> None:
     client = Connection()
     client.send(b"GET /ws?" + b"q" * 8200 + b" HTTP/1.1\r\nhost: x\r\n" + HANDSHAKE + b"\r\n")
     assert client.transport.written.startswith(b"HTTP/1.1 414 ")
+
+
+PONG = b"\x8a\x84" + bytes(4)  # masked with zeros
+AUDIO = b"\x82\x84" + bytes(8)
+
+
+def live_peer() -> tuple[Connection, AnsweringWebSocketProtocol]:
+    """A WebSocket's client that has been let in; it is pinged every 20 s, and may be silent for 40 s after that."""
+    client = Connection()
+    client.send(GET + HANDSHAKE + b"\r\n")
+    (connection,) = client.server_state.connections
+    assert isinstance(connection, AnsweringWebSocketProtocol)
+    connection.conn.send_response(connection.response)
+    connection.handshake_complete, connection.ping_timeout = True, 40
+    connection.loop = cast("asyncio.AbstractEventLoop", client.loop)
+    connection.start_keepalive()
+    connection.data_received(PONG + bytes(4))
+    return client, connection
+
+
+async def test_a_peer_that_gives_no_sign_of_life_is_cut_off() -> None:
+    client, _ = live_peer()
+    client.loop.pass_time(59)
+    assert client.transport.state == "open"
+    client.loop.pass_time(1)
+    assert client.transport.state == "aborted"
+
+
+async def test_a_peer_that_answers_pings_is_not_dead_however_long_it_is_silent() -> None:
+    client, connection = live_peer()
+    for _ in range(20):
+        client.loop.pass_time(30)
+        if connection.pending_ping_payload is not None:
+            connection.data_received(PONG + connection.pending_ping_payload)
+    assert client.transport.state == "open"
+
+
+async def test_a_peer_whose_pong_waits_behind_its_audio_is_not_dead() -> None:
+    client, connection = live_peer()
+    connection.data_received(AUDIO)
+    assert connection.read_paused
+    client.loop.pass_time(600)
+    assert client.transport.state == "open"
+    for _ in range(20):
+        # What has waited comes as soon as it is read.
+        connection.data_received(AUDIO)
+        connection.read_paused = False
+        client.loop.pass_time(30)
+    assert client.transport.state == "open"
+    client.loop.pass_time(40)
+    assert client.transport.state == "aborted"
 
 
 def loaded_server(**settings: Any) -> uvicorn.Server:

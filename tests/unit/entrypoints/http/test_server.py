@@ -13,28 +13,39 @@ def no_app(_: Callable[[], None]) -> FastAPI:
     raise DecoderUnavailableError("There is no ffmpeg.")
 
 
-def test_a_taken_port_is_our_fault_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+class Said(list[str]):
+    def serve(self, *, host: str, port: int) -> bool:
+        return serve(host=host, port=port, has_api_keys=False, longest_idle_s=60, build_app=no_app, say=self.append)
+
+
+def test_a_taken_port_is_our_fault_in_one_line() -> None:
+    said = Said()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+        assert not said.serve(host="127.0.0.1", port=port)
 
-        assert not serve(host="127.0.0.1", port=port, has_api_keys=False, build_app=no_app)
-
-    error = capsys.readouterr().err
+    (error,) = said
     assert error.startswith(f"Cannot listen on 127.0.0.1, port {port}: Address already in use")
-    assert error.count("\n") == 1
 
 
-def test_a_host_without_an_address_is_our_fault_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not serve(host="256.0.0.1", port=0, has_api_keys=False, build_app=no_app)
+def test_a_host_without_an_address_is_our_fault_in_one_line() -> None:
+    said = Said()
+    assert not said.serve(host="256.0.0.1", port=0)
 
-    error = capsys.readouterr().err
+    (error,) = said
     assert error.startswith("Cannot listen on 256.0.0.1, port 0: ")
-    assert error.count("\n") == 1
 
 
-def test_a_part_that_is_missing_is_our_fault_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not serve(host="127.0.0.1", port=0, has_api_keys=False, build_app=no_app)
-    assert capsys.readouterr().err == "There is no ffmpeg.\n"
+def test_a_part_that_is_missing_is_our_fault_in_one_line() -> None:
+    said = Said()
+    assert not said.serve(host="127.0.0.1", port=0)
+    assert said == ["There is no ffmpeg."]
+
+
+def test_an_open_door_is_said() -> None:
+    said = Said()
+    assert not said.serve(host="0.0.0.0", port=0)  # noqa: S104
+    assert said[0].startswith("WARNING: 0.0.0.0 is reachable from other machines and API_KEYS is empty")
 
 
 @pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:"), ("::1", "http://[::1]:")])

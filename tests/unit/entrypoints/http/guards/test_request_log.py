@@ -91,6 +91,22 @@ async def test_the_line_names_the_template_of_the_route_and_the_error() -> None:
     assert (lines[0]["status"], lines[0]["code"]) == (404, "model_not_found")
 
 
+@pytest.mark.parametrize(("path", "status"), [("/transcribe", 401), ("/nowhere/at/all?key=s3cret", 401)])
+async def test_the_line_of_who_is_refused_says_where_and_from_where(path: str, status: int) -> None:
+    async with (await started(settings=a_settings(**KEYS))).client() as client:
+        with capture_logs() as lines:
+            await client.post(path)
+    (line,) = lines
+    assert (line["status"], line["path"], line["client"]) == (status, path.partition("?")[0], "127.0.0.1")
+
+
+async def test_the_line_of_a_long_path_is_bounded() -> None:
+    async with (await started()).client() as client:
+        with capture_logs() as lines:
+            await client.get("/" + "a" * 5000)
+    assert len(lines[0]["path"]) == 200
+
+
 async def test_probes_are_logged_for_debugging_only() -> None:
     async with (await started()).client() as client:
         with capture_logs() as lines:

@@ -228,7 +228,6 @@ async def test_config_takes_no_second_place() -> None:
         ({"chunk_s": 0}, "invalid_request", 1008, "chunk_s"),
         ({"left_context_s": 1000}, "invalid_request", 1008, "left_context_s"),
         ({"endpoint_silence_ms": 1}, "invalid_request", 1008, "endpoint_silence_ms"),
-        ({"sampel_rate": 8000}, "protocol_error", 1007, "config.sampel_rate"),
     ],
 )
 async def test_refuses_a_config_that_it_cannot_meet(config: Message, code: str, close_code: int, param: str) -> None:
@@ -244,23 +243,124 @@ async def test_refuses_a_config_that_it_cannot_meet(config: Message, code: str, 
 
 
 @pytest.mark.parametrize(
-    "said", ["hello", "[1]", "{}", '{"type": "sing"}', '{"type": "close", "now": true}', '"close"', "1e999", ""]
+    ("said", "reason"),
+    [
+        ("hello", "A text message must be a command in JSON: config, "),
+        ("", "A text message must be a command in JSON: config, "),
+        ("[1]", "A command is a JSON object with a type: config, "),
+        ("{}", "A command is a JSON object with a type: config, "),
+        ('"close"', "A command is a JSON object with a type: config, "),
+        ("1e999", "A command is a JSON object with a type: config, "),
+        ('{"type": "CloseStream"}', "Unknown command 'CloseStream'; there are: config, "),
+        ('{"type": ["close"]}', "Unknown command \"['close']\"; there are: config, "),
+        ('{"eof": 1}', "A command is a JSON object with a type: config, "),
+        ('{"type": "close", "now": true}', "close has no field 'now'; it takes no other field than type."),
+        ('{"type": "config", "sampel_rate": 8000}', "config has no field 'sampel_rate'; it takes chunk_s, "),
+        ('{"type": "config"}', "config must come before audio and other commands; it changes nothing now."),
+    ],
 )
-async def test_refuses_what_it_does_not_understand(said: str) -> None:
+async def test_what_it_does_not_understand_is_said_and_costs_no_words(said: str, reason: str) -> None:
     async with (await started()).live() as client:
         await client.ready()
+        await client.say(pcm(0.4))
         await client.say(said)
-        (error,), code = await client.hear_until_close()
-    assert (error["code"], code) == ("protocol_error", 1007)
+        await client.say(pcm(0.4))
+        await client.say({"type": "close"})
+        heard, code = await client.hear_until_close()
+    (error,) = [message for message in heard if message["type"] == "error"]
+    assert error["code"] == "protocol_error"
+    assert error["message"].startswith(reason)
+    assert error["limits"]["frame_bytes"] == FRAME_BYTES
+    assert (texts(heard, "final"), code) == (["This text"], 1000)
 
 
-async def test_config_comes_first_or_not_at_all() -> None:
+async def test_a_config_that_was_misspelt_may_be_sent_again() -> None:
     async with (await started()).live() as client:
         await client.ready()
-        await client.say(pcm(0.1))
-        await client.say({"type": "config"})
-        (error,), code = await client.hear_until_close()
-    assert (error["code"], error["message"], code) == ("protocol_error", "config must be the first message.", 1007)
+        await client.say({"type": "config", "sampel_rate": 8000})
+        assert (await client.hear())["param"] == "sampel_rate"
+        await client.say({"type": "config", "sample_rate": 8000})
+        await client.say(pcm(0.2))
+        await client.say({"type": "close"})
+        heard, code = await client.hear_until_close()
+    assert (texts(heard, "final"), code) == (["This"], 1000)
+
+
+WEBM = b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\xf2\x81\x04B\xf3\x81\x08B\x82\x84webm" + bytes(5000)
+
+
+@pytest.mark.parametrize("piece", [1, 10_000])
+async def test_bytes_that_are_no_pcm_are_named(piece: int) -> None:
+    world = await started()
+    async with world.live() as client:
+        await client.ready()
+        await say_in_pieces(client, WEBM[:100], piece)
+        heard, code = await client.hear_until_close()
+    assert (heard[-1]["code"], code) == ("undecodable_audio", 1003)
+    assert "WebM" in heard[-1]["message"]
+    assert "pcm_s16le at 16000 Hz" in heard[-1]["message"]
+    assert world.model.open_streams == 0
+
+
+async def test_what_fails_in_the_middle_is_told_after_what_was_said() -> None:
+    async with (await started()).live() as client:
+        await client.ready()
+        await client.say(pcm(0.4))
+        await client.say(b"\0" * (FRAME_BYTES + 1))
+        heard, code = await client.hear_until_close()
+    assert (texts(heard, "final"), heard[-1]["code"], code) == (["This"], "frame_too_large", 1009)
+
+
+@pytest.mark.leaping_clock
+async def test_who_stops_sending_gets_the_final_by_the_clock() -> None:
+    async with (await started(settings=a_settings(stream_idle=60))).live() as client:
+        await client.ready()
+        began_s = asyncio.get_running_loop().time()
+        await client.say(pcm(0.4))
+        while (await client.hear())["type"] != "final":
+            pass
+        assert asyncio.get_running_loop().time() - began_s == pytest.approx(2.5, abs=0.2)
+        await client.say(pcm(0.4))
+        await client.say({"type": "close"})
+        heard, code = await client.hear_until_close()
+    assert (texts(heard, "final"), code) == (["text"], 1000)
+
+
+@pytest.mark.leaping_clock
+async def test_keepalives_are_no_audio_and_put_off_no_final() -> None:
+    async with (await started()).live() as client:
+        await client.ready()
+        await client.say(pcm(0.4))
+        for _ in range(3):
+            await asyncio.sleep(1)
+            await client.say({"type": "keepalive"})
+        heard = [await client.hear() for _ in range(4)]
+    assert texts(heard, "final") == ["This"]
+
+
+@pytest.mark.leaping_clock
+async def test_bursts_of_two_seconds_are_one_utterance() -> None:
+    async with (await started()).live() as client:
+        await client.ready()
+        for _ in range(3):
+            await client.say(pcm(0.4))
+            await asyncio.sleep(2)
+        await client.say({"type": "close"})
+        heard, _ = await client.hear_until_close()
+    assert texts(heard, "final") == ["This text comes"]
+
+
+@pytest.mark.leaping_clock
+async def test_a_longer_pause_of_the_session_is_waited_for() -> None:
+    async with (await started()).live() as client:
+        await client.ready()
+        await client.say({"type": "config", "endpoint_silence_ms": 8000})
+        await client.say(pcm(0.4))
+        await asyncio.sleep(7)
+        await client.say(pcm(0.4))
+        await client.say({"type": "close"})
+        heard, _ = await client.hear_until_close()
+    assert texts(heard, "final") == ["This text"]
 
 
 @pytest.mark.parametrize("said", [b"\0" * (FRAME_BYTES + 1), "x" * (FRAME_BYTES + 1)])
@@ -439,7 +539,8 @@ async def test_who_says_nothing_is_told_what_it_said_and_gives_its_place_back() 
         await client.ready()
         await client.say(pcm(0.4))
         heard, code = await client.hear_until_close()
-    assert texts(heard, "final") == ["This"]
+    # The first by the clock; the last one says that nothing followed it.
+    assert texts(heard, "final") == ["This", ""]
     assert (heard[-1]["type"], heard[-1]["code"], code) == ("error", "session_idle", 1008)
     assert heard[-1]["limit_s"] == 60
 

@@ -222,10 +222,10 @@ async def test_takes_the_models_language(language: str) -> None:
     assert (await post(await started(), pcm(0.4), language=language)).status_code == 200
 
 
-async def test_ignores_fields_that_it_does_not_know() -> None:
+async def test_names_fields_that_it_does_not_know_and_goes_on() -> None:
     answer = await post(await started(), pcm(0.4), stream="false", verbosity="high", **{"a[b][c]": "d"})
     assert answer.json()["text"] == "This"
-    assert "x-ignored-parameters" not in answer.headers
+    assert answer.headers["x-ignored-parameters"] == "verbosity, a[b][c]"
 
 
 @pytest.mark.parametrize(

@@ -252,3 +252,14 @@ async def test_a_model_that_cannot_search_is_not_asked_to(field: str, value: str
     answer = await post(await started(), pcm(0.4), **{field: value})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
     assert answer.json()["error"]["param"] == field
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+async def test_fields_that_it_does_not_know_are_named_in_the_answer(stream: str) -> None:
+    form = {"include_timestamp": "true", "language": "de", "n\u00e4me": "1", "stream": stream, "should_chunk": "true"}
+    async with (await started()).client() as client:
+        answer = await client.post("/transcribe", files={"file": pcm(0.4)}, data=form)
+        clean = await client.post("/transcribe", files={"file": pcm(0.4)}, data={"keywords": "a", "beam_size": "2"})
+    assert answer.status_code == 200
+    assert answer.headers["x-ignored-parameters"] == "include_timestamp, language, n?me"
+    assert "x-ignored-parameters" not in clean.headers

@@ -47,6 +47,15 @@ async def test_a_turn_ends_where_nobody_speaks() -> None:
     follow([message for message in one.heard if message["type"].startswith(OF_TURNS)])
 
 
+@pytest.mark.leaping_clock
+async def test_a_turn_ends_where_nothing_is_sent_any_more() -> None:
+    async with speaker(await a_world()) as one:
+        await one.speak(voice(1.2))
+        await one.hear_until(COMPLETED)
+    assert one.transcripts == ["This text comes"]
+    assert len(one.of("speech_stopped")) == 1
+
+
 async def test_greets_with_what_is_in_force_by_its_own_name() -> None:
     async with speaker(await a_world(), headers={"x-request-id": "r1"}) as one:
         session = one.heard[0]["session"]
