@@ -15,10 +15,16 @@ class SessionOptions:
     enable_mem_pattern: bool
     def add_session_config_entry(self, key: str, value: str) -> None: ...
 
+class RunOptions:
+    def add_run_config_entry(self, key: str, value: str) -> None: ...
+
 class InferenceSession:
     def __init__(
         self, path_or_bytes: Path | bytes, sess_options: SessionOptions | None = None, *, providers: Sequence[str]
     ) -> None: ...
     def run(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, NDArray[Any]]
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, NDArray[Any]],
+        run_options: RunOptions | None = None,
     ) -> list[NDArray[np.float32]]: ...

@@ -6,10 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
+from platformdirs import user_cache_path
 
 from ...domain.errors import ModelLoadError
 
 _PARTIAL = ".partial"
+
+
+def default_cache() -> Path:
+    """Where this system keeps what an application can make anew."""
+    return user_cache_path("parakeet-service")
 
 
 def cached(cache: Path, key: str, fill: Callable[[Path], None]) -> Path:

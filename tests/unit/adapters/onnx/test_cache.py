@@ -1,9 +1,10 @@
+import sys
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from parakeet_service.adapters.onnx.cache import cached
+from parakeet_service.adapters.onnx.cache import cached, default_cache
 from parakeet_service.domain.errors import ModelLoadError
 
 
@@ -14,6 +15,12 @@ def write(directory: Path) -> None:
 
 def refuse(directory: Path) -> None:
     raise AssertionError(f"{directory} is built again")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="XDG's directories")
+def test_is_where_the_system_keeps_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "parakeet-service"
 
 
 def test_fills_once(tmp_path: Path) -> None:
