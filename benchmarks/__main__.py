@@ -6,6 +6,7 @@ from . import (
     accuracy,
     engine,
     fairness,
+    host,
     isolation,
     length,
     live,
@@ -32,7 +33,7 @@ parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16, 32], he
 parser.add_argument("--uploads", type=int, default=20)
 parser.add_argument("--streams", type=int, default=4)
 
-parser.add_argument("--rounds", type=int, default=20, help="turns of each in overhead and length")
+parser.add_argument("--rounds", type=int, default=20, help="turns of each in overhead, length and host")
 parser.add_argument("--clips", type=int, default=100, help="clips idle, and under load, in fairness")
 parser.add_argument("--long-ones", type=int, default=10, help="long recordings in fairness")
 parser.add_argument("--hours", type=float, default=1, help="length of each of them")
@@ -65,6 +66,7 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     "sessions": lambda given: sessions.run(
         given.speech, given.model, given.sessions, given.seconds, (given.context or live.CONTEXTS)[0]
     ),
+    "host": lambda given: host.run(given.speech, given.rounds),
     "search": lambda given: search.run(given.speech, given.model),
 }
 drawn = ("engine", "overhead", "fairness", "memory", "length", "live", "contexts")

@@ -19,7 +19,7 @@ from .speech import RATE_HZ, clip
 if TYPE_CHECKING:
     from parakeet_mlx import ParakeetTDT
 
-    from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
+    from parakeet_service.adapters.inference.model import EngineModel
 
 Clip = NDArray[np.float32]
 Reads = Callable[[Sequence[Clip]], None]
@@ -61,11 +61,11 @@ def _plain(model_id: str) -> Reads:
 
 
 def _ours(model_id: str, runner: asyncio.Runner) -> Reads:
-    from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel  # noqa: PLC0415 - plain needs none of it
-    from parakeet_service.observability import configure_logging  # noqa: PLC0415
+    from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model  # noqa: PLC0415 - plain needs none of it
+    from parakeet_service.config.logs import configure_logging  # noqa: PLC0415
 
     configure_logging(level="WARNING", log_format="json")
-    model = ParakeetMlxModel(
+    model = parakeet_mlx_model(
         model_id=model_id,
         precision="bf16",
         offline=True,
@@ -79,7 +79,7 @@ def _ours(model_id: str, runner: asyncio.Runner) -> Reads:
     return lambda clips: runner.run(_together(model, clips))
 
 
-async def _together(model: "ParakeetMlxModel", clips: Sequence[Clip]) -> None:
+async def _together(model: "EngineModel", clips: Sequence[Clip]) -> None:
     await asyncio.gather(*(model.transcribe(samples) for samples in clips))
 
 

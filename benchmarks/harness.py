@@ -100,11 +100,11 @@ def final_text(messages: Sequence[dict[str, Any]]) -> str:
 
 
 @contextmanager
-def running_service(**settings: str) -> Generator[Service]:
-    """Start the service with the embedded model unless `settings` say otherwise, and end it."""
+def running_service(module: str = "parakeet_service", **settings: str) -> Generator[Service]:
+    """Start the service, as `module` has it, with the embedded model unless `settings` say otherwise, and end it."""
     environment = {"MODEL_ID": "embedded", "LOG_LEVEL": "WARNING", "PORT": "0", **settings}
     process = subprocess.Popen(
-        [sys.executable, "-m", "parakeet_service", "serve"],
+        [sys.executable, "-m", module, "serve"],
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -167,7 +167,7 @@ def model_directory(model: str, scratch: Path) -> str:
 
         return str(save_random_0_6b(scratch / "random-0.6b"))
     if model == "embedded":
-        from parakeet_service.adapters.parakeet_mlx.checkpoint import locate  # noqa: PLC0415
+        from parakeet_service.adapters.inference.checkpoint import locate  # noqa: PLC0415
 
         return str(locate(model, offline=True).weights.parent)
     return model

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parakeet_service.application.live_session import LiveSession
+from parakeet_service.application.live_transcriber import LiveTranscriber
 from parakeet_service.application.ports.speech_model import SpeechModel
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.bootstrap import Container
+from parakeet_service.config.logs import configure_logging
+from parakeet_service.config.settings import Settings
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding
 from parakeet_service.domain.live import Final, Partial
-from parakeet_service.domain.passages import SpeechGate
-from parakeet_service.domain.speech import SpeechSpans
 from parakeet_service.domain.transcript import words_of
-from parakeet_service.observability import configure_logging
-from parakeet_service.settings import Settings
+from parakeet_service.domain.vad import VadEndpointer
+from parakeet_service.domain.vad_gate import VadGate
 
 from .harness import model_directory
 from .report import Table
@@ -117,7 +117,7 @@ async def _live(session: StreamSession, audio: NDArray[np.float32]) -> Heard:
     return Heard(" ".join(finals), taken_back, time.process_time() - began_s)
 
 
-async def _feed(live: LiveSession, audio: NDArray[np.float32]) -> None:
+async def _feed(live: LiveTranscriber, audio: NDArray[np.float32]) -> None:
     hop = int(_HOP_S * RATE_HZ)
     for at in range(0, len(audio), hop):
         await live.send(audio[at : at + hop].tobytes())
@@ -132,8 +132,8 @@ async def _again(container: Container, model: SpeechModel, audio: NDArray[np.flo
     if session.detector is None:
         raise SystemExit("it needs a detector of speech")
     voice = session.detector.open(sample_rate_hz=RATE_HZ)
-    spans = SpeechSpans(session.defaults.endpointing.detection(), frame_s=voice.frame / RATE_HZ, long_s=limit_s / 2)
-    gate = SpeechGate(spans, frame=voice.frame)
+    spans = VadEndpointer(session.defaults.endpointing.detection(), frame_s=voice.frame / RATE_HZ, long_s=limit_s / 2)
+    gate = VadGate(spans, frame=voice.frame)
     texts: list[str] = []
     shown: tuple[str, ...] = ()
     heard, unread, taken_back = NO_SAMPLES, 0, 0
@@ -141,7 +141,7 @@ async def _again(container: Container, model: SpeechModel, audio: NDArray[np.flo
     hop = int(_HOP_S * RATE_HZ)
     for at in range(0, len(audio), hop):
         piece = audio[at : at + hop]
-        for passage in gate.push(piece, voice.push(piece).tolist()):
+        for passage in gate.filter(piece, (await voice.score(piece)).tolist()):
             heard, unread = np.concatenate([heard, passage.samples]), unread + len(passage.samples)
             ends = passage.closes or len(heard) > (limit_s - _HOP_S) * RATE_HZ
             if not ends and unread < _CHUNK_S * RATE_HZ:

@@ -9,7 +9,7 @@ import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
-from parakeet_service.adapters.silero_detector import SileroDetector
+from parakeet_service.adapters.vad.silero import SileroVad
 
 from .harness import Service, running_service
 from .speech import RATE_HZ, Recording, distance, joined, recordings, words
@@ -85,11 +85,11 @@ async def _words(service: Service, client: httpx2.AsyncClient, recording: Record
 
 def _detection_speed(recording: Recording) -> float:
     """Times real time, in one thread, a second at a time."""
-    stream = SileroDetector().open(sample_rate_hz=RATE_HZ)
+    stream = SileroVad().open(sample_rate_hz=RATE_HZ)
     samples = recording.samples.astype(np.float32) / np.float32(32768)
     began = time.thread_time()
     for start in range(0, len(samples), RATE_HZ):
-        stream.push(samples[start : start + RATE_HZ])
+        stream.compute(samples[start : start + RATE_HZ])
     return recording.duration_s / (time.thread_time() - began)
 
 

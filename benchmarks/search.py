@@ -28,16 +28,16 @@ def run(directory: Path | None, model: str) -> None:
     from parakeet_mlx.parakeet import Beam, DecodingConfig, ParakeetTDT  # noqa: PLC0415
     from parakeet_mlx.utils import from_config  # noqa: PLC0415
 
-    from parakeet_service.adapters.parakeet_mlx.checkpoint import locate  # noqa: PLC0415
-    from parakeet_service.adapters.parakeet_mlx.engine import Engine  # noqa: PLC0415
+    from parakeet_service.adapters.inference.checkpoint import locate  # noqa: PLC0415
+    from parakeet_service.adapters.inference.jobs import EncoderJob  # noqa: PLC0415
     from parakeet_service.adapters.parakeet_mlx.features import LogMel  # noqa: PLC0415
-    from parakeet_service.adapters.parakeet_mlx.window import Window  # noqa: PLC0415
+    from parakeet_service.adapters.parakeet_mlx.loading import load_engine  # noqa: PLC0415
     from parakeet_service.application.ports.speech_model import GREEDY, Decoding  # noqa: PLC0415
 
     clip = joined(recordings(directory), at_least_s=CLIP_S).samples[: CLIP_S * RATE_HZ]
     clip = clip.astype(np.float32) / np.float32(32768)
     checkpoint = locate(model, offline=True)
-    engine = Engine(checkpoint, precision="fp32", blas=chosen, cache_limit_bytes=256 << 20)
+    engine = load_engine(checkpoint, precision="fp32", blas=chosen, cache_limit_bytes=256 << 20)
     kinds = {
         "greedy": GREEDY,
         "beam of 5": Decoding(beam_size=5),
@@ -49,7 +49,7 @@ def run(directory: Path | None, model: str) -> None:
     for _ in range(_ROUNDS + 1):
         for name, decoding in kinds.items():
             began = time.perf_counter()
-            steps[name] = sum(1 for _ in engine.read([Window(clip, decoding=decoding)]))
+            steps[name] = sum(1 for _ in engine.run([EncoderJob(clip, decoding=decoding)]))
             times[name].append(time.perf_counter() - began)
     # The first round compiles, and learns the phrases.
     median_s = {name: statistics.median(took_s[1:]) for name, took_s in times.items()}

@@ -12,13 +12,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
-from parakeet_service.adapters.silero_detector import SileroDetector
+from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
+from parakeet_service.adapters.vad.silero import SileroVad
 from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.stream_session import StreamSession
+from parakeet_service.config.logs import configure_logging
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.live import Final, Partial
-from parakeet_service.observability import configure_logging
 
 from .harness import model_directory
 from .report import Chart, Table
@@ -62,7 +62,7 @@ class AsItIs:
         assert from_hz == to_hz
         return self
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
+    def resample(self, samples: Samples, *, last: bool = False) -> Samples:
         return NO_SAMPLES if last else samples
 
 
@@ -95,7 +95,7 @@ def run(directory: Path | None, model: str, sessions: list[int], seconds: float,
 async def _run(
     model_id: str, speech: NDArray[np.int16], sessions: list[int], seconds: float, context: StreamContext
 ) -> Chart:
-    model = ParakeetMlxModel(
+    model = parakeet_mlx_model(
         model_id=model_id,
         precision="bf16",
         offline=True,
@@ -107,7 +107,7 @@ async def _run(
         context=context,
     )
     await model.start()
-    use_case = StreamSession(model, AsItIs(), context, SileroDetector())
+    use_case = StreamSession(model, AsItIs(), context, SileroVad())
     table = Table("sessions", "lag", "95 %", "worst", "late, 95 %", "finals", "CPU")
     points: list[tuple[float, float]] = []
     try:

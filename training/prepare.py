@@ -11,7 +11,8 @@ import numpy as np
 import soundfile
 import soxr  # type: ignore[import-untyped]
 
-from .manifests import Utterance, read_manifest, trainable
+from .manifests import Utterance, read_manifest
+from .selection import trainable
 from .shards import Entry, Samples, write_shard
 from .texts import names, with_names
 

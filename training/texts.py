@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from .manifests import read_manifest
+
 _ABBREVIATIONS = {
     "Mr": "Mister",
     "Mrs": "Missus",
@@ -105,8 +107,6 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="keep so many, drawn at random")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    from .manifests import read_manifest  # noqa: PLC0415 - manifests need texts
-
     forbidden = [utterance.text for path in arguments.forbidden for utterance in read_manifest(path)]
     found = [
         sentence

@@ -1,26 +1,26 @@
 """The use-case behind every live protocol: frames of raw audio in, events out."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ..domain.audio import Encoding, PcmReader
 from ..domain.endpointing import Endpointing
 from ..domain.errors import InvalidRequestError
-from ..domain.passages import SpeechGate
-from ..domain.speech import SpeechSpans
-from .ears import Ears, HearsAll, HearsSpeech
-from .live_session import LiveSession
+from .live_transcriber import LiveTranscriber
 from .ports.resampler import Resampler
-from .ports.speech_model import ModelDescription, SpeechModel, StreamContext
-from .ports.voice_detector import VoiceDetector
+from .ports.speech_model import ModelDescription, RecognitionStream, SpeechModel, StreamContext
+from .ports.voice_activity_detector import VoiceActivityDetector
+from .segmenter import segmenter_for
 
+_HOP_S = 0.1
+"""Audio is looked at in pieces of at least this length: smaller ones cost more, and tell hardly anything sooner."""
 _LONGEST_STEP_S = 5.0
 """The detector takes 8 ms for so much; others wait for their turn meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
-class StreamOptions:
+class LiveOptions:
     """What a client asks of its session.
 
     Attributes:
@@ -37,6 +37,11 @@ class StreamOptions:
     context: StreamContext
     endpointing: Endpointing
 
+    @property
+    def bytes_per_s(self) -> int:
+        """Of raw audio, as the client sends it."""
+        return self.encoding.sample_bytes * self.sample_rate_hz
+
 
 @dataclass(frozen=True, slots=True)
 class StreamSession:
@@ -49,14 +54,14 @@ class StreamSession:
     model: SpeechModel
     resampler: Resampler
     context: StreamContext
-    detector: VoiceDetector | None = None
+    detector: VoiceActivityDetector | None = None
     longest_window_s: float = 60.0
     longest_backlog_s: float = 30.0
 
     @property
-    def defaults(self) -> StreamOptions:
+    def defaults(self) -> LiveOptions:
         """What a client gets that asks for nothing."""
-        return StreamOptions(Encoding.PCM_S16LE, 16000, None, self.context, Endpointing())
+        return LiveOptions(Encoding.PCM_S16LE, 16000, None, self.context, Endpointing())
 
     def check(self) -> None:
         """Hold the defaults against the loaded model, so that a start fails and not every session after it.
@@ -67,55 +72,95 @@ class StreamSession:
         _check(self.defaults, self.model.describe())
 
     @asynccontextmanager
-    async def open(self, options: StreamOptions) -> AsyncGenerator["LiveSession"]:
-        """Begin a session; leaving the context frees its place, whatever happened.
+    async def reserve(self, options: LiveOptions) -> AsyncGenerator["StreamSlot"]:
+        """Take a place among the live streams, whose client asks for `options` so far; leaving the context frees it.
 
         Raises:
             InvalidRequestError: An option cannot be met; it is named.
             ModelNotReadyError, TooManyStreamsError: Later, it may work.
         """
-        model = self.model.describe()
+        async with AsyncExitStack() as held:
+            slot = StreamSlot(self, held)
+            await slot.reserve(options)
+            yield slot
+
+    @asynccontextmanager
+    async def open(self, options: LiveOptions) -> AsyncGenerator["LiveTranscriber"]:
+        """The same with one transcriber, whose options are known."""
+        async with self.reserve(options) as slot:
+            yield await slot.open(options)
+
+
+class StreamSlot:
+    """A place among the live streams, for one transcriber after the other; `StreamSession.reserve` is the way here."""
+
+    def __init__(self, session: StreamSession, held: AsyncExitStack) -> None:
+        """Take nothing yet; `held` frees what is taken."""
+        self._session = session
+        self._held = held
+        self._reserved: tuple[StreamContext, RecognitionStream] | None = None
+
+    async def reserve(self, options: LiveOptions) -> None:
+        """Take the place; see `StreamSession.reserve`."""
+        _check(options, self._session.model.describe())
+        stream = await self._held.enter_async_context(self._session.model.open_stream(options.context))
+        self._reserved = (options.context, stream)
+
+    async def open(self, options: LiveOptions) -> LiveTranscriber:
+        """Begin a transcriber; the one before is of no further use.
+
+        Raises:
+            InvalidRequestError: An option cannot be met; it is named.
+            ModelNotReadyError, TooManyStreamsError: The stream had to be exchanged, and somebody else was faster.
+        """
+        session, context = self._session, options.context
+        model = session.model.describe()
         _check(options, model)
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None and reserved[0] == context:
+            stream = reserved[1]
+        else:
+            # How a stream is cut into windows is fixed when it begins.
+            await self._held.aclose()
+            stream = await self._held.enter_async_context(session.model.open_stream(context))
         rate_hz = model.sample_rate_hz
-        context = options.context
+        segmenter = segmenter_for(
+            session.detector,
+            options.endpointing.detection(),
+            sample_rate_hz=rate_hz,
+            hop=max(int(_HOP_S * rate_hz), 1),
+            # As recordings are cut: then live text reads like theirs.
+            long_s=min(session.longest_window_s, model.max_window_s) / 2,
+        )
         # Who is behind reads all that waits, as far as it fits beside the rest of a window.
         room_s = min(model.max_window_s - context.left_s - context.right_s - context.chunk_s, _LONGEST_STEP_S)
-        async with self.model.open_stream(context) as stream:
-            yield LiveSession(
-                stream,
-                PcmReader(options.encoding),
-                self.resampler.open(from_hz=options.sample_rate_hz, to_hz=rate_hz),
-                self._ears(options.endpointing, model),
-                options.endpointing,
-                sample_rate_hz=rate_hz,
-                longest_step_s=max(room_s, context.chunk_s),
-                longest_backlog_s=self.longest_backlog_s,
-            )
-
-    def _ears(self, endpointing: Endpointing, model: ModelDescription) -> Ears:
-        if self.detector is None:
-            return HearsAll()
-        voice = self.detector.open(sample_rate_hz=model.sample_rate_hz)
-        # As recordings are cut: then live text reads like theirs.
-        long_s = min(self.longest_window_s, model.max_window_s) / 2
-        spans = SpeechSpans(endpointing.detection(), frame_s=voice.frame / model.sample_rate_hz, long_s=long_s)
-        return HearsSpeech(voice, SpeechGate(spans, frame=voice.frame))
+        return LiveTranscriber(
+            stream,
+            PcmReader(options.encoding),
+            session.resampler.open(from_hz=options.sample_rate_hz, to_hz=rate_hz),
+            segmenter,
+            options.endpointing,
+            sample_rate_hz=rate_hz,
+            hop_s=_HOP_S,
+            longest_step_s=max(room_s, context.chunk_s),
+            longest_backlog_s=session.longest_backlog_s,
+        )
 
 
-def _check(options: StreamOptions, model: ModelDescription) -> None:
+def _check(options: LiveOptions, model: ModelDescription) -> None:
     context = options.context
     if not 8000 <= options.sample_rate_hz <= 192_000:
-        raise InvalidRequestError("sample_rate must be from 8000 to 192000 Hz.", param="sample_rate")
+        raise InvalidRequestError("sample_rate_hz must be from 8000 to 192000.", param="sample_rate_hz")
     if options.language is not None and options.language.partition("-")[0].lower() not in model.languages:
         known = ", ".join(model.languages)
         raise InvalidRequestError(
-            f"The model does not write {options.language!r}; it writes {known}.", param="language"
+            f"The model does not support {options.language!r}; it supports {known}.", param="language"
         )
     if not 0.16 <= context.chunk_s <= 30:
         raise InvalidRequestError("chunk_s must be from 0.16 to 30 seconds.", param="chunk_s")
-    for param, seconds in (("left_context_s", context.left_s), ("right_context_s", context.right_s)):
+    for param, seconds in (("left_s", context.left_s), ("right_s", context.right_s)):
         if not 0 <= seconds <= model.max_window_s:
             raise InvalidRequestError(f"{param} must be from 0 to {model.max_window_s:g} seconds.", param=param)
     if context.left_s + context.chunk_s + context.right_s > model.max_window_s:
-        message = f"left_context_s, chunk_s and right_context_s may add up to {model.max_window_s:g} seconds."
-        raise InvalidRequestError(message, param="left_context_s")
+        message = f"left_s, chunk_s and right_s may add up to {model.max_window_s:g} seconds."
+        raise InvalidRequestError(message, param="left_s")

@@ -2,23 +2,36 @@
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..domain.audio import NO_SAMPLES, Samples
-from ..domain.chunking import SpeechCutter, Window, WindowCutter
-from ..domain.errors import AudioTooLongError, InvalidRequestError, OverloadedError, ProcessingTimeoutError
-from ..domain.merging import join_at_seam, settled
-from ..domain.passages import SpeechGate
-from ..domain.speech import LONGEST_PAUSE_S, Probabilities, SpeechCurve, SpeechDetection, SpeechSpans
+from ..domain.audio import Samples
+from ..domain.chunking import AudioWindow, SpeechCutter
+from ..domain.errors import (
+    AudioTooLongError,
+    InvalidRequestError,
+    OverloadedError,
+    ProcessingTimeoutError,
+    RateLimitError,
+)
+from ..domain.merging import finalized_count, join_at_seam
 from ..domain.transcript import Token, Transcript, Word, words_of
+from ..domain.vad import LONGEST_PAUSE_S, VadParams
 from .ports.audio_decoder import AudioDecoder
-from .ports.speech_model import GREEDY, Decoding, ModelDescription, SpeechModel
-from .ports.voice_detector import VoiceDetector, VoiceStream
+from .ports.metrics import NO_METRICS, TranscriptionMetrics
+from .ports.quota import UNLIMITED, Quota
+from .ports.speech_model import GREEDY, Decoding, SpeechModel
+from .ports.voice_activity_detector import VoiceActivityDetector
+from .segmenter import Segmenter, segmenter_for
+
+_GATHERED_S = 4.0
+"""Audio that is segmented at once. Decoders give as little as a third of a second, and handing that to the detector's
+thread and back costs more than what is done there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +75,32 @@ class TranscribeFile:
     """Decodes a recording as it arrives, reads what is spoken window by window, and joins the words.
 
     With a `detector` the model is given nothing but speech: silence costs no inference, and noise gives no words.
-    Memory is bounded by a few windows, whatever the recording's length. Cancelling it stops the work.
+    Memory is bounded by a few windows, whatever the recording's length. Cancelling it stops the work. What was
+    transcribed is counted, and charged to the caller.
     """
 
     model: SpeechModel
     decoder: AudioDecoder
     limits: FileLimits
-    detector: VoiceDetector | None = None
+    detector: VoiceActivityDetector | None = None
+    quota: Quota = UNLIMITED
+    metrics: TranscriptionMetrics = NO_METRICS
 
     async def __call__(
         self,
         source: AsyncIterable[bytes],
         *,
+        caller: str | None = None,
         chunked: bool = True,
         decoding: Decoding = GREEDY,
-        detection: SpeechDetection | None = None,
+        detection: VadParams | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Transcript:
         """Transcribe one recording.
 
         Args:
             source: The recording's bytes, whatever its format.
+            caller: Whom to charge for the audio, by the name that `Quota` knows; ``None`` charges nobody.
             chunked: Take recordings longer than one window's limit, too.
             decoding: How the model is to choose among tokens.
             detection: When audio counts as speech, and how long a pause parts it into windows; ``None`` leaves that
@@ -96,18 +114,25 @@ class TranscribeFile:
             DecoderUnavailableError, InferenceError: The service is at fault.
         """
         if detection is not None and self.detector is None:
-            raise InvalidRequestError("This service has no detector of speech.", param="chunking_strategy")
-        detection = detection or SpeechDetection()
+            raise InvalidRequestError("Voice activity detection is disabled.", param="detection")
+        detection = detection or VadParams()
+        began = time.perf_counter()
         timeout = asyncio.timeout(self.limits.timeout_s)
         try:
             async with timeout:
-                return await self._transcribe(
+                transcript = await self._transcribe(
                     source, chunked=chunked, decoding=decoding, detection=detection, on_progress=on_progress
                 )
         except TimeoutError as error:
             if not timeout.expired():
                 raise
             raise ProcessingTimeoutError(limit_s=self.limits.timeout_s) from error
+        self.metrics.recording_transcribed(audio_s=transcript.duration_s, took_s=time.perf_counter() - began)
+        if caller is not None:
+            # A caller that thereby exceeds its limit is told at its next request: this one has been served.
+            with suppress(RateLimitError):
+                await self.quota.charge(caller, transcript.duration_s)
+        return transcript
 
     async def _transcribe(
         self,
@@ -115,68 +140,61 @@ class TranscribeFile:
         *,
         chunked: bool,
         decoding: Decoding,
-        detection: SpeechDetection,
+        detection: VadParams,
         on_progress: Callable[[Progress], None] | None,
     ) -> Transcript:
         model = self.model.describe()
-        plan = self._plan(model, detection, chunked=chunked)
+        rate_hz = model.sample_rate_hz
+        window_s = min(self.limits.window_s if chunked else self.limits.longest_unchunked_s, model.max_window_s)
+        segmenter = self._segmenter(detection, rate_hz, window_s=window_s, chunked=chunked)
+        cutter = SpeechCutter(sample_rate_hz=rate_hz, longest_s=window_s, overlap_s=self.limits.overlap_s)
         finalized: list[Word] = []
         draft: tuple[Word, ...] = ()
         # Each generator is closed here: one that an exception leaves behind would end only some time later.
         async with (
-            self.decoder.open(source, sample_rate_hz=model.sample_rate_hz) as decoded,
-            aclosing(self._within_limits(decoded, model.sample_rate_hz, chunked=chunked)) as blocks,
-            aclosing(plan.windows(blocks)) as windows,
+            self.decoder.open(source, sample_rate_hz=rate_hz) as decoded,
+            aclosing(self._within_limits(decoded, rate_hz, chunked=chunked)) as blocks,
+            aclosing(_gathered(blocks, int(_GATHERED_S * rate_hz))) as gathered,
+            aclosing(_windows(gathered, segmenter, cutter)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
         ):
             async for window, tokens in results:
                 heard = words_of(token.shifted(window.start_s) for token in tokens)
                 words = join_at_seam(draft, heard, overlap_s=(window.start_s, window.seam_s))
-                count = settled(words, overlap_s=(window.next_s, window.end_s))
+                count = finalized_count(words, overlap_s=(window.next_s, window.end_s))
                 news, draft = words[:count], words[count:]
                 finalized.extend(news)
                 if on_progress is not None:
                     on_progress(Progress(news, draft, window.end_s))
-        return Transcript.of((*finalized, *draft), duration_s=plan.received_s, speech=plan.speech)
+        return Transcript.of((*finalized, *draft), duration_s=segmenter.received / rate_hz, speech=segmenter.scores)
 
-    def _plan(self, model: ModelDescription, detection: SpeechDetection, *, chunked: bool) -> "_Everything | _Speech":
-        rate_hz = model.sample_rate_hz
-        window_s = min(self.limits.window_s if chunked else self.limits.longest_unchunked_s, model.max_window_s)
-        if self.detector is None:
-            return _Everything(
-                WindowCutter(sample_rate_hz=rate_hz, longest_s=window_s, overlap_s=self.limits.overlap_s)
-            )
-        voice = self.detector.open(sample_rate_hz=rate_hz)
-        if not chunked:
-            detection = replace(detection, silence_s=LONGEST_PAUSE_S)
-        frame_s = voice.frame / rate_hz
-        # In noise no place is quiet: the detector knows pauses in which a long span can be cut.
-        spans = SpeechSpans(detection, frame_s=frame_s, long_s=window_s / 2 if chunked else math.inf)
-        cutter = SpeechCutter(
-            SpeechGate(spans, frame=voice.frame),
+    def _segmenter(self, detection: VadParams, rate_hz: int, *, window_s: float, chunked: bool) -> Segmenter:
+        return segmenter_for(
+            self.detector,
+            detection if chunked else replace(detection, silence_s=LONGEST_PAUSE_S),
             sample_rate_hz=rate_hz,
-            longest_s=window_s,
-            overlap_s=self.limits.overlap_s,
+            # In noise no place is quiet: the detector knows pauses in which a long span can be cut.
+            long_s=window_s / 2 if chunked else math.inf,
+            keep_scores=True,
         )
-        return _Speech(voice, cutter, frame_s=frame_s)
 
     async def _within_limits(
         self, blocks: AsyncIterator[Samples], sample_rate_hz: int, *, chunked: bool
     ) -> AsyncGenerator[Samples]:
         limit_s = self.limits.longest_s if chunked else min(self.limits.longest_unchunked_s, self.limits.longest_s)
-        hint = "" if chunked else "Longer ones are taken with should_chunk=true."
         samples = 0
         async for block in blocks:
             samples += len(block)
             if samples > limit_s * sample_rate_hz:
-                raise AudioTooLongError(limit_s=limit_s, duration_s=samples / sample_rate_hz, hint=hint)
+                duration_s = samples / sample_rate_hz
+                raise AudioTooLongError(limit_s=limit_s, duration_s=duration_s, chunking_helps=not chunked)
             yield block
 
     async def _read_in_order(
-        self, windows: AsyncIterator[Window], decoding: Decoding
-    ) -> AsyncGenerator[tuple[Window, tuple[Token, ...]]]:
+        self, windows: AsyncIterator[AudioWindow], decoding: Decoding
+    ) -> AsyncGenerator[tuple[AudioWindow, tuple[Token, ...]]]:
         """Keep a few windows with the model, so that it never waits for us, and give the results in order."""
-        ahead: deque[tuple[Window, asyncio.Task[tuple[Token, ...]]]] = deque()
+        ahead: deque[tuple[AudioWindow, asyncio.Task[tuple[Token, ...]]]] = deque()
         first = True
         try:
             async for window in windows:
@@ -193,7 +211,7 @@ class TranscribeFile:
                 task.cancel()
             await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
 
-    async def _read(self, window: Window, decoding: Decoding, *, patient: bool) -> tuple[Token, ...]:
+    async def _read(self, window: AudioWindow, decoding: Decoding, *, patient: bool) -> tuple[Token, ...]:
         """Read a window; a recording that has been let in waits its turn, where a new one is turned away."""
         while True:
             try:
@@ -204,51 +222,26 @@ class TranscribeFile:
                 await asyncio.sleep(busy.retry_after_s)
 
 
-class _Everything:
-    """All of a recording, in windows."""
+async def _gathered(blocks: AsyncIterator[Samples], least: int) -> AsyncGenerator[Samples]:
+    """The same samples in blocks of at least so many, but for the last one."""
+    parts: list[Samples] = []
+    gathered = 0
+    async for block in blocks:
+        parts.append(block)
+        gathered += len(block)
+        if gathered >= least:
+            yield np.concatenate(parts)
+            parts, gathered = [], 0
+    if parts:
+        yield np.concatenate(parts)
 
-    def __init__(self, cutter: WindowCutter) -> None:
-        self._cutter = cutter
 
-    @property
-    def received_s(self) -> float:
-        return self._cutter.received_s
-
-    @property
-    def speech(self) -> None:
-        """Nobody has listened for it."""
-
-    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[Window]:
-        async for block in blocks:
-            for window in self._cutter.push(block):
+async def _windows(
+    blocks: AsyncIterator[Samples], segmenter: Segmenter, cutter: SpeechCutter
+) -> AsyncGenerator[AudioWindow]:
+    async for block in blocks:
+        for chunks in await segmenter.segment(block):
+            for window in cutter.cut(chunks):
                 yield window
-        for window in self._cutter.finish():
-            yield window
-
-
-class _Speech:
-    """What is spoken in a recording, in windows."""
-
-    def __init__(self, voice: VoiceStream, cutter: SpeechCutter, *, frame_s: float) -> None:
-        self._voice = voice
-        self._cutter = cutter
-        self._frame_s = frame_s
-        self._probabilities: list[Probabilities] = []
-
-    @property
-    def received_s(self) -> float:
-        return self._cutter.received_s
-
-    @property
-    def speech(self) -> SpeechCurve:
-        return SpeechCurve(np.concatenate([NO_SAMPLES, *self._probabilities]), self._frame_s)
-
-    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[Window]:
-        async for block in blocks:
-            probabilities = await asyncio.to_thread(self._voice.push, block)
-            # Kept for all of the recording: 125 bytes a second, less than its words take.
-            self._probabilities.append(probabilities)
-            for window in self._cutter.push(block, probabilities.tolist()):
-                yield window
-        for window in self._cutter.finish():
-            yield window
+    for window in (*cutter.cut(segmenter.finish()), *cutter.finish()):
+        yield window

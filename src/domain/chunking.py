@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .audio import Samples
-from .passages import Passage, SpeechGate
+from .vad_gate import SpeechChunk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Window:
+class AudioWindow:
     """A piece of a recording that the model reads at once.
 
     Attributes:
@@ -48,31 +48,26 @@ class WindowCutter:
         self._start = start  # of the buffer, in samples from the recording's first
         self._seam = start
 
-    @property
-    def received_s(self) -> float:
-        """Where in the recording the samples taken so far end."""
-        return (self._start + self._buffered) / self._rate_hz
-
-    def push(self, samples: Samples) -> list[Window]:
+    def cut(self, samples: Samples) -> list[AudioWindow]:
         """Take a block and give the windows that are complete."""
         self._blocks.append(samples)
         self._buffered += len(samples)
-        windows: list[Window] = []
+        windows: list[AudioWindow] = []
         # Half a window in reserve keeps the last window from being a splinter, which models read badly.
         while self._buffered >= self._longest * 3 // 2:
             windows.append(self._cut(earliest=self._longest // 2))
         return windows
 
-    def finish(self) -> list[Window]:
+    def finish(self) -> list[AudioWindow]:
         """Give what is left: one window, or two of about the same size; none if there is nothing."""
-        windows: list[Window] = []
+        windows: list[AudioWindow] = []
         if self._buffered > self._longest:
             windows.append(self._cut(earliest=max(self._buffered - self._longest + self._overlap, self._longest // 4)))
         if self._buffered:
             windows.append(self._take(self._buffered, keep=0))
         return windows
 
-    def _cut(self, *, earliest: int) -> Window:
+    def _cut(self, *, earliest: int) -> AudioWindow:
         latest = min(self._longest, self._buffered - self._longest // 4)
         buffer = self._joined()
         quiet = quietest_place(buffer[earliest:latest], self._rate_hz)
@@ -80,10 +75,11 @@ class WindowCutter:
             return self._take(earliest + quiet, keep=0)
         return self._take(latest, keep=self._overlap)
 
-    def _take(self, length: int, *, keep: int) -> Window:
+    def _take(self, length: int, *, keep: int) -> AudioWindow:
         buffer = self._joined()
-        window = Window(
-            samples=buffer[:length].copy(),
+        window = AudioWindow(
+            # A window holds nothing but its own samples, which may be all that there is.
+            samples=buffer if length == len(buffer) and buffer.base is None else buffer[:length].copy(),
             start_s=self._start / self._rate_hz,
             seam_s=self._seam / self._rate_hz,
             next_s=(self._start + length - keep) / self._rate_hz,
@@ -104,45 +100,36 @@ class WindowCutter:
 class SpeechCutter:
     """Cuts the spans of speech of a recording into windows, each by itself; what lies between them is in none.
 
-    Keeps at most one and a half windows, beside what the gate keeps.
+    Keeps at most one and a half windows.
     """
 
-    def __init__(self, gate: SpeechGate, *, sample_rate_hz: int, longest_s: float, overlap_s: float) -> None:
-        """Cut what `gate` lets through; the rest is as in `WindowCutter`."""
-        self._gate = gate
+    def __init__(self, *, sample_rate_hz: int, longest_s: float, overlap_s: float) -> None:
+        """Begin before the first span; the rest is as in `WindowCutter`."""
         self._rate_hz = sample_rate_hz
         self._longest_s = longest_s
         self._overlap_s = overlap_s
         self._cutter: WindowCutter | None = None
 
-    @property
-    def received_s(self) -> float:
-        """Seconds taken so far."""
-        return self._gate.received / self._rate_hz
-
-    def push(self, samples: Samples, probabilities: Iterable[float]) -> list[Window]:
-        """Take a block, and the probabilities of the frames that it completes; give the windows that are complete."""
-        return self._cut(self._gate.push(samples, probabilities))
-
-    def finish(self) -> list[Window]:
-        """Give what is left of the last span."""
-        return self._cut(self._gate.finish())
-
-    def _cut(self, passages: Iterable[Passage]) -> list[Window]:
-        windows: list[Window] = []
-        for passage in passages:
+    def cut(self, chunks: Iterable[SpeechChunk]) -> list[AudioWindow]:
+        """Take the next chunks and give the windows that are complete."""
+        windows: list[AudioWindow] = []
+        for chunk in chunks:
             if self._cutter is None:
                 self._cutter = WindowCutter(
                     sample_rate_hz=self._rate_hz,
                     longest_s=self._longest_s,
                     overlap_s=self._overlap_s,
-                    start=passage.start,
+                    start=chunk.start,
                 )
-            windows += self._cutter.push(passage.samples)
-            if passage.closes:
-                windows += self._cutter.finish()
-                self._cutter = None
+            windows += self._cutter.cut(chunk.samples)
+            if chunk.closes:
+                windows += self.finish()
         return windows
+
+    def finish(self) -> list[AudioWindow]:
+        """Give what is left of the last span."""
+        cutter, self._cutter = self._cutter, None
+        return [] if cutter is None else cutter.finish()
 
 
 def quietest_place(samples: Samples, sample_rate_hz: int, *, pause_s: float = 0.2) -> int | None:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from .errors import InvalidRequestError
-from .speech import SpeechDetection
+from .vad import VadParams
 
 _SHORTEST_S, _LONGEST_S = 0.1, 60.0
-_OF_FILES = SpeechDetection()
+_OF_FILES = VadParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Endpointing:
                 raise InvalidRequestError(f"{param} must be from {_SHORTEST_S:g} to {_LONGEST_S:g}.", param=param)
         self.detection()
 
-    def detection(self) -> SpeechDetection:
+    def detection(self) -> VadParams:
         """How the spans are found that the model reads: as in recordings, unless an utterance ends sooner."""
         silence_s = _OF_FILES.silence_s if self.silence_s is None else min(self.silence_s, _OF_FILES.silence_s)
-        return SpeechDetection(self.threshold, self.prefix_padding_s, silence_s)
+        return VadParams(self.threshold, self.prefix_padding_s, silence_s)

@@ -1,25 +1,19 @@
-"""Everything that can go wrong, by who must act.
+"""What the core and the adapters raise, by who must act; what only a transport can raise is in its entrypoint.
 
 ServiceError
 ├── CallerError              the caller changes the request
 │   ├── InvalidRequestError      a field is missing or cannot be read
 │   ├── EmptyAudioError          there are no bytes, or no samples, in the recording
 │   ├── UndecodableAudioError    no decoder can read the bytes
-│   ├── UploadTooLargeError      more bytes than the service takes
-│   ├── UploadStalledError       no more bytes came
 │   ├── SessionIdleError         a live client said nothing at all
-│   ├── AudioTooLongError        more seconds than the service takes
-│   ├── UnknownModelError        the request names a model that is not served
-│   ├── UnauthorizedError        no key, or a wrong one
-│   ├── ForbiddenOriginError     a web page of another origin
-│   ├── ProtocolError            a live message that the protocol does not know
-│   └── FrameTooLargeError       a live message of too many bytes
+│   ├── UploadTooLargeError      more bytes than the service takes
+│   └── AudioTooLongError        more seconds than the service takes
 ├── RetryLaterError          the caller sends the same again, later
 │   ├── OverloadedError          the queue is full
 │   ├── RateLimitError           this caller has had its share
 │   ├── TooManyStreamsError      every live stream is taken
 │   ├── ModelNotReadyError       the model is still loading
-│   ├── ShuttingDownError        the service is going away
+│   ├── ShuttingDownError        the service is shutting down
 │   └── ProcessingTimeoutError   the work took longer than it may
 └── FaultError               we fix it
     ├── DecoderUnavailableError  the decoder is missing or died
@@ -27,6 +21,8 @@ ServiceError
     └── InferenceError           the model failed on good audio
 """
 
+import re
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -52,12 +48,18 @@ class CallerError(ServiceError):
 
 
 class InvalidRequestError(CallerError):
-    """A field is missing or cannot be read; `details["param"]` names it."""
+    """A parameter is missing or cannot be used; `details["param"]` names it, as the one who raises it calls it."""
 
     code = "invalid_request"
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, param=param)
+
+    def renamed(self, names: Mapping[str, str]) -> "InvalidRequestError":
+        """The same error in an entrypoint's words: `names` has its name for each parameter of ours that has another."""
+        param = self.details["param"]
+        message = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), self.message)
+        return InvalidRequestError(message, param=None if param is None else names.get(str(param), str(param)))
 
 
 class EmptyAudioError(CallerError):
@@ -72,6 +74,15 @@ class UndecodableAudioError(CallerError):
     code = "undecodable_audio"
 
 
+class SessionIdleError(CallerError):
+    """A live session in which nothing came for `limit_s`, not even a sign of life."""
+
+    code = "session_idle"
+
+    def __init__(self, *, limit_s: float) -> None:
+        super().__init__(f"The session was idle for {limit_s:g} s; send audio or keepalive messages.", limit_s=limit_s)
+
+
 class UploadTooLargeError(CallerError):
     """More bytes than `limit_bytes` were sent."""
 
@@ -81,65 +92,16 @@ class UploadTooLargeError(CallerError):
         super().__init__(f"The upload is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
 
 
-class UploadStalledError(CallerError):
-    """An upload of which nothing came for `limit_s`."""
-
-    code = "upload_stalled"
-
-    def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"Nothing more of the upload came for {limit_s:g} s.", limit_s=limit_s)
-
-
-class SessionIdleError(CallerError):
-    """A live session in which nothing came for `limit_s`, not even a sign of life."""
-
-    code = "session_idle"
-
-    def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"Nothing came for {limit_s:g} s; send audio or keepalive to stay.", limit_s=limit_s)
-
-
 class AudioTooLongError(CallerError):
     """The recording is longer than `limit_s`; `duration_s` is what was seen of it when that became clear."""
 
     code = "audio_too_long"
 
-    def __init__(self, *, limit_s: float, duration_s: float, hint: str = "") -> None:
-        message = f"The recording is longer than {limit_s:g} s (at least {duration_s:g} s).{hint and ' ' + hint}"
+    def __init__(self, *, limit_s: float, duration_s: float, chunking_helps: bool = False) -> None:
+        message = f"The recording is longer than {limit_s:g} s (at least {duration_s:g} s)."
         super().__init__(message, limit_s=limit_s, duration_s=duration_s)
-
-
-class UnknownModelError(CallerError):
-    """The request names a model that this service does not serve."""
-
-    code = "model_not_found"
-
-
-class UnauthorizedError(CallerError):
-    """The request carries no API key, or a wrong one."""
-
-    code = "unauthorized"
-
-
-class ForbiddenOriginError(CallerError):
-    """A web page of an origin that is not allowed tried to connect."""
-
-    code = "forbidden_origin"
-
-
-class ProtocolError(CallerError):
-    """A live message that is not audio in the announced encoding and not a known command."""
-
-    code = "protocol_error"
-
-
-class FrameTooLargeError(CallerError):
-    """A live message of more than `limit_bytes`."""
-
-    code = "frame_too_large"
-
-    def __init__(self, *, limit_bytes: int) -> None:
-        super().__init__(f"A message may have at most {limit_bytes} bytes.", limit_bytes=limit_bytes)
+        self.chunking_helps = chunking_helps
+        """Whether a longer one is accepted in chunks."""
 
 
 class RetryLaterError(ServiceError):
@@ -186,7 +148,7 @@ class ProcessingTimeoutError(RetryLaterError):
     code = "processing_timeout"
 
     def __init__(self, *, limit_s: float) -> None:
-        super().__init__(f"The work took longer than {limit_s:g} s and was stopped.", retry_after_s=limit_s)
+        super().__init__(f"Processing took longer than {limit_s:g} s and was stopped.", retry_after_s=limit_s)
         self.details = {"limit_s": limit_s}
 
 

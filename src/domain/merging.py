@@ -24,7 +24,7 @@ def join_at_seam(left: Sequence[Word], right: Sequence[Word], *, overlap_s: tupl
     if begin_s >= end_s:
         return (*left, *right)
     middle_s = (begin_s + end_s) / 2
-    first = settled(left, overlap_s=overlap_s)
+    first = finalized_count(left, overlap_s=overlap_s)
     last = next((j for j, word in enumerate(right) if word.start_s >= end_s + _SAME_WORD_S), len(right))
     agreements = _agreements(left[first:], right[:last])
     if agreements:
@@ -36,7 +36,7 @@ def join_at_seam(left: Sequence[Word], right: Sequence[Word], *, overlap_s: tupl
     return (*left[:i], *right[j:])
 
 
-def settled(words: Sequence[Word], *, overlap_s: tuple[float, float]) -> int:
+def finalized_count(words: Sequence[Word], *, overlap_s: tuple[float, float]) -> int:
     """How many of `words`, from the first, stay as they are, whatever the next window reads in the overlap.
 
     Args:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from .endpointing import Endpointing
 from .hypothesis import Hypothesis
 from .live import EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
-from .transcript import GrowingWords, Token, Word, settle_times
+from .transcript import GrowingWords, Token, Word, monotone_times
 
 _WORDLESS_S = 3.0
 """Sound that is heard as speech for so long, and in which not one word is read, is no utterance."""
@@ -70,7 +70,7 @@ class UtteranceTracker:
         while cut := self._cut(self._finalized.words):
             events.extend(self._end(*cut))
         self._words = self._finalized.followed_by(self._draft)
-        words = self._settled(self._words)
+        words = self._monotone(self._words)
         # A piece still to come may cling to the last finalized word, be it only a comma.
         stable = max(len(self._finalized.words) - 1, 0)
         if words:
@@ -113,7 +113,7 @@ class UtteranceTracker:
         """End the utterance after `count` words."""
         events: list[LiveEvent] = []
         # The words behind the cut have their say in its times, as they had in those of the partials.
-        finalized = self._settled(self._finalized.words)
+        finalized = self._monotone(self._finalized.words)
         words, following = finalized[:count], finalized[count:]
         self._finalized = GrowingWords(token for word in following for token in word.tokens)
         self._words = self._finalized.followed_by(self._draft)
@@ -127,5 +127,5 @@ class UtteranceTracker:
         self._begun_s, self._stopped, self._last = None, False, None
         return events
 
-    def _settled(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
-        return settle_times(words, begin_s=self._ended_s, end_s=self._decoded_s)
+    def _monotone(self, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        return monotone_times(words, begin_s=self._ended_s, end_s=self._decoded_s)

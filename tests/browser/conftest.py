@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
+from tests.conftest import SharedServer
 from tests.integration.processes import SAMPLE, Server, started, wait_until_ok
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -83,15 +84,22 @@ def serving(cwd: Path, **settings: str) -> Generator[tuple[Server, str]]:
     command = (sys.executable, "-m", "parakeet_service", "serve", "--port", "0")
     with started(command, cwd=cwd, MODEL_ID="embedded", LOG_FORMAT="json", **settings) as server:
         url = server.wait_for_line("Listening on ")
-        wait_until_ok(f"{url}/readyz", within_s=180)
+        wait_until_ok(f"{url}/readyz")
         yield server, url
 
 
-@pytest.fixture(scope="package")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+@pytest.fixture
+def service(shared_server: SharedServer) -> str:
     """The address of a service that any number of tests may ask."""
-    with serving(tmp_path_factory.mktemp("service")) as (_, url):
-        yield url
+    _, url = shared_server()
+    return url
+
+
+@pytest.fixture
+def guarded(shared_server: SharedServer) -> str:
+    """The address of one that wants the key `s3cret`."""
+    _, url = shared_server(API_KEYS="s3cret")
+    return url
 
 
 Open = Callable[..., Page]

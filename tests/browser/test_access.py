@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import FileChooser, Page, Route, expect
 
-from tests.browser.conftest import Open, serving
+from tests.browser.conftest import Open
 from tests.browser.pages import button, heard_at_least, playing, read_sample, ready, text, until, words
 from tests.integration.processes import SAMPLE
 
@@ -44,14 +44,13 @@ def test_no_barrier_is_found(service: str, open_page: Open, scheme: str) -> None
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_barrier_is_found_where_something_is_wrong(tmp_path: Path, open_page: Open, scheme: str) -> None:
-    with serving(tmp_path, API_KEYS="s3cret") as (_, url):
-        page = ready(open_page(url, microphone=False, color_scheme=scheme))
-        expect(page.get_by_label("This service needs an API key")).to_be_focused()
-        page.keyboard.type("wrong")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_have_text("The service does not know this key.")
-        assert violations(page) == []
+def test_no_barrier_is_found_where_something_is_wrong(guarded: str, open_page: Open, scheme: str) -> None:
+    page = ready(open_page(guarded, microphone=False, color_scheme=scheme))
+    expect(page.get_by_label("This service needs an API key")).to_be_focused()
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("This key is not valid.")
+    assert violations(page) == []
 
 
 def focused(page: Page) -> str:
@@ -161,39 +160,37 @@ def test_up_and_down_go_through_the_paragraphs(service: str, open_page: Open) ->
     expect(page.locator("#paragraphs li").first.get_by_role("button")).to_be_focused()
 
 
-def test_a_key_opens_the_door_for_this_tab_alone(tmp_path: Path, open_page: Open) -> None:
-    with serving(tmp_path, API_KEYS="s3cret") as (_, url):
-        page = ready(open_page(url))
-        field = page.get_by_label("This service needs an API key")
-        expect(field).to_be_focused()
-        page.keyboard.type("wrong")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_have_text("The service does not know this key.")
-        expect(field).to_be_focused()
-        field.fill("s3cret")
-        button(page, "Use it").click()
-        expect(field).to_be_hidden()
-        expect(page.locator("#model")).to_contain_text("embedded")
-        read_sample(page)
-        assert text(page).startswith("In the early part")
-        button(page, "Speak").click()
-        heard_at_least(page, 5)
-        button(page, "Stop").click()
-        expect(page.locator("#saves")).to_be_visible()
-        assert page.evaluate("[localStorage.length, document.cookie, location.search + location.hash]") == [0, "", ""]
-        assert page.evaluate("Object.values(sessionStorage)") == ["s3cret"]
-        other = page.context.new_page()
-        other.goto(url)
-        expect(other.get_by_label("This service needs an API key")).to_be_visible()
+def test_a_key_opens_the_door_for_this_tab_alone(guarded: str, open_page: Open) -> None:
+    page = ready(open_page(guarded))
+    field = page.get_by_label("This service needs an API key")
+    expect(field).to_be_focused()
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("This key is not valid.")
+    expect(field).to_be_focused()
+    field.fill("s3cret")
+    button(page, "Use this key").click()
+    expect(field).to_be_hidden()
+    expect(page.locator("#model")).to_contain_text("embedded")
+    read_sample(page)
+    assert text(page).startswith("In the early part")
+    button(page, "Speak").click()
+    heard_at_least(page, 5)
+    button(page, "Stop").click()
+    expect(page.locator("#saves")).to_be_visible()
+    assert page.evaluate("[localStorage.length, document.cookie, location.search + location.hash]") == [0, "", ""]
+    assert page.evaluate("Object.values(sessionStorage)") == ["s3cret"]
+    other = page.context.new_page()
+    other.goto(guarded)
+    expect(other.get_by_label("This service needs an API key")).to_be_visible()
 
 
-def test_without_a_key_the_microphone_asks_for_one(tmp_path: Path, open_page: Open) -> None:
-    with serving(tmp_path, API_KEYS="s3cret") as (_, url):
-        page = ready(open_page(url))
-        expect(page.get_by_label("This service needs an API key")).to_be_focused()
-        button(page, "Speak").click()
-        expect(page.get_by_label("This service needs an API key")).to_be_focused()
-        expect(button(page, "Stop")).to_be_hidden()
+def test_without_a_key_the_microphone_asks_for_one(guarded: str, open_page: Open) -> None:
+    page = ready(open_page(guarded))
+    expect(page.get_by_label("This service needs an API key")).to_be_focused()
+    button(page, "Speak").click()
+    expect(page.get_by_label("This service needs an API key")).to_be_focused()
+    expect(button(page, "Stop")).to_be_hidden()
 
 
 def test_waits_while_the_model_is_loading(service: str, open_page: Open) -> None:

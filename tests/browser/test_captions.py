@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from parakeet_service.domain.captions import to_srt, to_vtt
 from parakeet_service.domain.transcript import Transcript, Word
-from parakeet_service.entrypoints.http.schemas import TranscriptionBody
+from parakeet_service.entrypoints.http.recordings.schemas import TranscriptionBody
 from tests.browser.conftest import Open
 
 pytestmark = pytest.mark.browser

@@ -14,14 +14,16 @@ from websockets.sync.client import connect
 from tests.browser.conftest import Launch, Open, serving
 from tests.browser.lines import Line
 from tests.browser.pages import button, heard_at_least, plain, playing, ready, save, text, until, words
+from tests.conftest import SharedServer
 from tests.integration.processes import SAMPLE
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def finals(service: str) -> list[str]:
+def finals(shared_server: SharedServer) -> list[str]:
     """What `/ws` gives for the recording itself."""
+    _, service = shared_server()
     with connect(f"{service.replace('http', 'ws')}/ws", proxy=None) as socket:
         with wave.open(str(SAMPLE)) as sample:
             socket.send(sample.readframes(sample.getnframes()))
@@ -45,7 +47,7 @@ def test_captions_come_while_somebody_speaks_and_stay(service: str, open_page: O
     heard_at_least(page, 20)
     until(page, "document.getElementById('elapsed').textContent >= '0:15'")
     button(page, "Stop").click()
-    expect(button(page, "Go on speaking")).to_be_focused()
+    expect(button(page, "Continue speaking")).to_be_focused()
     expect(page.locator("#saves")).to_be_visible()
     # The recording goes through the audio device, at its rate, and begins somewhere.
     assert likeness(text(page), finals) > 0.85
@@ -85,7 +87,7 @@ def test_going_on_adds_to_what_is_there(service: str, open_page: Open) -> None:
     button(page, "Stop").click()
     expect(button(page, "Play")).to_be_visible()
     first = text(page)
-    button(page, "Go on speaking").click()
+    button(page, "Continue speaking").click()
     heard_at_least(page, 8)
     button(page, "Stop").click()
     expect(button(page, "Play")).to_be_visible()
@@ -102,8 +104,8 @@ def test_a_service_that_goes_away_says_so_and_what_was_said_stays(tmp_path: Path
         button(page, "Speak").click()
         heard_at_least(page, 10)
         assert server.stop() == 0
-        expect(page.get_by_role("alert")).to_contain_text("The service is going away")
-        expect(page.get_by_role("alert")).to_contain_text("The words on the page are kept.")
+        expect(page.get_by_role("alert")).to_contain_text("The service is shutting down or restarting.")
+        expect(page.get_by_role("alert")).to_contain_text("The text so far is kept.")
         assert len(plain(text(page))) >= 8
         expect(page.locator("#draft")).to_be_hidden()
         expect(page.locator("#service")).to_contain_text("cannot be reached")
@@ -119,7 +121,7 @@ def test_what_a_broken_connection_lost_is_read_after_it(service: str, open_page:
         heard_at_least(page, 12)
         line.cut()
         expect(page.get_by_role("alert")).to_contain_text("The connection was lost.")
-        expect(page.get_by_role("alert")).to_contain_text("is read when you reconnect")
+        expect(page.get_by_role("alert")).to_contain_text("will be transcribed when you reconnect")
         expect(page.locator("#service")).to_contain_text("cannot be reached")
         line.mend()
         expect(page.locator("#service")).to_have_text("Ready")
@@ -146,7 +148,7 @@ def test_without_a_free_place_it_says_when_to_come_back(tmp_path: Path, open_pag
 def test_a_microphone_that_is_refused_is_told_so(service: str, open_page: Open) -> None:
     page = ready(open_page(service, microphone=False))
     button(page, "Speak").click()
-    expect(page.get_by_role("alert")).to_contain_text("The microphone was refused.")
+    expect(page.get_by_role("alert")).to_contain_text("Microphone access was denied.")
     expect(button(page, "Speak")).to_be_focused()
 
 
@@ -160,7 +162,7 @@ def test_over_plain_http_it_says_why_there_is_no_microphone(service: str, open_p
     page = ready(open_page(service.replace("127.0.0.1", "elsewhere.test"), microphone=False))
     expect(button(page, "Speak")).to_be_disabled()
     expect(button(page, "Speak")).to_have_accessible_description(
-        "Browsers let a page use the microphone only over https, or on localhost, and this page came over plain http. "
-        "Recordings work here; to speak, open it by https."
+        "Browsers allow the microphone only over HTTPS or on localhost. To speak, open this page over HTTPS; "
+        "recordings work here, too."
     )
     expect(page.locator("#file")).to_be_enabled()

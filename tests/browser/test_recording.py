@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open, serving
-from tests.browser.pages import button, drop, playing, read_sample, ready, save, text, until, words
+from tests.browser.pages import button, drop, heard_at_least, playing, read_sample, ready, save, text, until, words
 from tests.integration.processes import SAMPLE
 
 pytestmark = pytest.mark.browser
@@ -86,7 +86,7 @@ def test_progress_is_shown_and_cancel_stops_the_work(tmp_path: Path, open_page: 
         until(page, "document.getElementById('progress').value > 0.05")
         expect(page.locator("#reading-label")).to_contain_text("so far")
         button(page, "Cancel").click()
-        expect(page.get_by_role("alert")).to_have_text("Cancelled. What was read so far is kept.")
+        expect(page.get_by_role("alert")).to_have_text("Cancelled. The text so far is kept.")
         assert words(page).count() > 60
         expect(page.locator("#saves")).to_be_visible()
         assert server.stop() == 0
@@ -99,7 +99,7 @@ def test_what_is_no_recording_is_told_so(service: str, open_page: Open, tmp_path
     page = ready(open_page(service))
     (tmp_path / "letter").write_text("Dear Sir or Madam")
     drop(page, tmp_path / "letter", name="letter.txt")
-    expect(page.get_by_role("alert")).to_contain_text("The recording cannot be read")
+    expect(page.get_by_role("alert")).to_contain_text("The recording cannot be decoded")
     expect(button(page, "Try again")).to_be_visible()
     # There are none that could be read all the same.
     expect(page.locator("#unplayable")).to_be_hidden()
@@ -144,12 +144,23 @@ def test_the_focus_of_a_paragraph_is_seen_whole_on_a_phone(service: str, open_pa
     assert room >= 0
 
 
+def test_one_that_is_dropped_while_somebody_speaks_is_not_read(service: str, open_page: Open) -> None:
+    page = ready(open_page(service))
+    button(page, "Speak").click()
+    heard_at_least(page, 3)
+    drop(page)
+    expect(page.get_by_role("alert")).to_have_text("Stop the microphone first, then drop the recording again.")
+    expect(page.get_by_role("heading", name="What you said")).to_be_visible()
+    button(page, "Stop").click()
+    expect(button(page, "Play")).to_be_visible()
+
+
 def test_one_that_is_too_large_is_not_sent(tmp_path: Path, open_page: Open) -> None:
     with serving(tmp_path, MAX_UPLOAD_BYTES=str(1 << 18)) as (server, url):
         page = ready(open_page(url))
         expect(page.locator("#model")).to_contain_text("embedded")
         drop(page)
-        expect(page.get_by_role("alert")).to_have_text("demo.wav is too large: this service takes up to 0.25 MiB.")
+        expect(page.get_by_role("alert")).to_have_text("demo.wav is too large. The limit is 0.25 MiB.")
         assert server.stop() == 0
     assert not [line for line in server.lines if "/transcribe" in line]
 
@@ -160,5 +171,5 @@ def test_without_a_place_it_says_when_to_come_back(tmp_path: Path, open_page: Op
         expect(page.locator("#model")).to_contain_text("embedded")
         read_sample(page)
         drop(page)
-        expect(page.get_by_role("alert")).to_contain_text("No more than 2 requests in 1 minute.")
+        expect(page.get_by_role("alert")).to_contain_text("Rate limit exceeded: 2 requests per minute.")
         expect(page.get_by_role("alert")).to_contain_text("Try again in")

@@ -3,9 +3,9 @@ from collections.abc import Generator
 import pytest
 
 from parakeet_service.adapters.parakeet_mlx import blas
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from tests.conformance.calls import Callers, callers
 from tests.conformance.serving import Served, make_app, served
+from tests.scripted_model import ScriptedModel
 
 # Before any test imports MLX, which binds the BLAS.
 blas.preload()

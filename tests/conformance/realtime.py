@@ -14,10 +14,10 @@ from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import BaseModel
 from websockets.exceptions import ConnectionClosed
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from tests.conformance.calls import strictly
 from tests.conformance.serving import make_app
-from tests.unit.entrypoints.realtime.client import silence, voice
+from tests.scripted_model import ScriptedModel
+from tests.unit.entrypoints.http.openai.realtime.client import silence, voice
 
 Event = dict[str, Any]
 Step = Event | str

@@ -2,24 +2,28 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from parakeet_service.adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
-from parakeet_service.adapters.prometheus_meter import PrometheusMeter
-from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.decoders.wave import WaveDecoder
+from parakeet_service.adapters.rate_limits import RateLimits
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
-from parakeet_service.adapters.wave_decoder import WaveDecoder
+from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
+from parakeet_service.application.drain import Drain
 from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.service import Service
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
+from parakeet_service.bootstrap.lifecycle import Lifecycle
 from parakeet_service.entrypoints.http.app import create_app
-from tests.fakes import LoudnessDetector
+from tests.fakes import LoudnessVad
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import a_settings
 
 _LIMITS: dict[str, float] = {
@@ -37,36 +41,40 @@ def make_app(
 ) -> FastAPI:
     """The application with our real decoders, on a model that needs no computing."""
     resampler = SoxrResampler()
-    transcribe_file = TranscribeFile(
-        model=model,
-        decoder=WaveDecoder(resampler, FfmpegDecoder(find_ffmpeg())),
-        limits=FileLimits(**{**_LIMITS, **(limits or {})}, windows_ahead=2),
-    )
+    metrics = PrometheusMetrics()
     stream_session = StreamSession(
         model=model,
         resampler=resampler,
         context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5),
-        detector=LoudnessDetector(),
+        detector=LoudnessVad(),
     )
 
-    async def start() -> None:
-        if loaded:
-            await model.start()
+    @asynccontextmanager
+    async def never_loaded() -> AsyncGenerator["asyncio.Task[None]"]:
+        yield asyncio.create_task(asyncio.sleep(0))
 
     def on_fatal() -> None:
         raise AssertionError("the model cannot fail to load")
 
-    meter = PrometheusMeter()
+    given = a_settings(**settings)
+    quota = RateLimits(requests=given.rate_limit, audio_s=given.audio_rate_limit)
+    service = Service(
+        transcribe_file=TranscribeFile(
+            model=model,
+            decoder=WaveDecoder(resampler, FfmpegDecoder(find_ffmpeg())),
+            limits=FileLimits(**{**_LIMITS, **(limits or {})}, windows_ahead=2),
+            quota=quota,
+            metrics=metrics,
+        ),
+        stream_session=stream_session,
+        model=model,
+        quota=quota,
+        metrics=metrics,
+        drain=Drain(grace_s=30),
+        lifecycle=Lifecycle(model=model, detector=None) if loaded else never_loaded,
+    )
     return create_app(
-        settings=a_settings(**settings),
-        transcribe_file=lambda: transcribe_file,
-        stream_session=lambda: stream_session,
-        model=lambda: model,
-        start=start,
-        stop=model.aclose,
-        on_fatal=on_fatal,
-        traffic=meter,
-        exposition=meter.exposition,
+        settings=given, service=service, metrics=metrics, exposition=metrics.exposition, on_fatal=on_fatal
     )
 
 

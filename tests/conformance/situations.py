@@ -9,11 +9,11 @@ import openai
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.domain.errors import DecoderUnavailableError, InferenceError, OverloadedError, ShuttingDownError
 from tests.conformance.calls import SPEECH, Callers, Parameters, callers, wav
 from tests.conformance.serving import make_app, served
 from tests.fakes import FailingModel, GatedModel, SearchingModel
+from tests.scripted_model import ScriptedModel
 
 
 def _failing(error: Exception) -> Callable[[], FastAPI]:

@@ -89,7 +89,7 @@ async def test_open_webui(service: Served) -> None:
         )
         failed = await client.post(url, headers=headers, files={"file": ("5f0c.wav", SPEECH)}, data={"model": "x"})
     assert answer.json()["text"] == TEXT
-    assert failed.json()["error"].get("message", "").startswith("The model 'x' is not served here")
+    assert failed.json()["error"].get("message", "").startswith("The model 'x' is not available")
 
 
 def curl_form(data: bytes, **fields: str) -> tuple[bytes, bytes]:

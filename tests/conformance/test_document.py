@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from tests.conformance.calls import SPEECH
 from tests.conformance.serving import Served, make_app
+from tests.scripted_model import ScriptedModel
 
 # Its types are generics whose parameters it leaves open.
 _LIBRARY: Any = schemathesis

@@ -11,7 +11,7 @@ from tests.conformance.calls import SPEECH, callers
 from tests.conformance.serving import make_app, served
 from tests.conformance.situations import SITUATIONS, Situation, outcome
 from tests.fakes import SteppedModel
-from tests.unit.entrypoints.test_openai_stream import FailsLater
+from tests.unit.entrypoints.http.openai.test_sse import FailsLater
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.what)

@@ -13,7 +13,7 @@ from tests.conformance.calls import Callers, Heard, callers
 from tests.conformance.realtime import COMMIT, COMPLETED, appends, talk, update
 from tests.conformance.serving import served
 from tests.integration.processes import SAMPLE, wait_until_ok
-from tests.unit.entrypoints.realtime.test_turns import follow
+from tests.unit.entrypoints.http.openai.realtime.test_turns import follow
 from tests.unit.entrypoints.world import a_settings
 
 WORDS = {"the", "first", "books", "were", "printed", "in", "city"}
@@ -60,7 +60,7 @@ def spoken() -> bytes:
     # As OpenAI's clients send it.
     with wave.open(str(SAMPLE)) as recording:
         samples = PcmReader(Encoding.PCM_S16LE).read(recording.readframes(recording.getnframes()))
-    resampled = SoxrResampler().open(from_hz=16000, to_hz=24000).push(samples, last=True)
+    resampled = SoxrResampler().open(from_hz=16000, to_hz=24000).resample(samples, last=True)
     return (resampled * 32767).astype("<i2").tobytes()
 
 

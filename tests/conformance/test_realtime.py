@@ -8,12 +8,12 @@ import pytest
 from openai.types.beta.realtime import TranscriptionSession
 from openai.types.realtime import ClientSecretCreateResponse
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from tests.conformance.calls import Callers, callers, strictly
 from tests.conformance.realtime import CLEAR, COMMIT, COMPLETED, TURN, Step, appends, talk, talk_async, update
 from tests.conformance.serving import Served, make_app, served
-from tests.unit.entrypoints.realtime.client import silence, voice
-from tests.unit.entrypoints.realtime.test_turns import follow
+from tests.scripted_model import ScriptedModel
+from tests.unit.entrypoints.http.openai.realtime.client import silence, voice
+from tests.unit.entrypoints.http.openai.realtime.test_turns import follow
 
 TURN_TYPES = [
     "input_audio_buffer.speech_started",

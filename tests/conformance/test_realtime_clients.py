@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.conformance.serving import Served
-from tests.unit.entrypoints.realtime.client import silence, voice
+from tests.unit.entrypoints.http.openai.realtime.client import silence, voice
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription."
 

@@ -60,6 +60,8 @@ class ConnectionLostError(Exception):
 class AudioDecoderContract(ABC):
     reads_as_it_goes = True
     """Whether samples come, and reading waits for the consumer, before the source has ended."""
+    turn_s = 0.0
+    """How long to wait for another process to do something."""
 
     @abstractmethod
     def make(self) -> AudioDecoder: ...
@@ -145,7 +147,7 @@ class AudioDecoderContract(ABC):
         async with aclosing(endless()) as source, self.make().open(source, sample_rate_hz=16000) as blocks:
             await anext(blocks)
             for _ in range(50):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(self.turn_s)
             assert taken_bytes < 4 << 20
 
     async def test_many_at_once_do_not_mix(self) -> None:

@@ -15,8 +15,8 @@ def tone(frequency_hz: float, *, rate_hz: int, duration_s: float) -> Samples:
 
 def resample(resampler: Resampler, samples: Samples, *, from_hz: int, to_hz: int, step: int) -> Samples:
     stream = resampler.open(from_hz=from_hz, to_hz=to_hz)
-    parts = [stream.push(samples[start : start + step]) for start in range(0, len(samples), step)]
-    return np.concatenate([*parts, stream.push(NO_SAMPLES, last=True)])
+    parts = [stream.resample(samples[start : start + step]) for start in range(0, len(samples), step)]
+    return np.concatenate([*parts, stream.resample(NO_SAMPLES, last=True)])
 
 
 class ResamplerContract(ABC):
@@ -40,15 +40,15 @@ class ResamplerContract(ABC):
 
     def test_the_last_push_may_carry_samples(self) -> None:
         samples = tone(300, rate_hz=8000, duration_s=0.5)
-        at_once = self.make().open(from_hz=8000, to_hz=16000).push(samples, last=True)
+        at_once = self.make().open(from_hz=8000, to_hz=16000).resample(samples, last=True)
         assert np.allclose(at_once, resample(self.make(), samples, from_hz=8000, to_hz=16000, step=640), atol=1e-5)
 
     def test_nothing_in_gives_nothing_out(self) -> None:
-        assert self.make().open(from_hz=8000, to_hz=16000).push(NO_SAMPLES, last=True).shape == (0,)
+        assert self.make().open(from_hz=8000, to_hz=16000).resample(NO_SAMPLES, last=True).shape == (0,)
 
     def test_streams_do_not_share_state(self) -> None:
         resampler, samples = self.make(), tone(300, rate_hz=48000, duration_s=0.1)
         first, second = (resampler.open(from_hz=48000, to_hz=16000) for _ in range(2))
-        first.push(np.ones(100, np.float32))
-        alone = resampler.open(from_hz=48000, to_hz=16000).push(samples, last=True)
-        assert np.array_equal(second.push(samples, last=True), alone)
+        first.resample(np.ones(100, np.float32))
+        alone = resampler.open(from_hz=48000, to_hz=16000).resample(samples, last=True)
+        assert np.array_equal(second.resample(samples, last=True), alone)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from parakeet_service.application.ports.speech_model import SpeechModel, SpeechStream, StreamContext
+from parakeet_service.application.ports.speech_model import RecognitionStream, SpeechModel, StreamContext
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.errors import ModelNotReadyError, TooManyStreamsError
 from parakeet_service.domain.hypothesis import Hypothesis
@@ -98,7 +98,7 @@ class SpeechModelContract(ABC):
         async with self.started() as model, model.open_stream(CONTEXT) as stream:
             rate_hz = model.describe().sample_rate_hz
             samples = self.speech(rate_hz)
-            steps = await _push_all(stream, samples, rate_hz // 5)
+            steps = await _decode_all(stream, samples, rate_hz // 5)
             last = await stream.flush()
         steps.append(last)
         finalized = [token for step in steps for token in step.finalized]
@@ -115,7 +115,7 @@ class SpeechModelContract(ABC):
     async def test_a_stream_finalizes_nothing_that_is_not_followed_by_the_right_context(self) -> None:
         async with self.started() as model, model.open_stream(CONTEXT) as stream:
             rate_hz = model.describe().sample_rate_hz
-            steps = await _push_all(stream, self.speech(rate_hz), rate_hz // 5)
+            steps = await _decode_all(stream, self.speech(rate_hz), rate_hz // 5)
         assert any(step.draft for step in steps)
         for step in steps:
             stable_until_s = step.decoded_until_s - CONTEXT.right_s
@@ -125,18 +125,18 @@ class SpeechModelContract(ABC):
         async with self.started() as model, model.open_stream(CONTEXT) as stream:
             samples = self.speech(model.describe().sample_rate_hz)
             chunk = int(CONTEXT.chunk_s * model.describe().sample_rate_hz)
-            assert await stream.push(samples[: chunk - 1]) is None
-            assert await stream.push(NO_SAMPLES) is None
-            assert await stream.push(samples[chunk - 1 : chunk]) is not None
+            assert await stream.decode(samples[: chunk - 1]) is None
+            assert await stream.decode(NO_SAMPLES) is None
+            assert await stream.decode(samples[chunk - 1 : chunk]) is not None
 
     async def test_a_flushed_stream_counts_on_from_its_first_sample(self) -> None:
         async with self.started() as model, model.open_stream(CONTEXT) as stream:
             rate_hz = model.describe().sample_rate_hz
             samples = self.speech(rate_hz)
             length_s = len(samples) / rate_hz
-            await _push_all(stream, samples, rate_hz)
+            await _decode_all(stream, samples, rate_hz)
             await stream.flush()
-            steps = [*await _push_all(stream, samples, rate_hz), await stream.flush()]
+            steps = [*await _decode_all(stream, samples, rate_hz), await stream.flush()]
         tokens = [token for step in steps for token in step.finalized]
         assert tokens
         assert all(length_s - 0.5 <= token.start_s <= 2 * length_s for token in tokens)
@@ -148,7 +148,7 @@ class SpeechModelContract(ABC):
             piece = np.zeros(rate_hz + 7 * rate_hz // 100, np.float32)
             piece[::2] = 0.1
             for count in range(1, 9):
-                await stream.push(piece)
+                await stream.decode(piece)
                 await stream.flush()
                 last = await stream.flush()
                 assert abs(last.decoded_until_s - count * len(piece) / rate_hz) < FRAME_S
@@ -158,13 +158,13 @@ class SpeechModelContract(ABC):
             rate_hz = model.describe().sample_rate_hz
             samples = self.speech(rate_hz)
             async with model.open_stream(CONTEXT) as stream:
-                await stream.push(samples[: len(samples) // 2])
+                await stream.decode(samples[: len(samples) // 2])
                 # Ten seconds before it nothing was given, and what came before that was not flushed.
-                first = await stream.push(samples[:rate_hz], start_s=20.0)
-                later = await _push_all(stream, samples[rate_hz:], rate_hz)
+                first = await stream.decode(samples[:rate_hz], start_s=20.0)
+                later = await _decode_all(stream, samples[rate_hz:], rate_hz)
                 again = [step for step in [first, *later, await stream.flush()] if step is not None]
             async with model.open_stream(CONTEXT) as other:
-                alone = [*await _push_all(other, samples, rate_hz), await other.flush()]
+                alone = [*await _decode_all(other, samples, rate_hz), await other.flush()]
         assert _text(_finalized(again)) == _text(_finalized(alone))
         for one in again:
             assert one.finalized_until_s >= 20.0 - FRAME_S
@@ -216,7 +216,7 @@ class SpeechModelContract(ABC):
                 async with model.open_stream(CONTEXT) as stream:
                     inside.set()
                     while True:
-                        await stream.push(samples)
+                        await stream.decode(samples)
                         await asyncio.sleep(0)
 
             user = asyncio.create_task(use())
@@ -231,13 +231,13 @@ def _finalized(steps: Sequence[Hypothesis]) -> list[Token]:
     return [token for step in steps for token in step.finalized]
 
 
-async def _push_all(stream: SpeechStream, samples: Samples, piece: int) -> list[Hypothesis]:
-    steps = [await stream.push(samples[at : at + piece]) for at in range(0, len(samples), piece)]
+async def _decode_all(stream: RecognitionStream, samples: Samples, piece: int) -> list[Hypothesis]:
+    steps = [await stream.decode(samples[at : at + piece]) for at in range(0, len(samples), piece)]
     return [step for step in steps if step is not None]
 
 
-async def _heard(stream: SpeechStream, pieces: Sequence[Samples], piece: int) -> str:
-    steps = [step for samples in pieces for step in await _push_all(stream, samples, piece)]
+async def _heard(stream: RecognitionStream, pieces: Sequence[Samples], piece: int) -> str:
+    steps = [step for samples in pieces for step in await _decode_all(stream, samples, piece)]
     steps.append(await stream.flush())
     return _text([token for step in steps for token in step.finalized])
 

@@ -14,6 +14,6 @@ blas.preload()
 @pytest.fixture(scope="session")
 def speech() -> Samples:
     """The bundled recording, 16 kHz."""
-    with files("parakeet_service").joinpath("samples/demo.wav").open("rb") as file, wave.open(file) as recording:
+    with files("parakeet_service").joinpath("assets/samples/demo.wav").open("rb") as file, wave.open(file) as recording:
         assert recording.getframerate() == 16000
         return np.frombuffer(recording.readframes(recording.getnframes()), "<i2").astype(np.float32) / np.float32(32768)

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
-from parakeet_service.application.ports.speech_model import GREEDY, Decoding, SpeechStream, StreamContext
+from parakeet_service.application.ports.metrics import ModelMetrics
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, RecognitionStream, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import InvalidRequestError, ModelLoadError, OverloadedError
 from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.transcript import Token
+from tests.scripted_model import ScriptedModel
 
 DEADLY, OVERLOADING, REFUSED, DEFECTIVE, TALKATIVE = (level / 10 for level in range(1, 6))
 """What a window does is in its samples."""
@@ -62,11 +63,17 @@ class Orders:
             await asyncio.sleep(0.01)
 
 
+def scripted_model(*, metrics: ModelMetrics, max_streams: int = 4) -> ScriptedModel:  # noqa: ARG001 - it counts nothing
+    """A scripted model, for a child to make."""
+    return ScriptedModel(max_streams=max_streams)
+
+
 class CrashingModel(ScriptedModel):
     """Obeys ``hold_start``, ``refuse_start``, ``die_at_start``, ``hold`` and ``finish_at_the_end``; notes ``start``, ``window``, ``cancelled``."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, metrics: ModelMetrics) -> None:
         super().__init__(max_streams=1)
+        self._metrics = metrics
         self._orders = Orders(directory)
         self._at_work = 0
 
@@ -92,6 +99,8 @@ class CrashingModel(ScriptedModel):
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
     ) -> tuple[Token, ...]:
         self._orders.note("window", after_s=after_s, decoding=asdict(decoding), samples=len(samples))
+        self._metrics.queue_changed(depth=3)
+        self._metrics.window_began(live=False, waited_s=0.5)
         if _order_in(samples) == DEADLY:
             # Long enough for what is beside it to begin.
             await asyncio.sleep(0.2)
@@ -104,10 +113,12 @@ class CrashingModel(ScriptedModel):
             raise
         finally:
             self._at_work -= 1
+        # As an engine does, in a thread.
+        await asyncio.to_thread(self._metrics.batch_read, size=1, audio_s=len(samples) / 16000, took_s=0.25)
         return await super().transcribe(samples, after_s=after_s, decoding=decoding)
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[SpeechStream]:
+    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
         async with super().open_stream(context) as stream:
             try:
                 yield _CrashingStream(stream)
@@ -117,12 +128,12 @@ class CrashingModel(ScriptedModel):
 
 
 class _CrashingStream:
-    def __init__(self, stream: SpeechStream) -> None:
+    def __init__(self, stream: RecognitionStream) -> None:
         self._stream = stream
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         _obey(samples)
-        return await self._stream.push(samples, start_s=start_s)
+        return await self._stream.decode(samples, start_s=start_s)
 
     async def flush(self) -> Hypothesis:
         return await self._stream.flush()

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import httpx2
 
-from parakeet_service.settings import Settings
+from parakeet_service.config.settings import Settings
 
-SAMPLE = Path(__file__).parents[2] / "src" / "samples" / "demo.wav"
+HANGS_S = 600
+"""After so long nothing more will come, on the busiest machine."""
+SAMPLE = Path(__file__).parents[2] / "src" / "assets" / "samples" / "demo.wav"
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
@@ -26,7 +28,13 @@ def run(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProc
     """Run one command to its end; `cwd` should hold no `.env`."""
     command = (sys.executable, "-m", "parakeet_service", *arguments)
     return subprocess.run(
-        command, cwd=cwd, env=clean_environment(**settings), capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=cwd,
+        env=clean_environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=HANGS_S,
+        check=False,
     )
 
 
@@ -43,7 +51,7 @@ class Server:
         assert self.process.stderr is not None
         self.lines.extend(self.process.stderr)
 
-    def wait_for_line(self, begin: str, *, within_s: float = 60) -> str:
+    def wait_for_line(self, begin: str, *, within_s: float = HANGS_S) -> str:
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline and self._reader.is_alive():
             for line in tuple(self.lines):
@@ -58,8 +66,8 @@ class Server:
         return self.wait()
 
     def wait(self) -> int:
-        code = self.process.wait(timeout=60)
-        self._reader.join(timeout=10)
+        code = self.process.wait(timeout=HANGS_S)
+        self._reader.join(timeout=HANGS_S)
         return code
 
 
@@ -83,7 +91,7 @@ def started(command: Sequence[str | Path], *, cwd: Path, **settings: str) -> Gen
         process.stderr.close()
 
 
-def wait_until_ok(url: str, *, within_s: float = 60) -> httpx2.Response:
+def wait_until_ok(url: str, *, within_s: float = HANGS_S) -> httpx2.Response:
     """Ask until the answer is 200; what has not bound its port yet may refuse."""
     deadline = time.monotonic() + within_s
     while True:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parakeet_service.adapters.ffmpeg_decoder import find_ffmpeg
+from parakeet_service.adapters.decoders.ffmpeg import find_ffmpeg
 from parakeet_service.domain.audio import Samples
 from tests.contracts.audio_decoder import sweep
 

@@ -6,17 +6,21 @@ import signal
 
 from fastapi import FastAPI
 
-from parakeet_service.adapters.prometheus_meter import PrometheusMeter
-from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.adapters.rate_limits import RateLimits
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
+from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
+from parakeet_service.application.drain import Drain
 from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.service import Service
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
+from parakeet_service.bootstrap.lifecycle import Lifecycle
+from parakeet_service.config.logs import configure_logging
+from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import ModelLoadError
 from parakeet_service.entrypoints.http.app import create_app
-from parakeet_service.observability import configure_logging
-from parakeet_service.settings import Settings
 from tests.fakes import FakeDecoder, GatedModel
+from tests.scripted_model import ScriptedModel
 
 LONG_WORD = "w" * 20_000
 
@@ -28,7 +32,7 @@ class MissingModel(ScriptedModel):
 
 def make() -> FastAPI:
     """SERVER_MODEL is ``scripted``, ``gated`` (reads no recording before SIGUSR1), ``wordy`` or ``missing``."""
-    configure_logging(level="INFO", log_format="json")
+    configure_logging(level=Settings().log_level, log_format="json")
     kind = os.environ["SERVER_MODEL"]
     gated = GatedModel()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, gated.gate.set)
@@ -40,22 +44,26 @@ def make() -> FastAPI:
     }[kind]
     decoder = FakeDecoder()
     limits = FileLimits(longest_unchunked_s=30, longest_s=600, window_s=60, overlap_s=2, timeout_s=600, windows_ahead=2)
-    transcribe_file = TranscribeFile(model=model, decoder=decoder, limits=limits)
-    stream_session = StreamSession(
-        model=model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
+    metrics = PrometheusMetrics()
+    settings = Settings()
+    quota = RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit)
+    service = Service(
+        transcribe_file=TranscribeFile(model=model, decoder=decoder, limits=limits, quota=quota, metrics=metrics),
+        stream_session=StreamSession(
+            model=model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
+        ),
+        model=model,
+        quota=quota,
+        metrics=metrics,
+        drain=Drain(grace_s=float(os.environ["SERVER_GRACE_S"])),
+        lifecycle=Lifecycle(model=model, detector=None),
     )
-    meter = PrometheusMeter()
     app = create_app(
-        settings=Settings(),
-        transcribe_file=lambda: transcribe_file,
-        stream_session=lambda: stream_session,
-        model=lambda: model,
-        start=model.start,
-        stop=model.aclose,
+        settings=settings,
+        service=service,
+        metrics=metrics,
+        exposition=metrics.exposition,
         on_fatal=lambda: os.kill(os.getpid(), signal.SIGTERM),
-        traffic=meter,
-        exposition=meter.exposition,
-        grace_s=float(os.environ["SERVER_GRACE_S"]),
         send_timeout_s=float(os.environ["SERVER_SEND_TIMEOUT_S"]),
     )
 

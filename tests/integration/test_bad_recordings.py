@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parakeet_service.adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
-from parakeet_service.adapters.pydub_decoder import PydubDecoder
+from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.decoders.pydub import PydubDecoder
+from parakeet_service.adapters.decoders.wave import WaveDecoder
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
-from parakeet_service.adapters.wave_decoder import WaveDecoder
 from parakeet_service.application.ports.audio_decoder import AudioDecoder
 from parakeet_service.domain.errors import (
     AudioTooLongError,

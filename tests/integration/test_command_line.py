@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .processes import SAMPLE, clean_environment, run, started, wait_until_ok
+from tests.conftest import SharedServer
+
+from .processes import HANGS_S, SAMPLE, clean_environment, run, started, wait_until_ok
 
 SERVE = (sys.executable, "-m", "parakeet_service", "serve", "--model-id", "embedded", "--port", "0")
 
@@ -53,7 +55,7 @@ def test_serve_exits_with_1_if_the_model_cannot_be_loaded(tmp_path: Path) -> Non
 
     with started(command, cwd=tmp_path) as server:
         assert server.wait() == 1
-        assert any("MODEL_ID" in line for line in server.lines)
+        assert any("is not a Parakeet model" in line for line in server.lines)
 
 
 @pytest.mark.parametrize(("settings", "warns"), [({}, True), ({"API_KEYS": "secret"}, False)])
@@ -120,12 +122,10 @@ def test_bench_measures_the_bundled_recording(tmp_path: Path) -> None:
     assert found["most_resident_mb"] > 50
 
 
-@pytest.fixture(scope="module")
-def live_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    with started(SERVE, cwd=tmp_path_factory.mktemp("served"), API_KEYS="secret") as server:
-        address = server.wait_for_line("Listening on ")
-        wait_until_ok(f"{address}/readyz")
-        yield address.replace("http", "ws", 1) + "/ws"
+@pytest.fixture
+def live_url(shared_server: SharedServer) -> str:
+    _, address = shared_server(API_KEYS="s3cret")
+    return address.replace("http", "ws", 1) + "/ws"
 
 
 @pytest.mark.parametrize("given", ["file", "WAV", "raw"])
@@ -136,10 +136,10 @@ def test_stream_shows_what_a_running_service_hears(live_url: str, tmp_path: Path
     ran = subprocess.run(
         (*command, "--fast", "--url", live_url),
         cwd=tmp_path,
-        env=clean_environment(API_KEY="secret"),
+        env=clean_environment(API_KEY="s3cret"),
         input=content,
         capture_output=True,
-        timeout=120,
+        timeout=HANGS_S,
         check=False,
     )
 
@@ -160,7 +160,7 @@ def test_stream_says_why_it_was_refused(live_url: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_heeds_control_c")
 def test_stream_ends_with_130_after_control_c_though_more_could_come(live_url: str, tmp_path: Path) -> None:
     command = (sys.executable, "-m", "parakeet_service", "stream", "-", "--json", "--url", live_url)
-    environment = clean_environment(API_KEY="secret")
+    environment = clean_environment(API_KEY="s3cret")
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -172,7 +172,7 @@ def test_stream_ends_with_130_after_control_c_though_more_could_come(live_url: s
             pass
         process.send_signal(signal.SIGINT)
         *_, last = map(json.loads, process.stdout)
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=HANGS_S) == 130
     assert last["type"] == "final"
     assert last["text"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parakeet_service.adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
-from parakeet_service.adapters.pydub_decoder import PydubDecoder
+from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.decoders.pydub import PydubDecoder
+from parakeet_service.adapters.decoders.wave import WaveDecoder
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
-from parakeet_service.adapters.wave_decoder import WaveDecoder
 from parakeet_service.application.ports.audio_decoder import AudioDecoder
 from parakeet_service.domain.errors import DecoderUnavailableError
 from tests.contracts.audio_decoder import AudioDecoderContract, decode, pieces, sweep
@@ -32,11 +32,15 @@ def ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 class TestFfmpegDecoder(AudioDecoderContract):
+    turn_s = 0.01
+
     def make(self) -> FfmpegDecoder:
         return FfmpegDecoder(find_ffmpeg())
 
 
 class TestWaveThenFfmpegDecoder(AudioDecoderContract):
+    turn_s = 0.01
+
     def make(self) -> WaveDecoder:
         return WaveDecoder(SoxrResampler(), FfmpegDecoder(find_ffmpeg()))
 

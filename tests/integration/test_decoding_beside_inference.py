@@ -9,12 +9,12 @@ import asyncio, sys, uvloop
 from pathlib import Path
 from contextlib import suppress
 import numpy as np
-from parakeet_service.adapters.ffmpeg_decoder import FfmpegDecoder, find_ffmpeg
-from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
+from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
 from parakeet_service.domain.errors import UndecodableAudioError
 
 async def main():
-    model = ParakeetMlxModel(model_id="embedded", precision="bf16", offline=True, sample_rate_hz=16000, batch_size=4, cache_limit_bytes=256 << 20,
+    model = parakeet_mlx_model(model_id="embedded", precision="bf16", offline=True, sample_rate_hz=16000, batch_size=4, cache_limit_bytes=256 << 20,
                              most_waiting=64, most_streams=4)
     await model.start()
     noise = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)

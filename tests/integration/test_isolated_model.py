@@ -16,11 +16,13 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.isolated_model.calls import Calls, ProcessEndedError
-from parakeet_service.adapters.isolated_model.model import IsolatedModel
-from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
-from parakeet_service.adapters.scripted_model import ScriptedModel
-from parakeet_service.application.ports.speech_model import Decoding, SpeechModel, StreamContext
+from parakeet_service.adapters.isolation.calls import Calls, ProcessEndedError
+from parakeet_service.adapters.isolation.model import IsolatedModel
+from parakeet_service.adapters.isolation.supervisor import Supervision
+from parakeet_service.adapters.isolation.wire import Request
+from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
+from parakeet_service.application.ports.metrics import ModelMetrics, NullMetrics
+from parakeet_service.application.ports.speech_model import Decoding, ModelDescription, SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import (
     InferenceError,
@@ -34,6 +36,7 @@ from parakeet_service.domain.errors import (
 from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.transcript import Token
 from tests.contracts.speech_model import SpeechModelContract
+from tests.scripted_model import ScriptedModel
 
 from .crashing_model import (
     DEADLY,
@@ -44,6 +47,7 @@ from .crashing_model import (
     CrashingModel,
     Orders,
     samples_that_are,
+    scripted_model,
 )
 
 CONTEXT = StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
@@ -52,7 +56,7 @@ SPOKEN = samples_that_are(0.9)
 
 class TestIsolatedModel(SpeechModelContract):
     def make(self, *, max_streams: int = 4) -> SpeechModel:
-        return IsolatedModel(partial(ScriptedModel, max_streams=max_streams))
+        return IsolatedModel(partial(scripted_model, max_streams=max_streams))
 
 
 @pytest.fixture
@@ -62,10 +66,16 @@ def orders(tmp_path: Path) -> Orders:
 
 @asynccontextmanager
 async def running(
-    orders: Orders, *, most_restarts: int = 10, patience_s: float = 60.0
+    orders: Orders,
+    *,
+    most_restarts: int = 10,
+    patience_s: float = 60.0,
+    ping_every_s: float = 60.0,
+    metrics: ModelMetrics | None = None,
 ) -> AsyncGenerator[IsolatedModel]:
     make = partial(CrashingModel, orders.directory)
-    model = IsolatedModel(make, most_restarts=most_restarts, first_pause_s=0.01, patience_s=patience_s)
+    supervision = Supervision(most_restarts, first_pause_s=0.01, patience_s=patience_s, ping_every_s=ping_every_s)
+    model = IsolatedModel(make, metrics=metrics, supervision=supervision)
     await model.start()
     try:
         yield model
@@ -165,7 +175,7 @@ async def test_a_stream_that_was_left_is_free_for_the_next_one(orders: Orders) -
     async with running(orders) as model:
         for _ in range(3):
             async with model.open_stream(CONTEXT) as stream:
-                assert await stream.push(SPOKEN) is not None
+                assert await stream.decode(SPOKEN) is not None
 
 
 async def test_while_it_is_started_again_new_work_is_turned_away_and_windows_wait(orders: Orders) -> None:
@@ -190,14 +200,14 @@ async def test_while_it_is_started_again_new_work_is_turned_away_and_windows_wai
 async def test_a_crash_ends_a_live_stream_and_the_next_one_begins_anew(orders: Orders) -> None:
     async with running(orders) as model:
         async with model.open_stream(CONTEXT) as stream:
-            assert await stream.push(SPOKEN) is not None
+            assert await stream.decode(SPOKEN) is not None
             with pytest.raises(InferenceError, match="stream's state"):
-                await stream.push(samples_that_are(DEADLY))
+                await stream.decode(samples_that_are(DEADLY))
             with pytest.raises(InferenceError):
                 await stream.flush()
         await becomes_ready(model)
         async with model.open_stream(CONTEXT) as stream:
-            step = await stream.push(SPOKEN)
+            step = await stream.decode(SPOKEN)
         assert step is not None
         assert (step.finalized[0].start_s, step.decoded_until_s) == (0, 2)
 
@@ -220,9 +230,10 @@ async def test_the_pauses_grow_and_it_is_given_up_in_the_end(orders: Orders) -> 
     assert [line["log_level"] for line in logs if line["event"] == "model_given_up"] == ["critical"]
 
 
-async def test_deaths_with_answers_in_between_are_not_in_a_row(orders: Orders) -> None:
+@pytest.mark.parametrize("deaths", [4, pytest.param(500, marks=pytest.mark.soak)])
+async def test_deaths_with_answers_in_between_are_not_in_a_row(orders: Orders, deaths: int) -> None:
     async with running(orders, most_restarts=2) as model:
-        for _ in range(4):
+        for _ in range(deaths):
             kill(model)
             await becomes_unready(model)
             assert await model.transcribe(SPOKEN) == await expected()
@@ -245,17 +256,18 @@ async def test_a_model_that_cannot_be_loaded_again_is_given_up_with_its_reason(o
 )
 async def test_a_start_that_fails_says_why_and_leaves_nothing(orders: Orders, order: str, reason: str) -> None:
     orders.give(order)
+    before = psutil.Process().children()
     model = IsolatedModel(partial(CrashingModel, orders.directory))
     with pytest.raises(ModelLoadError, match=reason):
         await model.start()
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == before
     with pytest.raises(ModelLoadError, match=reason):
         model.describe()
     await model.aclose()
 
 
 async def test_a_model_that_cannot_be_imported_is_one_that_cannot_be_loaded() -> None:
-    model = IsolatedModel(partial(ScriptedModel, words_per_s="many"))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - what is tested
+    model = IsolatedModel(partial(scripted_model, no_such=1))  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] - what is tested
     with pytest.raises(ModelLoadError):
         await model.start()
     await model.aclose()
@@ -269,11 +281,11 @@ async def test_errors_arrive_as_they_were_raised(orders: Orders) -> None:
             await model.transcribe(samples_that_are(REFUSED))
         async with model.open_stream(CONTEXT) as stream:
             with pytest.raises(OverloadedError):
-                await stream.push(samples_that_are(OVERLOADING))
+                await stream.decode(samples_that_are(OVERLOADING))
             with pytest.raises(TooManyStreamsError):
                 async with model.open_stream(CONTEXT):
                     pass
-            assert await stream.push(SPOKEN) is not None
+            assert await stream.decode(SPOKEN) is not None
     assert (overloaded.value.retry_after_s, overloaded.value.details) == (7.5, {"retry_after_s": 7.5})
     assert (refused.value.message, refused.value.details) == ("That cannot be.", {"param": "beam_size"})
 
@@ -315,6 +327,68 @@ async def test_hands_on_what_the_caller_says_of_a_window(orders: Orders) -> None
     first, second = orders.notes("window")
     assert (first["after_s"], first["decoding"]) == (61.5, {"beam_size": 3, "phrases": ["MLX", "Grüße"]})
     assert (second["after_s"], second["decoding"]) == (0.0, {"beam_size": 1, "phrases": []})
+
+
+class Heard(NullMetrics):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.told: list[object] = []
+
+    def model_loaded(self, description: ModelDescription) -> None:
+        self.loaded.append(description.id)
+
+    def queue_changed(self, *, depth: int) -> None:
+        self.told.append(depth)
+
+    def window_began(self, *, live: bool, waited_s: float) -> None:
+        self.told.append((live, waited_s))
+
+    def batch_read(self, *, size: int, audio_s: float, took_s: float) -> None:
+        self.told.append((size, audio_s, took_s))
+
+    def streams_changed(self, *, open_now: int) -> None:
+        self.told.append(f"{open_now} streams")
+
+
+async def test_what_the_model_counts_is_counted_here(orders: Orders) -> None:
+    heard = Heard()
+    async with running(orders, metrics=heard) as model:
+        assert heard.loaded == ["scripted"]
+        await model.transcribe(SPOKEN)
+        assert heard.told == [3, (False, 0.5), (1, 2.0, 0.25)]
+        heard.told.clear()
+        kill(model)
+        await becomes_unready(model)
+        assert heard.told == [0, "0 streams"], "what waited in the process does not wait any more"
+        await becomes_ready(model)
+        assert heard.loaded == ["scripted"] * 2
+
+
+async def test_a_process_that_hangs_is_killed_and_started_again(orders: Orders) -> None:
+    with capture_logs() as logs:
+        async with running(orders, ping_every_s=0.2) as model:
+            before = model.pid
+            kill(model, signal.SIGSTOP)
+            assert await model.transcribe(SPOKEN) == await expected()
+            assert model.pid != before
+    assert "model_process_hangs" in [line["event"] for line in logs]
+
+
+async def test_closing_that_is_cancelled_does_not_leave_the_process(orders: Orders) -> None:
+    async with running(orders) as model:
+        assert model.pid is not None
+        process = psutil.Process(model.pid)
+        kill(model, signal.SIGSTOP)
+        closing = asyncio.create_task(model.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        process.send_signal(signal.SIGCONT)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_cancelled_window_is_cancelled_in_the_process(orders: Orders) -> None:
@@ -384,46 +458,50 @@ async def test_leaves_nothing_behind(orders: Orders) -> None:
     async with running(orders):
         pass  # What is opened once and stays, such as the threads that wait.
     process = psutil.Process()
-    descriptors = process.num_fds()
+    descriptors, before = process.num_fds(), process.children(recursive=True)
     async with running(orders) as model:
         with pytest.raises(InferenceError):
             await model.transcribe(samples_that_are(DEADLY))
         await model.transcribe(SPOKEN)
         with pytest.raises(InferenceError):
             async with model.open_stream(CONTEXT) as stream:
-                await stream.push(samples_that_are(DEADLY))
+                await stream.decode(samples_that_are(DEADLY))
         await becomes_ready(model)
         orders.give("hold_start")
         kill(model)
         await orders.noted("start", 5)
-    assert process.children(recursive=True) == []
+    assert process.children(recursive=True) == before
     assert process.num_fds() == descriptors
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing_behind(orders: Orders) -> None:
     orders.give("hold_start")
+    before = psutil.Process().children()
     model = IsolatedModel(partial(CrashingModel, orders.directory))
     starting = asyncio.create_task(model.start())
     await orders.noted("start", 1)
     starting.cancel()
     await asyncio.wait((starting,))
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == before
     await model.aclose()
 
 
 async def test_a_process_that_does_not_go_is_killed(orders: Orders) -> None:
+    before = psutil.Process().children()
     async with running(orders, patience_s=0.1) as model:
         kill(model, signal.SIGSTOP)
         await model.aclose()
-        assert psutil.Process().children() == []
+        assert psutil.Process().children() == before
 
 
 PARENT = """
 import asyncio, sys
 from functools import partial
 from pathlib import Path
-from parakeet_service.adapters.isolated_model.model import IsolatedModel
+from parakeet_service.adapters.isolation.model import IsolatedModel
+from parakeet_service.adapters.isolation.supervisor import Supervision
+from parakeet_service.adapters.isolation.wire import Request
 from tests.integration.crashing_model import CrashingModel, samples_that_are
 
 async def main():
@@ -460,15 +538,15 @@ async def test_garbage_from_the_process_is_its_end() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     ended = asyncio.Event()
-    calls = Calls(*await asyncio.open_unix_connection(sock=ours), on_end=ended.set)
+    calls = Calls(*await asyncio.open_unix_connection(sock=ours), metrics=NullMetrics(), on_end=ended.set)
     with theirs, capture_logs() as logs:
-        call = asyncio.create_task(calls.call("transcribe"))
+        call = asyncio.create_task(calls.call(Request("transcribe")))
         theirs.sendall(b"\xff" * 100)
         with pytest.raises(ProcessEndedError):
             await call
         assert ended.is_set()
         with pytest.raises(ProcessEndedError):
-            await calls.call("transcribe")
+            await calls.call(Request("transcribe"))
         await calls.aclose()
     assert [line["event"] for line in logs] == ["model_process_broken"]
 
@@ -477,7 +555,7 @@ async def test_garbage_from_the_process_is_its_end() -> None:
 async def embedded() -> AsyncGenerator[tuple[SpeechModel, SpeechModel]]:
     """The embedded model here and in a process."""
     make = partial(
-        ParakeetMlxModel,
+        parakeet_mlx_model,
         model_id="embedded",
         precision="bf16",
         offline=True,
@@ -498,7 +576,7 @@ async def embedded() -> AsyncGenerator[tuple[SpeechModel, SpeechModel]]:
 async def test_the_embedded_model_reads_the_same_in_a_process(speech: Samples) -> None:
     async def heard_live(model: SpeechModel) -> list[Hypothesis | None]:
         async with model.open_stream(CONTEXT) as stream:
-            steps = [await stream.push(speech[at : at + 3200]) for at in range(0, 64000, 3200)]
+            steps = [await stream.decode(speech[at : at + 3200]) for at in range(0, 64000, 3200)]
             return [*steps, await stream.flush()]
 
     async with embedded() as (here, isolated):

@@ -29,7 +29,7 @@ class Isolated:
     def child(self) -> psutil.Process:
         """The process that holds the model."""
         (child,) = psutil.Process(self.server.process.pid).children()
-        assert any("isolated_model.child" in argument for argument in child.cmdline())
+        assert any("isolation.child" in argument for argument in child.cmdline())
         return child
 
     def transcribe(self, recording: bytes) -> httpx2.Response:
@@ -88,6 +88,9 @@ def test_an_upload_whose_model_is_killed_gets_its_text_and_the_server_answers_al
         assert reasons == {"model_not_ready"}
         assert upload.result().is_success
         assert upload.result().json() == expected.json()
+        metrics = httpx2.get(f"{service.url}/metrics", trust_env=False).text
+        batches = [line for line in metrics.splitlines() if line.startswith("parakeet_batch_windows_count")]
+        assert [float(line.split()[-1]) > 0 for line in batches] == [True]
         assert service.child.pid != victim.pid
         assert service.server.stop() == 0
         assert sum("model_process_died" in line for line in service.server.lines) == 1
@@ -127,14 +130,14 @@ def test_a_model_that_cannot_be_loaded_ends_the_service(tmp_path: Path) -> None:
         (*SERVE[:4], "--model-id", str(tmp_path), "--port", "0", "--isolation", "process"), cwd=tmp_path
     ) as server:
         assert server.wait() == 1
-        assert any("MODEL_ID" in line for line in server.lines)
+        assert any("is not a Parakeet model" in line for line in server.lines)
 
 
 WITHOUT_MLX = """
 import asyncio, sys
 import numpy as np
 from parakeet_service.bootstrap import Container
-from parakeet_service.settings import Settings
+from parakeet_service.config.settings import Settings
 
 async def main():
     model = Container(settings=Settings()).model()

@@ -129,6 +129,31 @@ async def test_live_audio_over_a_real_socket() -> None:
     assert (finals, code) == (["This text comes from a script. Nobody"], 1000)
 
 
+async def test_no_key_no_text_and_no_audio_is_in_the_log_at_any_level() -> None:
+    keys = "bob:IN-A-HEADER,IN-A-PROTOCOL,IN-A-QUERY"
+    async with serving(LOG_LEVEL="DEBUG", API_KEYS=keys) as server, httpx2.AsyncClient(base_url=server.url) as client:
+        authorization = {"authorization": "Bearer IN-A-HEADER"}
+        protocols = [websockets.Subprotocol("parakeet"), websockets.Subprotocol("key.IN-A-PROTOCOL")]
+        offers: list[dict[str, Any]] = [{"additional_headers": authorization}, {"subprotocols": protocols}]
+        for offer in offers:
+            async with websockets.connect(server.live_url, **offer) as live:
+                await live.send(pcm(3))
+                await live.send('{"type": "close"}')
+                heard, code = await hear_until_close(live)
+                assert (any("text" in str(message.get("text")) for message in heard), code) == (True, 1000)
+        with pytest.raises(InvalidStatus):
+            await websockets.connect(f"{server.live_url}?key=IN-A-QUERY")
+        answer = await client.post("/transcribe?key=IN-A-QUERY", files={"file": pcm(3)}, headers=authorization)
+        assert answer.json()["text"].startswith("This text comes")
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.exit_code() == 0
+    log = json.dumps(server.log)
+    assert [line["key"] for line in server.lines("session") if "key" in line] == ["bob", "key-2"]
+    assert "Uvicorn running" in log
+    for secret in ("IN-A-", "This text", "comes", "BINARY", pcm(0.01).hex(" ")[:12]):
+        assert secret not in log, secret
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_flushes_sessions_finishes_requests_and_refuses_the_rest(number: signal.Signals) -> None:
     async with serving(model="gated") as server, httpx2.AsyncClient(base_url=server.url, timeout=None) as client:
@@ -173,9 +198,9 @@ async def test_after_the_grace_time_it_goes_regardless() -> None:
 
 
 async def test_a_server_whose_model_cannot_be_loaded_exits_as_one_that_could_not_start() -> None:
-    async with serving(model="missing", ready="the model cannot be used") as server:
+    async with serving(model="missing", ready="the model could not be loaded") as server:
         assert await server.exit_code() == 3
-    (line,) = server.lines("the model cannot be used")
+    (line,) = server.lines("the model could not be loaded")
     assert (line["level"], line["code"], line["reason"]) == ("critical", "model_load_failed", "There is no such model.")
 
 

@@ -5,13 +5,13 @@ from collections.abc import AsyncGenerator
 import numpy as np
 import pytest
 
-from parakeet_service.adapters.parakeet_mlx.model import ParakeetMlxModel
-from parakeet_service.adapters.silero_detector import SileroDetector
+from parakeet_service.adapters.decoders.wave import WaveDecoder
+from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
-from parakeet_service.adapters.wave_decoder import WaveDecoder
+from parakeet_service.adapters.vad.silero import SileroVad
 from parakeet_service.application.transcribe_file import FileLimits, Progress, TranscribeFile
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.speech import SpeechDetection
+from parakeet_service.domain.vad import VadParams
 from tests.contracts.audio_decoder import pieces, wave_of
 from tests.fakes import FakeDecoder
 
@@ -21,7 +21,7 @@ LIMITS = FileLimits(longest_unchunked_s=60, longest_s=600, window_s=60, overlap_
 
 @pytest.fixture
 async def use_case() -> AsyncGenerator[TranscribeFile]:
-    model = ParakeetMlxModel(
+    model = parakeet_mlx_model(
         model_id="embedded",
         precision="bf16",
         offline=True,
@@ -32,7 +32,7 @@ async def use_case() -> AsyncGenerator[TranscribeFile]:
         most_streams=1,
     )
     await model.start()
-    yield TranscribeFile(model, WaveDecoder(SoxrResampler(), FakeDecoder()), LIMITS, SileroDetector())
+    yield TranscribeFile(model, WaveDecoder(SoxrResampler(), FakeDecoder()), LIMITS, SileroVad())
     await model.aclose()
 
 
@@ -69,7 +69,7 @@ async def test_pauses_part_speech_as_was_asked(use_case: TranscribeFile, speech:
     await use_case(pieces(recording), on_progress=calm.append)
     await use_case(
         pieces(recording),
-        detection=SpeechDetection(threshold=0.5, prefix_padding_s=0.3, silence_s=0.4),
+        detection=VadParams(threshold=0.5, prefix_padding_s=0.3, silence_s=0.4),
         on_progress=asked.append,
     )
 

@@ -46,7 +46,7 @@ def test_what_was_traced_has_been_sent_when_the_service_ends(tmp_path: Path) -> 
     ):
         url = server.wait_for_line("Listening on ")
         wait_until_ok(f"{url}/readyz")
-        answer = httpx2.post(f"{url}/transcribe", files={"file": SAMPLE.read_bytes()}, timeout=120, trust_env=False)
+        answer = httpx2.post(f"{url}/transcribe", files={"file": SAMPLE.read_bytes()}, timeout=None, trust_env=False)
         assert answer.status_code == 200
         assert server.stop() == 0
     sent = b"".join(taken)
@@ -74,5 +74,5 @@ def test_without_the_variables_nothing_of_it_is_imported(tmp_path: Path) -> None
 def test_without_the_extra_the_service_starts_and_says_what_is_missing(tmp_path: Path) -> None:
     missing = "sys.modules['opentelemetry.sdk'] = sys.modules['opentelemetry.exporter'] = None"
     ran = built(tmp_path, before=missing, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
-    assert "there will be no traces" in ran.stderr
+    assert "traces are disabled" in ran.stderr
     assert "pip install 'parakeet-service[tracing]'" in ran.stderr

@@ -140,6 +140,28 @@ async def test_an_upload_that_stalls_is_answered_and_cut_off() -> None:
         assert await server.exit_code() == 0
 
 
+async def test_uploads_that_drip_give_their_places_back() -> None:
+    async with serving(UPLOAD_PAUSE="3", MAX_UPLOADS="1") as server, httpx2.AsyncClient() as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            f"POST /transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: 1000000000\r\n\r\n".encode()
+        )
+        writer.write(HEAD)
+        answering = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+        while not answering.done():
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+        assert (await answering).startswith(b"HTTP/1.1 408")
+        writer.transport.abort()
+        while (await client.post(f"{server.url}/transcribe", files={"file": pcm(0.4)})).status_code == 503:
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.exit_code() == 0
+    slow, *_ = [line for line in server.lines("request") if line["status"] == 408]
+    assert slow["code"] == "upload_too_slow"
+    assert len(HEAD) < slow["received_bytes"] < 10_000
+
+
 @pytest.mark.parametrize(("trusted", "expected"), [("127.0.0.1", [200, 429, 200]), ("192.0.2.9", [200, 429, 429])])
 async def test_a_proxy_that_is_trusted_says_whose_request_it_is(trusted: str, expected: list[int]) -> None:
     async with (

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.ports.speech_model import SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
 from tests.contracts.speech_model import SpeechModelContract
+from tests.scripted_model import ScriptedModel
 
 
 class TestScriptedModel(SpeechModelContract):
@@ -51,7 +51,7 @@ async def test_a_stream_says_what_a_window_says_however_it_is_split(piece: int) 
     model = await started("one two three")
     samples = noise(2.0)
     async with model.open_stream(StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)) as stream:
-        steps = [await stream.push(samples[at : at + piece]) for at in range(0, len(samples), piece)]
+        steps = [await stream.decode(samples[at : at + piece]) for at in range(0, len(samples), piece)]
         steps.append(await stream.flush())
     tokens = tuple(token for step in steps if step is not None for token in step.finalized)
     assert tokens == await model.transcribe(samples)

@@ -10,7 +10,9 @@ _SOURCES = Path(__file__).parents[2] / "src"
 # parakeet-mlx leaves the file that it reads its configuration from to the garbage collector.
 @pytest.mark.filterwarnings("ignore:.*config.json.*:pytest.PytestUnraisableExceptionWarning")
 def test_all_read_the_embedded_checkpoint_alike() -> None:
-    [(_, here, others)] = compared(_SOURCES / "models" / "parakeet-tdt-tiny", [_SOURCES / "samples" / "demo.wav"])
+    [(_, here, others)] = compared(
+        _SOURCES / "assets" / "parakeet-tdt-tiny", [_SOURCES / "assets" / "samples" / "demo.wav"]
+    )
     assert len(here.split()) > 5
     assert [name for name, text in others.items() if not same(here, text) and name != OWN] == []
 

@@ -6,7 +6,8 @@ import pytest
 import soundfile
 
 from training import corpora
-from training.manifests import read_manifest, trainable
+from training.manifests import read_manifest
+from training.selection import trainable
 
 
 def silence(path: Path, seconds: float) -> None:

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from training.manifests import Utterance, read_manifest, trainable, write_manifest
+from training.manifests import Utterance, read_manifest, write_manifest
+from training.selection import trainable
 from training.texts import cleaned, names, normalised, sentences, with_names, without
 
 

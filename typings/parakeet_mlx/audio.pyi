@@ -5,6 +5,8 @@ class PreprocessArgs:
     features: int
     n_fft: int
     normalize: str
+    window_size: float
+    window_stride: float
     window: str
     preemph: float | None
     mag_power: float

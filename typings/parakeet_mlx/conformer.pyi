@@ -8,6 +8,7 @@ from parakeet_mlx.attention import RelPositionalEncoding, RelPositionMultiHeadAt
 Layer = Callable[[mx.array], mx.array]
 
 class ConformerArgs:
+    feat_in: int
     self_attention_model: str
     subsampling_factor: int
     pos_emb_max_len: int

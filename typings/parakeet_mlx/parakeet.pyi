@@ -4,6 +4,7 @@ from typing import Any, TypedDict
 
 import mlx.core as mx
 from mlx.nn.layers.base import Module
+from mlx.nn.layers.convolution import Conv1d
 from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
 from parakeet_mlx.alignment import AlignedResult, AlignedToken
@@ -50,7 +51,7 @@ class BaseParakeet(Module):
 
 class ParakeetTDT(BaseParakeet):
     durations: list[int]
-    max_symbols: int | None
+    max_symbols: Any  # as the configuration has it
     decoder: PredictNetwork
     joint: JointNetwork
     def decode(
@@ -63,7 +64,7 @@ class ParakeetTDT(BaseParakeet):
 class ParakeetTDTCTC(ParakeetTDT): ...
 
 class ParakeetRNNT(BaseParakeet):
-    max_symbols: int | None
+    max_symbols: Any  # as the configuration has it
     decoder: PredictNetwork
     joint: JointNetwork
     def decode(
@@ -73,5 +74,9 @@ class ParakeetRNNT(BaseParakeet):
         self, features: mx.array, *, config: DecodingConfig = ...
     ) -> tuple[list[list[AlignedToken]], list[object]]: ...
 
+class ConvASRDecoder(Module):
+    decoder_layers: list[Conv1d]
+
 class ParakeetCTC(BaseParakeet):
+    decoder: ConvASRDecoder
     def decode(self, features: mx.array, lengths: mx.array) -> list[list[AlignedToken]]: ...

@@ -126,7 +126,7 @@ def architecture_of(model_id: str, config: Mapping[str, Any]) -> Architecture:
     """
     target = str(config.get("target"))
     if target not in _TARGETS:
-        raise ModelLoadError(f"MODEL_ID: {model_id} asks for target {target!r}, which is not supported.")
+        raise ModelLoadError(f"{model_id} asks for target {target!r}, which is not supported.")
     try:
         features = from_dict(FeatureArgs, config["preprocessor"])
         encoder = from_dict(EncoderArgs, config["encoder"], Config(type_hooks={bool: bool}))
@@ -136,7 +136,7 @@ def architecture_of(model_id: str, config: Mapping[str, Any]) -> Architecture:
         transducer = _transducer(config)
         vocabulary = tuple(config["joint"]["vocabulary"])
     except (KeyError, TypeError, ValueError, DaciteError) as error:
-        raise ModelLoadError(f"MODEL_ID: the configuration of {model_id} is incomplete: {error!r}") from error
+        raise ModelLoadError(f"the configuration of {model_id} is incomplete: {error!r}") from error
     _allow(model_id, "joint.jointnet.activation", transducer.activation, ("relu", "sigmoid", "tanh"))
     return Architecture("tdt" if transducer.durations else "rnnt", features, encoder, vocabulary, transducer)
 
@@ -174,4 +174,4 @@ def _check(model_id: str, features: FeatureArgs, encoder: EncoderArgs) -> None:
 
 def _allow(model_id: str, name: str, value: object, allowed: object) -> None:
     if value not in allowed:  # type: ignore[operator]
-        raise ModelLoadError(f"MODEL_ID: {model_id} has {name} = {value!r}, which this engine does not support.")
+        raise ModelLoadError(f"{model_id} has {name} = {value!r}, which this engine does not support.")

@@ -48,7 +48,7 @@ def cached(cache: Path, key: str, fill: Callable[[Path], None]) -> Path:
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise ModelLoadError(f"CACHE_DIR: {cache} cannot hold the built model: {error}") from error
+        raise ModelLoadError(f"The cache directory {cache} cannot hold the built model: {error}") from error
     return whole
 
 

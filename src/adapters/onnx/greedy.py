@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..inference.decoding import Decoded, DecodeRange, DecoderState, Emission
 from .architecture import TransducerArgs
-from .decoding import Decoded, DecoderState, Emission, Stretch
 from .networks import TransducerNetworks
 
 Floats = NDArray[np.float32]
@@ -32,15 +32,15 @@ class GreedyDecoder:
         zeros = np.zeros((self._args.layers, self._args.width), np.float32)
         return DecoderState(skip=0, last=self._blank, repeats=0, hidden=zeros, cell=zeros)
 
-    def decode(self, encoded: Floats, stretches: Sequence[Stretch]) -> list[Decoded]:
+    def decode(self, encoded: Floats, ranges: Sequence[DecodeRange]) -> list[Decoded]:
         """Decode a batch.
 
         Args:
             encoded: What the encoder gave, shape ``(batch, frames, joint width)``.
-            stretches: For each item, which frames to decode and from where.
+            ranges: For each item, which frames to decode and from where.
         """
-        batch = _Batch(stretches)
-        predicted = np.empty((len(stretches), self._args.joint_width), np.float32)
+        batch = _Batch(ranges)
+        predicted = np.empty((len(ranges), self._args.joint_width), np.float32)
         while len(rows := np.flatnonzero(batch.time < batch.end)):
             stale = rows[batch.stale[rows]]
             if len(stale):
@@ -74,18 +74,18 @@ class GreedyDecoder:
 class _Batch:
     """Where each item of a batch stands."""
 
-    def __init__(self, stretches: Sequence[Stretch]) -> None:
-        states = [stretch.state for stretch in stretches]
-        self.time = np.array([stretch.begin + stretch.state.skip for stretch in stretches], np.int64)
-        self.end = np.array([stretch.end for stretch in stretches], np.int64)
+    def __init__(self, ranges: Sequence[DecodeRange]) -> None:
+        states = [one.state for one in ranges]
+        self.time = np.array([one.begin + one.state.skip for one in ranges], np.int64)
+        self.end = np.array([one.end for one in ranges], np.int64)
         self.last = np.array([state.last for state in states], np.int64)
         self.repeats = np.array([state.repeats for state in states], np.int64)
         # The state before the last token, and the one behind it; of stale rows the latter is still to be computed.
         self.hidden = np.stack([state.hidden for state in states], axis=1)
         self.cell = np.stack([state.cell for state in states], axis=1)
         self.next_hidden, self.next_cell = np.empty_like(self.hidden), np.empty_like(self.cell)
-        self.stale = np.ones(len(stretches), np.bool_)
-        self.emissions: list[list[Emission]] = [[] for _ in stretches]
+        self.stale = np.ones(len(ranges), np.bool_)
+        self.emissions: list[list[Emission]] = [[] for _ in ranges]
 
     def emit(self, rows: Integers, tokens: Integers, lasts: Integers, probabilities: Floats) -> None:
         places: list[int] = self.time[rows].tolist()

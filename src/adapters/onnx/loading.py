@@ -60,7 +60,7 @@ def load(
     try:
         key = fingerprint(config, weights, cache, BUILDER_VERSION, precision, top)
     except OSError as error:
-        raise ModelLoadError(f"MODEL_ID: {weights} cannot be read, or {cache} not written: {error}") from error
+        raise ModelLoadError(f"{weights} cannot be read, or {cache} not written: {error}") from error
     directory = cached(cache, key, fill)
     encoder = EncoderNetwork(
         open_session(directory / ENCODER, threads=threads, providers=providers),

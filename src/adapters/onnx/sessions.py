@@ -62,6 +62,4 @@ def check_providers(wanted: Sequence[str]) -> None:
     """
     available = get_available_providers()
     if missing := [name for name in wanted if name not in available]:
-        raise ModelLoadError(
-            f"ONNX_PROVIDERS: this ONNX Runtime has no {', '.join(missing)}; it has {', '.join(available)}."
-        )
+        raise ModelLoadError(f"This ONNX Runtime has no {', '.join(missing)}; it has {', '.join(available)}.")

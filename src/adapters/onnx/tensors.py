@@ -44,12 +44,12 @@ class CheckpointTensors:
                 found = file.get_slice(name)
                 stored_as, stored_shape = found.get_dtype(), tuple(found.get_shape())
                 if stored_as not in _FLOATS:
-                    raise ModelLoadError(f"MODEL_ID: {self.path}: {name} is stored as {stored_as}: not supported.")
+                    raise ModelLoadError(f"{self.path}: {name} is stored as {stored_as}: not supported.")
                 if stored_shape != shape:
-                    raise ModelLoadError(f"MODEL_ID: {self.path}: {name} has shape {stored_shape}, not {shape}.")
+                    raise ModelLoadError(f"{self.path}: {name} has shape {stored_shape}, not {shape}.")
                 stored = file.get_tensor(name)
         except (SafetensorError, OSError) as error:
-            raise ModelLoadError(f"MODEL_ID: {self.path}: {name} cannot be read: {error}") from error
+            raise ModelLoadError(f"{self.path}: {name} cannot be read: {error}") from error
         self.on_read(stored.nbytes)
         tensor: NDArray[np.float32] = stored.astype(np.float32, copy=False)
         return tensor

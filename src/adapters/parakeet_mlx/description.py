@@ -1,15 +1,14 @@
-"""What is told of a loaded model."""
+"""The description of a loaded model."""
 
 import re
 from collections.abc import Sequence
 
 import mlx.core as mx
-from parakeet_mlx import ParakeetRNNT, ParakeetTDT
 from parakeet_mlx.parakeet import BaseParakeet
 
 from ...application.ports.speech_model import ModelDescription
+from ..inference.checkpoint import Checkpoint, Precision
 from .blas import Blas
-from .checkpoint import Checkpoint, Precision
 
 
 def describe(
@@ -20,23 +19,24 @@ def describe(
     blas: Blas | None,
     *,
     on_gpu: bool,
+    searches: bool,
 ) -> ModelDescription:
-    """Say what `model` is; `dtype` is the format in which it computes."""
-    own = checkpoint.config.get("parakeet_service", {})
+    """Describe `model`; `dtype` is the format in which it computes."""
+    card = checkpoint.card
     position_limit_s = model.encoder_config.pos_emb_max_len * model.time_ratio
     backend = "Metal" if mx.metal.is_available() else "CUDA"
     return ModelDescription(
         id=checkpoint.model_id,
         architecture=type(model).__name__.removeprefix("Parakeet").lower(),
-        languages=tuple(own.get("languages", _languages(model.vocabulary))),
+        languages=_languages(model.vocabulary) if card.languages is None else card.languages,
         precision=precision,
         compute="bfloat16" if dtype == mx.bfloat16 else "float32",
         device=f"gpu ({backend})" if on_gpu else "cpu",
         blas=blas.name if blas is not None and not on_gpu else None,
         sample_rate_hz=model.preprocessor_config.sample_rate,
-        max_window_s=float(own.get("max_window_s", position_limit_s)),
-        searches=isinstance(model, ParakeetTDT | ParakeetRNNT),
-        note=own.get("note"),
+        max_window_s=position_limit_s if card.max_window_s is None else card.max_window_s,
+        searches=searches,
+        note=card.note,
     )
 
 

@@ -12,6 +12,8 @@ from mlx.nn.layers.convolution import Conv2d  # pyright: ignore[reportMissingTyp
 from parakeet_mlx.attention import RelPositionMultiHeadAttention
 from parakeet_mlx.conformer import Conformer, ConformerBlock, Convolution, DwStridingSubsampling, FeedForward
 
+from .requirements import UnsupportedModelError
+
 _MOST_POSITIONS_KEPT = 1024
 """Frames up to which the projected positions are kept, per layer: 80 s; longer windows compute their own."""
 
@@ -41,13 +43,13 @@ class Encoder:
         """Take the modules of `conformer`.
 
         Raises:
-            ValueError: Its subsampling or its attention is of another kind than Parakeet's.
+            UnsupportedModelError: Its subsampling or its attention is of another kind than Parakeet's.
         """
         subsampling = conformer.pre_encode
         if not isinstance(subsampling, DwStridingSubsampling):
-            raise ValueError(f"subsampling by {type(subsampling).__name__} is not supported")  # noqa: TRY004 - a checkpoint's fault
+            raise UnsupportedModelError(f"subsampling by {type(subsampling).__name__}")
         if conformer.args.self_attention_model != "rel_pos":
-            raise ValueError(f"attention {conformer.args.self_attention_model!r} is not supported")
+            raise UnsupportedModelError(f"attention {conformer.args.self_attention_model!r}")
         self._subsampling = subsampling
         self._positions = conformer.pos_enc
         self._layers = [_Layer(block, on_gpu=on_gpu) for block in conformer.layers]

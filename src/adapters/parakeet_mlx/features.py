@@ -8,6 +8,7 @@ import numpy as np
 from parakeet_mlx.audio import PreprocessArgs
 
 from ...domain.audio import Samples
+from .requirements import UnsupportedModelError
 
 _WINDOWS = {"hann": np.hanning, "hanning": np.hanning, "hamming": np.hamming, "blackman": np.blackman}
 
@@ -27,10 +28,10 @@ class LogMel:
         """Prepare the window and the mel filter bank.
 
         Raises:
-            ValueError: The checkpoint asks for a window that we do not know.
+            UnsupportedModelError: The checkpoint asks for a window that we do not know.
         """
         if args.window not in _WINDOWS:
-            raise ValueError(f"unknown window {args.window!r}")
+            raise UnsupportedModelError(f"unknown window {args.window!r}")
         self._args = args
         window = np.zeros(args.n_fft, dtype=np.float32)
         window[: args.win_length] = _WINDOWS[args.window](args.win_length + 1)[:-1]

@@ -8,7 +8,7 @@ from mlx.nn.layers.linear import Linear  # pyright: ignore[reportMissingTypeStub
 from mlx.nn.layers.quantized import quantize  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from parakeet_mlx.parakeet import BaseParakeet
 
-from .checkpoint import Precision
+from ..inference.checkpoint import Precision
 
 _BITS = {"int8": 8, "int4": 4}
 _GROUP = 64

@@ -5,10 +5,10 @@ from typing import Protocol
 from ...domain.audio import Samples
 
 
-class ResampleStream(Protocol):
-    """One signal on its way from one rate to another; keeps the filter's state between pushes."""
+class RateConverter(Protocol):
+    """One signal on its way from one rate to another; keeps the filter's state between calls."""
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
+    def resample(self, samples: Samples, *, last: bool = False) -> Samples:
         """Give what can be resampled so far; with `last`, everything that is left. Cheap enough to call inline."""
         ...
 
@@ -16,6 +16,6 @@ class ResampleStream(Protocol):
 class Resampler(Protocol):
     """Makes resampling streams."""
 
-    def open(self, *, from_hz: int, to_hz: int) -> ResampleStream:
+    def open(self, *, from_hz: int, to_hz: int) -> RateConverter:
         """Start a stream; equal rates pass samples through untouched."""
         ...

@@ -70,7 +70,7 @@ class Decoding:
     def __post_init__(self) -> None:
         """Check the limits: a search holds its device for as long as it is asked to."""
         if not 1 <= self.beam_size <= WIDEST_BEAM:
-            raise InvalidRequestError(f"A beam has from 1 to {WIDEST_BEAM} readings, not {self.beam_size}.")
+            raise InvalidRequestError(f"beam_size must be from 1 to {WIDEST_BEAM}, not {self.beam_size}.")
         if len(self.phrases) > MOST_PHRASES:
             raise InvalidRequestError(f"There may be at most {MOST_PHRASES} phrases.")
         if any(len(phrase) > LONGEST_PHRASE for phrase in self.phrases):
@@ -97,10 +97,10 @@ class StreamContext:
     right_s: float
 
 
-class SpeechStream(Protocol):
+class RecognitionStream(Protocol):
     """One live stream. Not for concurrent use."""
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """Take samples, and decode once a chunk is complete; ``None`` if none is.
 
         Args:
@@ -116,7 +116,7 @@ class SpeechStream(Protocol):
         ...
 
     async def flush(self) -> Hypothesis:
-        """Decode all that was pushed, as if nothing followed; afterwards there is no draft. Pushing may go on.
+        """Decode all that was taken, as if nothing followed; afterwards there is no draft. More may follow.
 
         Raises:
             OverloadedError: The model's queue is full; nothing was decoded.
@@ -169,7 +169,7 @@ class SpeechModel(Protocol):
         """
         ...
 
-    def open_stream(self, context: StreamContext) -> AbstractAsyncContextManager[SpeechStream]:
+    def open_stream(self, context: StreamContext) -> AbstractAsyncContextManager[RecognitionStream]:
         """Begin a live stream, independent of all others; leaving the context frees it.
 
         Raises:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ...application.ports.speech_model import Decoding
+from ...assets import DEMO_RECORDING
 from ...domain.audio import Encoding
 from ...domain.errors import InvalidRequestError
-from .bench import SAMPLE, bench
+from .bench import bench
+from .context import Configure, ExitCode
 from .demo import demo
 from .doctor import doctor
 from .live_client import connected
-from .serve import serve
-from .service import Configure, ExitCode
 from .stream import RawAudio, Speech, stream
 from .transcribe import FORMATS, output_name, transcribe
 
@@ -53,10 +53,10 @@ def main(arguments: Sequence[str], *, configure: Configure) -> int:
 
 def _add_serve(add_command: _AddCommand, configure: Configure) -> None:
     parser = add_command("serve", help="run the service", usage="%(prog)s [SETTINGS]")
-    service_of = configure(parser)
+    context_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
-        return serve(service_of(parsed))
+        return ExitCode.DONE if context_of(parsed).serve() else ExitCode.FAULT
 
     parser.set_defaults(run=run)
 
@@ -64,32 +64,32 @@ def _add_serve(add_command: _AddCommand, configure: Configure) -> None:
 def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
     parser = add_command(
         "transcribe",
-        help="transcribe recordings",
+        help="transcribe recordings on this machine, without a server",
         usage="%(prog)s FILE... [--format FORMAT] [--output-dir DIR] [--keywords LIST] [SETTINGS]",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording in any format; - is standard input")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="what to write (default: text)")
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write a file per recording there")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording in any format; - reads standard input")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write one file per recording into DIR")
     parser.add_argument(
-        "--keywords", default="", metavar="LIST", help="words and phrases to favour, such as names, with commas between"
+        "--keywords", default="", metavar="LIST", help="words and phrases to favour, such as names, comma-separated"
     )
-    service_of = configure(parser)
+    context_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
         files: list[str] = parsed.files
         directory: Path | None = parsed.output_dir
         if directory is None and len(files) > 1 and parsed.format in {"srt", "vtt"}:
-            parser.error(f"several recordings as {parsed.format} need --output-dir")
+            parser.error(f"several recordings with --format {parsed.format} need --output-dir")
         if directory is not None:
             if len({output_name(name, parsed.format) for name in files}) < len(files):
-                parser.error("with --output-dir the recordings' names must differ")
+                parser.error("with --output-dir, the names of the recordings must differ")
             directory.mkdir(parents=True, exist_ok=True)
         try:
             decoding = Decoding(phrases=tuple(filter(None, map(str.strip, parsed.keywords.split(",")))))
         except InvalidRequestError as error:
             parser.error(f"--keywords: {error.message}")
         return asyncio.run(
-            transcribe(service_of(parsed), files, style=parsed.format, output_dir=directory, decoding=decoding)
+            transcribe(context_of(parsed), files, style=parsed.format, output_dir=directory, decoding=decoding)
         )
 
     parser.set_defaults(run=run)
@@ -97,31 +97,41 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
 
 def _add_stream(add_command: _AddCommand, configure: Configure) -> None:
     parser = add_command(
-        "stream", help="speak to a running service, and see the text as it comes", usage="%(prog)s FILE|- [options]"
+        "stream",
+        help="stream a recording to a running service, and print the live text",
+        usage="%(prog)s FILE|- [options]",
     )
-    parser.add_argument("file", metavar="FILE", help="a recording in any format; - is standard input, raw or WAV")
-    parser.add_argument("--url", type=_websocket, default=_HERE, help=f"of the service (default: {_HERE})")
+    parser.add_argument("file", metavar="FILE", help="a recording in any format; - reads standard input, raw or WAV")
     parser.add_argument(
-        "--api-key", metavar="KEY", default=os.environ.get("API_KEY"), help="(default: the environment's API_KEY)"
+        "--url", type=_websocket, default=_HERE, help=f"WebSocket URL of the service (default: {_HERE})"
     )
-    parser.add_argument("--rate", type=_at_least_one, metavar="HZ", help="of raw audio (default: 16000)")
-    parser.add_argument("--encoding", choices=tuple(Encoding), help="of raw audio, which is mono (default: pcm_s16le)")
-    parser.add_argument("--fast", action="store_true", help="send as fast as the service takes it, not as spoken")
-    parser.add_argument("--words", action="store_true", help="print words with their times, a line each")
-    parser.add_argument("--json", action="store_true", help="print every message of the service")
+    parser.add_argument(
+        "--api-key", metavar="KEY", default=os.environ.get("API_KEY"), help="API key (default: $API_KEY)"
+    )
+    parser.add_argument("--rate", type=_at_least_one, metavar="HZ", help="sample rate of raw audio (default: 16000)")
+    parser.add_argument(
+        "--encoding", choices=tuple(Encoding), help="encoding of raw audio, which must be mono (default: pcm_s16le)"
+    )
+    parser.add_argument(
+        "--fast", action="store_true", help="send as fast as the service accepts, instead of in real time"
+    )
+    parser.add_argument("--words", action="store_true", help="print one line per word, with its times")
+    parser.add_argument("--json", action="store_true", help="print every message as JSON")
     # Its flags are the service's own, and would mean nothing to one that runs elsewhere.
-    service_of = configure(argparse.ArgumentParser(parser.prog))
+    context_of = configure(argparse.ArgumentParser(parser.prog))
 
     def run(parsed: argparse.Namespace) -> ExitCode:
         if parsed.file != "-" and (parsed.rate or parsed.encoding):
             parser.error("--rate and --encoding are for raw audio on standard input")
         if parsed.file == "-" and sys.stdin.isatty():
-            parser.error(f"standard input is a terminal; as in: arecord -f S16_LE -r 16000 -t raw | {parser.prog} -")
+            parser.error(
+                f"standard input is a terminal; pipe audio into it: arecord -f S16_LE -r 16000 -t raw | {parser.prog} -"
+            )
         raw = RawAudio()
         raw = RawAudio(Encoding(parsed.encoding or raw.encoding), parsed.rate or raw.sample_rate_hz)
         return asyncio.run(
             stream(
-                service_of(argparse.Namespace()),
+                context_of(argparse.Namespace()),
                 Speech(parsed.file, raw, fast=parsed.fast),
                 partial(connected, parsed.url, api_key=parsed.api_key),
                 words=parsed.words,
@@ -134,12 +144,14 @@ def _add_stream(add_command: _AddCommand, configure: Configure) -> None:
 
 def _websocket(text: str) -> str:
     if not text.startswith(("ws://", "wss://")):
-        raise argparse.ArgumentTypeError("it must begin with ws:// or wss://")
+        raise argparse.ArgumentTypeError("must begin with ws:// or wss://")
     return text
 
 
 def _add_demo(add_command: _AddCommand, _configure: Configure) -> None:
-    parser = add_command("demo", help="start the service with its embedded model and speak to it")
+    parser = add_command(
+        "demo", help="start the service with its embedded model, and transcribe a recording and a live stream"
+    )
 
     def run(_parsed: argparse.Namespace) -> ExitCode:
         return asyncio.run(demo())
@@ -150,18 +162,18 @@ def _add_demo(add_command: _AddCommand, _configure: Configure) -> None:
 def _add_bench(add_command: _AddCommand, configure: Configure) -> None:
     parser = add_command(
         "bench",
-        help="measure how fast this machine is with the configured model",
+        help="measure the speed of the configured model on this machine",
         usage="%(prog)s [--file FILE] [--rounds N] [--json] [SETTINGS]",
     )
     parser.add_argument(
-        "--file", type=Path, default=SAMPLE, help="a recording in any format (default: the bundled one)"
+        "--file", type=Path, default=DEMO_RECORDING, help="a recording in any format (default: the bundled sample)"
     )
-    parser.add_argument("--rounds", type=_at_least_one, default=10, metavar="N", help="times it is read (default: 10)")
+    parser.add_argument("--rounds", type=_at_least_one, default=10, metavar="N", help="number of runs (default: 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    service_of = configure(parser)
+    context_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
-        return asyncio.run(bench(service_of(parsed), parsed.file, rounds=parsed.rounds, as_json=parsed.json))
+        return asyncio.run(bench(context_of(parsed), parsed.file, rounds=parsed.rounds, as_json=parsed.json))
 
     parser.set_defaults(run=run)
 
@@ -169,15 +181,15 @@ def _add_bench(add_command: _AddCommand, configure: Configure) -> None:
 def _at_least_one(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError("it must be at least 1")
+        raise argparse.ArgumentTypeError("must be at least 1")
     return number
 
 
 def _add_doctor(add_command: _AddCommand, configure: Configure) -> None:
-    parser = add_command("doctor", help="show what to know when it does not work", usage="%(prog)s [SETTINGS]")
-    service_of = configure(parser)
+    parser = add_command("doctor", help="check the installation and the settings", usage="%(prog)s [SETTINGS]")
+    context_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
-        return doctor(service_of(parsed))
+        return doctor(context_of(parsed))
 
     parser.set_defaults(run=run)

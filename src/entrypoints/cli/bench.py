@@ -14,9 +14,7 @@ from typing import TypeAlias
 from ...application.ports.speech_model import ModelDescription
 from ...application.transcribe_file import TranscribeFile
 from ...domain.errors import CallerError, ServiceError
-from .service import ExitCode, Service
-
-SAMPLE = Path(__file__).parents[2] / "samples" / "demo.wav"
+from .context import CommandContext, ExitCode
 
 _AT_ONCE = (1, 4, 16)
 _THROUGHPUT_ROUNDS = 3
@@ -40,11 +38,11 @@ class _Reading:
         return self.audio_s / self.took_s
 
 
-async def bench(service: Service, recording: Path, *, rounds: int, as_json: bool) -> ExitCode:
+async def bench(context: CommandContext, recording: Path, *, rounds: int, as_json: bool) -> ExitCode:
     """Read one recording over and over, alone and many at once, and print what that took.
 
     Args:
-        service: Its model is loaded, under its settings.
+        context: Its model is loaded, under its settings.
         recording: Of any format.
         rounds: How often it is read alone, at least once.
         as_json: Print one object at the end instead of lines as they are found.
@@ -53,7 +51,7 @@ async def bench(service: Service, recording: Path, *, rounds: int, as_json: bool
     try:
         content = await asyncio.to_thread(recording.read_bytes)
         began = perf_counter()
-        async with service.open_transcriber() as transcribe_file:
+        async with context.open_transcriber() as transcribe_file:
             findings = screen.show_model(transcribe_file.model.describe(), loaded_s=perf_counter() - began)
             findings |= await _measure(transcribe_file, content, rounds, screen)
     except OSError as error:
@@ -63,7 +61,7 @@ async def bench(service: Service, recording: Path, *, rounds: int, as_json: bool
     except ServiceError as error:
         return _complain(error.message, ExitCode.FAULT)
     # After the model is closed: the memory of a process of its own is known only once it has ended.
-    findings |= screen.show_memory(isolated=service.changed_settings.get("ISOLATION") == "process")
+    findings |= screen.show_memory(isolated=context.changed_settings.get("ISOLATION") == "process")
     if as_json:
         print(json.dumps(findings, ensure_ascii=False))
     return ExitCode.DONE
@@ -115,7 +113,7 @@ class _Screen:
         self._say("model", model.id)
         self._say("device", model.device)
         self._say("precision", f"weights {model.precision}, arithmetic {model.compute}")
-        self._say("BLAS", model.blas or "the one of the platform")
+        self._say("BLAS", model.blas or "provided by the platform")
         self._say("loaded in", f"{loaded_s:.1f} s")
         return {
             "model": model.id,
@@ -130,7 +128,8 @@ class _Screen:
         taken_s = [reading.took_s for reading in alone]
         median_s, worst_s, audio_s = statistics.median(taken_s), max(taken_s), alone[0].audio_s
         self._say(
-            f"{audio_s:.1f} s of audio", f"median {median_s:.3f} s, worst {worst_s:.3f} s of {len(alone)} times alone"
+            f"{audio_s:.1f} s of audio",
+            f"median {median_s:.3f} s, worst {worst_s:.3f} s ({len(alone)} runs, one at a time)",
         )
         return {
             "audio_s": round(audio_s, 3),
@@ -140,7 +139,7 @@ class _Screen:
         }
 
     def show_throughput(self, at_once: int, reading: _Reading) -> None:
-        self._say(f"{at_once} at once", f"{reading.took_s:.3f} s, {reading.real_time_factor:.1f} times real time")
+        self._say(f"{at_once} in parallel", f"{reading.took_s:.3f} s, {reading.real_time_factor:.1f} times real time")
 
     def show_memory(self, *, isolated: bool) -> _Findings:
         own_mb, child_mb = (
@@ -148,7 +147,7 @@ class _Screen:
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         )
         # Without isolation the children are short-lived tools; a figure for them would only mislead.
-        self._say("resident memory", f"{own_mb:.0f} MB at most{f', the model {child_mb:.0f} MB' if isolated else ''}")
+        self._say("resident memory", f"peak {own_mb:.0f} MB{f', model process {child_mb:.0f} MB' if isolated else ''}")
         findings: _Findings = {"most_resident_mb": round(own_mb, 1)}
         if isolated:
             findings["most_resident_model_mb"] = round(child_mb, 1)

@@ -1,4 +1,4 @@
-"""``parakeet-service demo``: the whole service on this machine, heard and seen in a minute."""
+"""``parakeet-service demo``: starts the service, transcribes a recording and a live stream, and stops it."""
 
 import asyncio
 import os
@@ -9,42 +9,41 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import cast
 
 import httpx2
 
+from ...assets import DEMO_RECORDING
+from .context import ExitCode
 from .live_client import FRAME_S, LiveError, at_pace, bearer, connected
 from .screen import Screen
-from .service import ExitCode
 
-_RECORDING = Path(__file__).parents[2] / "samples" / "demo.wav"
 _BYTES_PER_S = 32_000
 _START_S = 120
 _STOP_S = 40
 
 
 class DemoError(Exception):
-    """The demonstration did not go as it should; the message says where."""
+    """The demo failed; the message says where."""
 
 
 async def demo() -> ExitCode:
     """Start the service, send it the recording at once, then as live speech, and stop it again."""
-    _say("Starting the service with its small embedded model. It shows that everything")
-    _say("works, not how well the real model reads (that is the default MODEL_ID).")
+    _say("Starting the service with the small embedded model. It shows that everything")
+    _say("works; it is much less accurate than the default model.")
     try:
         async with _running_server() as server:
-            _say(f"\nPOST {server.address}/transcribe  {_RECORDING.name}")
+            _say(f"\nPOST {server.address}/transcribe  {DEMO_RECORDING.name}")
             await _send_file(server)
-            _say(f"\nWS {server.address}/ws  the same recording, as fast as it was spoken")
+            _say(f"\nWS {server.address}/ws  the same recording, streamed in real time")
             await _speak(server)
     except (DemoError, httpx2.HTTPError, LiveError, TimeoutError) as error:
-        _say(f"The demonstration failed: {str(error) or type(error).__name__}")
+        _say(f"The demo failed: {str(error) or type(error).__name__}")
         return ExitCode.FAULT
-    _say("\nBoth transcripts came, and the service stopped as it should. Start it for yourself:")
-    _say("  parakeet-service serve --model-id embedded     (small, at once)")
-    _say("  parakeet-service serve                         (fetches the real model first)")
+    _say("\nBoth transcripts arrived, and the service shut down cleanly. To run it yourself:")
+    _say("  parakeet-service serve --model-id embedded     (small model, no download)")
+    _say("  parakeet-service serve                         (downloads the default model first)")
     return ExitCode.DONE
 
 
@@ -81,9 +80,9 @@ async def _running_server() -> AsyncGenerator[_Server]:
         code = await process.wait()
         await listener
         if code:
-            _say("\n".join(("The service's last words:", *last_lines)))
+            _say("\n".join(("Last log lines of the service:", *last_lines)))
     if code:
-        raise DemoError(f"the service exited with code {code} when it was told to stop")
+        raise DemoError(f"the service exited with code {code} when asked to stop")
 
 
 async def _listen_to(stderr: asyncio.StreamReader, address: asyncio.Future[str], last_lines: deque[str]) -> None:
@@ -110,7 +109,7 @@ async def _send_file(server: _Server) -> None:
     async with httpx2.AsyncClient(
         base_url=server.address, headers=bearer(server.key), trust_env=False, timeout=_START_S
     ) as client:
-        response = await client.post("/transcribe", files={"file": (_RECORDING.name, _RECORDING.read_bytes())})
+        response = await client.post("/transcribe", files={"file": (DEMO_RECORDING.name, DEMO_RECORDING.read_bytes())})
     response.raise_for_status()
     text = response.json()["text"]
     if not text:
@@ -129,17 +128,17 @@ async def _speak(server: _Server) -> None:
                     screen.show(message)
                     finals += message["type"] == "final" and bool(message["text"])
     if not finals:
-        raise DemoError("nothing was heard in the live stream")
+        raise DemoError("the live stream gave no text")
 
 
 async def _spoken() -> AsyncGenerator[bytes]:
-    with wave.open(str(_RECORDING)) as recording:
+    with wave.open(str(DEMO_RECORDING)) as recording:
         while block := recording.readframes(int(recording.getframerate() * FRAME_S)):
             yield block
 
 
 def _duration_s() -> float:
-    with wave.open(str(_RECORDING)) as recording:
+    with wave.open(str(DEMO_RECORDING)) as recording:
         return float(recording.getnframes() / recording.getframerate())
 
 

@@ -1,4 +1,4 @@
-"""``parakeet-service doctor``: what a person needs to know when it does not work."""
+"""``parakeet-service doctor``: checks the installation, the settings and the port."""
 
 import os
 import platform
@@ -9,8 +9,7 @@ from enum import Enum
 from importlib.metadata import version
 
 from ...domain.errors import FaultError
-from .serve import address_of, listen
-from .service import ExitCode, Service
+from .context import CommandContext, ExitCode
 
 
 class Health(Enum):
@@ -30,39 +29,37 @@ class Finding:
     health: Health = Health.GOOD
 
 
-def doctor(service: Service) -> ExitCode:
+def doctor(context: CommandContext) -> ExitCode:
     """Print one line per finding; 1 if one of them keeps the service from working."""
     broken = 0
-    for finding in examine(service):
+    for finding in examine(context):
         broken += finding.health is Health.BROKEN
         print(f"{finding.health.value} {finding.name:<18} {finding.value}", flush=True)
     if broken:
-        print(f"\n{broken} of these must be mended before the service can work.", file=sys.stderr)
+        print(f"\nThe service cannot run. Problems marked {Health.BROKEN.value}: {broken}.", file=sys.stderr)
         return ExitCode.FAULT
     return ExitCode.DONE
 
 
-def examine(service: Service) -> Iterator[Finding]:
+def examine(context: CommandContext) -> Iterator[Finding]:
     """Look at the machine, at what it offers the service, at the settings and at the port, in that order."""
     yield Finding("parakeet-service", version("parakeet-service"))
     yield Finding("Python", f"{platform.python_version()}, {sys.executable}")
     yield Finding("platform", f"{platform.platform()}, {os.cpu_count()} cores")
-    for name, fact in service.facts.items():
+    for name, fact in context.facts.items():
         try:
             yield Finding(name, fact())
         except FaultError as error:
             yield Finding(name, error.message, Health.BROKEN)
-    if not service.changed_settings:
+    if not context.changed_settings:
         yield Finding("settings", "all defaults")
-    for name, value in service.changed_settings.items():
+    for name, value in context.changed_settings.items():
         yield Finding(name, value)
-    yield _examine_port(service)
+    yield _examine_address(context)
 
 
-def _examine_port(service: Service) -> Finding:
+def _examine_address(context: CommandContext) -> Finding:
     try:
-        with listen(service.host, service.port) as listener:
-            return Finding("address", f"{address_of(listener)} is free")
+        return Finding("address", f"{context.free_address()} is free")
     except OSError as error:
-        # Not broken: the service may well be what is running there.
-        return Finding("address", f"{service.host}, port {service.port}: {error.strerror or error}", Health.NOTEWORTHY)
+        return Finding("address", f"{context.address}: {error.strerror or error}", Health.NOTEWORTHY)

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
 from websockets.asyncio.client import connect
@@ -125,7 +124,7 @@ async def connected(url: str, *, api_key: str | None = None) -> AsyncGenerator[L
         )
     except InvalidStatus as error:
         status, body = error.response.status_code, error.response.body
-        raise LiveError(f"{url} refused with HTTP status {status}{_reason(bytes(body))}") from error
+        raise LiveError(f"{url} refused the connection with HTTP status {status}{_reason(bytes(body))}") from error
     except (OSError, WebSocketException) as error:
         raise LiveError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from error
     async with socket:
@@ -146,11 +145,12 @@ async def in_frames(blocks: AsyncIterable[bytes], *, frame_bytes: int) -> AsyncG
 
 async def at_pace(frames: AsyncIterable[bytes], *, bytes_per_s: float) -> AsyncGenerator[bytes]:
     """Each frame when a microphone would have it: once its last sample was spoken."""
+    clock = asyncio.get_running_loop().time
     began, count = None, 0
     async for frame in frames:
-        began = monotonic() if began is None else began
+        began = clock() if began is None else began
         count += len(frame)
-        await asyncio.sleep(max(began + count / bytes_per_s - monotonic(), 0))
+        await asyncio.sleep(max(began + count / bytes_per_s - clock(), 0))
         yield frame
 
 
@@ -159,7 +159,7 @@ def _read(text: str | bytes) -> Message:
         message: Message = json.loads(text)
         message["type"]
     except (ValueError, KeyError, TypeError) as error:
-        raise LiveError(f"This is no parakeet-service, it says {text[:80]!r}.") from error
+        raise LiveError(f"This is not a parakeet-service; it sent {text[:80]!r}.") from error
     return message
 
 
@@ -168,8 +168,10 @@ def _why(code: int | None, error: Message | None) -> str:
         later = f"; try again in {error['retry_after_ms'] / 1000:g} s" if "retry_after_ms" in error else ""
         return f"{error['message']} ({error['code']}{later})"
     if code == _GOING_AWAY:
-        return "The service is going away."
-    return "The connection was lost." if code in {None, 1006} else f"The service closed with code {code}."
+        return "The service is shutting down."
+    return (
+        "The connection was lost." if code in {None, 1006} else f"The service closed the connection with code {code}."
+    )
 
 
 def _reason(body: bytes) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 from ...application.ports.audio_decoder import AudioDecoder
 from ...domain.audio import Encoding
 from ...domain.errors import CallerError, ServiceError
+from .context import CommandContext, ExitCode
 from .live_client import FRAME_S, LiveClient, LiveError, Message, at_pace, in_frames
 from .screen import Screen
-from .service import ExitCode, Service
 
 _BLOCK_BYTES = 1 << 16
 _WAVE_HEAD_BYTES = 12
@@ -56,7 +56,7 @@ class _UnreadableError(Exception):
 
 
 async def stream(
-    service: Service,
+    context: CommandContext,
     speech: Speech,
     connect: Callable[[], AbstractAsyncContextManager[LiveClient]],
     *,
@@ -66,14 +66,14 @@ async def stream(
     """Speak to a running service and show the live text; Control-C ends the speech, and what was said is still shown.
 
     Args:
-        service: Gives the decoder of recordings.
+        context: Gives the decoder of recordings.
         speech: What is said.
         connect: Begins a conversation.
         words: Show the words of each utterance with their times, a line each.
         as_json: Print every message as it comes, and nothing else.
     """
     try:
-        raw, audio = await _open(speech, service.audio_decoder)
+        raw, audio = await _open(speech, context.audio_decoder)
         async with aclosing(audio), connect() as client:
             await client.configure(encoding=raw.encoding, sample_rate=raw.sample_rate_hz, words=words)
             frames = in_frames(audio, frame_bytes=round(FRAME_S * raw.sample_rate_hz) * raw.encoding.sample_bytes)

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ...application.ports.speech_model import GREEDY, Decoding
-from ...application.transcribe_file import Progress as Reading
+from ...application.transcribe_file import Progress as DecodeResult
 from ...application.transcribe_file import TranscribeFile
 from ...domain.captions import to_srt, to_vtt
 from ...domain.errors import CallerError, ServiceError
 from ...domain.transcript import Segment, Transcript, Word
-from .service import ExitCode, Service
+from .context import CommandContext, ExitCode
 
 _BLOCK_BYTES = 1 << 18
 
@@ -50,12 +50,12 @@ FORMATS: MappingProxyType[str, Callable[[str, Transcript], str]] = MappingProxyT
 
 
 async def transcribe(
-    service: Service, files: Sequence[str], *, style: str, output_dir: Path | None, decoding: Decoding = GREEDY
+    context: CommandContext, files: Sequence[str], *, style: str, output_dir: Path | None, decoding: Decoding = GREEDY
 ) -> ExitCode:
     """Transcribe one recording after the other; one that cannot be read does not keep the others from being done."""
     codes = {ExitCode.DONE}
     try:
-        async with service.open_transcriber() as transcribe_file:
+        async with context.open_transcriber() as transcribe_file:
             for name in files:
                 try:
                     transcript = await _transcribe_one(transcribe_file, name, decoding)
@@ -87,9 +87,9 @@ async def _transcribe_one(transcribe_file: TranscribeFile, name: str, decoding: 
     with _progress_bar() as bar:
         task = bar.add_task(name, total=_size_bytes(name), heard="")
 
-        def show(reading: Reading) -> None:
+        def show(reading: DecodeResult) -> None:
             minutes, seconds = divmod(int(reading.done_s), 60)
-            bar.update(task, heard=f"{minutes}:{seconds:02} heard")
+            bar.update(task, heard=f"{minutes}:{seconds:02} transcribed")
 
         async with aclosing(_blocks(name, bar, task)) as source:
             return await transcribe_file(source, decoding=decoding, on_progress=show)

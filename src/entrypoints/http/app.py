@@ -1,7 +1,6 @@
-"""The HTTP application: routes and what surrounds them, on the use-cases it is given."""
+"""The HTTP application: routes and what surrounds them, on the service it is given."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -13,22 +12,27 @@ from fastapi.security import HTTPBearer
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
-from ...application.ports.speech_model import SpeechModel
-from ...application.stream_session import StreamSession
-from ...application.transcribe_file import TranscribeFile
-from ...domain.errors import ServiceError
-from ...settings import Settings
-from . import health, metrics, openai, page, transcribe, websocket
-from .client_secrets import ClientSecrets
-from .drain import Drain, drain_on_signals, running_server
-from .keys import KeyRing, is_loopback
-from .line import Door
-from .middleware import Gate, RequestLog
-from .problems import install_problem_handlers
-from .rate_limits import RateLimits
-from .realtime import routes as realtime
-from .reception import Reception
-from .traffic import Traffic
+from ...application.service import Service
+from ...config.settings import Settings
+from . import page
+from .guards.access import AccessMiddleware
+from .guards.client_secrets import ClientSecrets
+from .guards.error_responses import install_error_handlers
+from .guards.http_metrics import HttpMetrics
+from .guards.keys import KeyRing, is_loopback
+from .guards.path_kinds import PathKind
+from .guards.request_log import RequestLogMiddleware
+from .guards.upload_limits import UploadLimitMiddleware, UploadPace
+from .guards.websocket_gateway import WebSocketGateway
+from .live import routes as live
+from .openai import routes as openai
+from .openai.realtime import routes as realtime
+from .probes import health
+from .probes.metrics import METRICS
+from .probes.metrics import router as metrics_router
+from .protocol import guard_connections
+from .recordings import routes as recordings
+from .shutdown import drain_on_signals, running_server
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -43,49 +47,41 @@ _DESCRIPTION = (
 def create_app(
     *,
     settings: Settings,
-    transcribe_file: Callable[[], TranscribeFile],
-    stream_session: Callable[[], StreamSession],
-    model: Callable[[], SpeechModel],
-    start: Callable[[], Awaitable[None]],
-    stop: Callable[[], Awaitable[None]],
-    on_fatal: Callable[[], None],
-    traffic: Traffic,
+    service: Service,
+    metrics: HttpMetrics,
     exposition: Callable[[str], tuple[bytes, str]],
+    on_fatal: Callable[[], None],
     telemetry: TelemetryConfig | None = None,
-    grace_s: float = 30.0,
     send_timeout_s: float = 30.0,
 ) -> FastAPI:
     """Build the application.
 
     Args:
         settings: What limits and guards the routes.
-        transcribe_file: Gives the use-case for recordings.
-        stream_session: Gives the use-case for live audio.
-        model: Gives the model, ready or not.
-        start: Makes the model ready; runs beside the server, which answers probes meanwhile.
-        stop: Frees what `start` took; called at the end in any case.
-        on_fatal: Ends the process; called when `start` failed.
-        traffic: Hears what comes and goes.
-        exposition: Gives the figures and their media type for an ``Accept`` header.
+        service: The use-cases, and their lifecycle, which the application enters while it runs.
+        metrics: Counts requests, sessions and uploads.
+        exposition: Gives the metrics and their media type for an ``Accept`` header.
+        on_fatal: Ends the process; called when the service can never become ready.
         telemetry: How requests are traced; without it, they are not.
-        grace_s: Longest time that a shutdown waits for work to finish.
         send_timeout_s: Longest time that a live client may leave a message unread.
     """
-    drain = Drain(grace_s=grace_s)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        server = running_server()
+        if server is not None:
+            guard_connections(server, header_timeout_s=settings.header_timeout)
         if not settings.api_keys:
-            _warn_of_open_door(running_server())
-        starting = asyncio.create_task(_run(start))
-        starting.add_done_callback(lambda task: _report(task, drain, on_fatal))
-        try:
-            with drain_on_signals(drain):
+            _warn_of_open_door(server)
+        # Probes are answered while the model is loaded.
+        async with service.lifecycle() as ready:
+
+            def has_failed() -> bool:
+                return ready.done() and not ready.cancelled() and ready.exception() is not None
+
+            ready.add_done_callback(lambda _: on_fatal() if has_failed() else None)
+            with drain_on_signals(service.drain, has_failed=has_failed):
                 yield
-        finally:
-            starting.cancel()
-            await asyncio.wait((starting,))
-            await stop()
 
     app = FastAPI(
         telemetry=telemetry or _NO_TELEMETRY,
@@ -96,40 +92,41 @@ def create_app(
         # Starlette's own bounds would let the text fields of one request fill a gigabyte of memory.
         form_limits={"max_files": 1, "max_fields": 64, "max_part_size": 1 << 16},
     )
-    install_problem_handlers(app)
-    # For the documentation alone, which offers to fill it in: the gate has looked at the key before.
+    install_error_handlers(app)
+    # For the documentation alone, which offers to fill it in: `AccessMiddleware` has checked the key before.
     keys = [Security(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    app.include_router(page.router())
-    app.include_router(health.router(settings=settings, model=model, drain=drain))
-    app.include_router(metrics.router(exposition=exposition), dependencies=keys)
-    app.include_router(transcribe.router(transcribe_file=transcribe_file), dependencies=keys)
-    app.include_router(openai.router(transcribe_file=transcribe_file, model=model), dependencies=keys)
-    door = Door(model=model, allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s)
     client_secrets = ClientSecrets()
-    app.include_router(
-        websocket.router(stream_session=stream_session, door=door, drain=drain, longest_idle_s=settings.stream_idle)
-    )
-    app.include_router(
-        realtime.router(stream_session=stream_session, door=door, drain=drain, client_secrets=client_secrets)
-    )
-    app.include_router(realtime.secrets_router(model=model, client_secrets=client_secrets), dependencies=keys)
+    gateway = WebSocketGateway(allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s)
+    app.include_router(page.router())
+    app.include_router(health.router(settings=settings, model=service.model, drain=service.drain))
+    app.include_router(metrics_router(exposition=exposition), dependencies=keys)
+    app.include_router(recordings.router(service.transcribe_file), dependencies=keys)
+    app.include_router(openai.router(service.transcribe_file, model=service.model), dependencies=keys)
+    app.include_router(live.router(service, gateway=gateway, longest_idle_s=settings.stream_idle))
+    app.include_router(realtime.router(service, gateway=gateway, client_secrets=client_secrets))
+    app.include_router(realtime.secrets_router(model=service.model, client_secrets=client_secrets), dependencies=keys)
     # The last one added is the outermost.
     app.add_middleware(
-        Reception,
+        UploadLimitMiddleware,
         limit_bytes=settings.max_upload_bytes,
         most=settings.max_uploads,
-        longest_pause_s=settings.upload_pause,
-        check_ready=lambda: model().describe(),
-        traffic=traffic,
+        pace=UploadPace(
+            longest_pause_s=settings.upload_pause,
+            least_bytes_per_s=settings.min_upload_rate,
+            longest_s=settings.upload_timeout,
+        ),
+        check_ready=service.model.describe,
+        metrics=metrics,
     )
     app.add_middleware(
-        Gate,
+        AccessMiddleware,
         keys=KeyRing(settings.named_keys),
         client_secrets=client_secrets,
-        limits=RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit),
-        drain=drain,
+        quota=service.quota,
+        drain=service.drain,
+        kind_of=_kind_of,
     )
-    app.add_middleware(RequestLog, traffic=traffic, known_paths=_paths(app))
+    app.add_middleware(RequestLogMiddleware, metrics=metrics, known_paths=_paths(app), kind_of=_kind_of)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -142,12 +139,22 @@ def create_app(
     return app
 
 
+_PROBES = frozenset({"/healthz", "/readyz"})
+_DOCUMENTATION = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+
+
+def _kind_of(path: str) -> PathKind:
+    if path in _PROBES:
+        return PathKind.PROBE
+    if page.is_page(path):
+        return PathKind.PAGE
+    if path in _DOCUMENTATION:
+        return PathKind.DOCUMENTATION
+    return PathKind.METRICS if path == METRICS else PathKind.API
+
+
 def _paths(app: FastAPI) -> frozenset[str]:
     return frozenset(route.path for route in iter_route_contexts(app.routes) if route.path is not None)
-
-
-async def _run(start: Callable[[], Awaitable[None]]) -> None:
-    await start()
 
 
 def _warn_of_open_door(server: uvicorn.Server | None) -> None:
@@ -157,20 +164,6 @@ def _warn_of_open_door(server: uvicorn.Server | None) -> None:
     host = server.config.host
     if not is_loopback(host):
         _log.warning(
-            "anyone who can connect may use this service: it can be reached from other machines, and API_KEYS is empty",
+            "anyone who can connect may use this service: it is reachable from other machines, and API_KEYS is empty",
             host=host,
         )
-
-
-def _report(starting: asyncio.Task[None], drain: Drain, on_fatal: Callable[[], None]) -> None:
-    if starting.cancelled():
-        return
-    error = starting.exception()
-    if error is None:
-        _log.info("ready")
-        return
-    code = error.code if isinstance(error, ServiceError) else None
-    expected = isinstance(error, ServiceError)
-    _log.critical("the model cannot be used", code=code, reason=str(error), exc_info=None if expected else error)
-    drain.failed = True
-    on_fatal()

@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten  # pyright: ignore[reportUnknownVariableType]
 from parakeet_mlx.parakeet import BaseParakeet
 from parakeet_mlx.utils import from_config
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import Checkpoint, locate
+from parakeet_service.adapters.inference.checkpoint import Checkpoint, ModelCard, locate
 from parakeet_service.domain.audio import Samples
 
 RATE_HZ = 16000
@@ -58,4 +58,4 @@ def save(model: BaseParakeet, config: dict[str, Any], directory: Path) -> Checkp
     weights: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     mx.save_safetensors(str(directory / "model.safetensors"), weights)  # pyright: ignore[reportUnknownMemberType]
     (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return Checkpoint(str(directory), config, directory / "model.safetensors")
+    return Checkpoint(str(directory), config, ModelCard(), directory / "model.safetensors")

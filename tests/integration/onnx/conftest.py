@@ -6,8 +6,8 @@ import pytest
 from parakeet_mlx import ParakeetTDT
 from parakeet_mlx.utils import from_config
 
+from parakeet_service.adapters.inference.checkpoint import Checkpoint, locate
 from parakeet_service.adapters.onnx.loading import Networks, load
-from parakeet_service.adapters.parakeet_mlx.checkpoint import Checkpoint, locate
 
 EMBEDDED = locate("embedded", offline=True)
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from parakeet_mlx import ParakeetCTC, ParakeetTDT
 from parakeet_mlx.parakeet import BaseParakeet
 
-from parakeet_service.adapters.onnx.decoding import Decoded, Stretch, greedy_ctc
+from parakeet_service.adapters.inference.decoding import Decoded, DecodeRange
+from parakeet_service.adapters.onnx.ctc import greedy_ctc
 from parakeet_service.adapters.onnx.greedy import GreedyDecoder
 from parakeet_service.adapters.onnx.loading import Networks, load
 from parakeet_service.adapters.onnx.log_mel import LogMel
 from parakeet_service.adapters.parakeet_mlx.arrays import floats
 from parakeet_service.adapters.parakeet_mlx.decoders.host import HostDecoder
-from parakeet_service.adapters.parakeet_mlx.decoders.transducer import Stretch as MlxStretch
 from parakeet_service.adapters.parakeet_mlx.decoders.transducer import Transducer, start_of
 from parakeet_service.adapters.parakeet_mlx.encoder import Encoder
 from parakeet_service.domain.audio import Samples
@@ -45,11 +45,11 @@ def read(networks: Networks, windows: Sequence[Samples]) -> list[Decoded]:
     features, counts = LogMel(networks.architecture.features)(windows)
     encoded, lengths = networks.encoder.encode(features, counts)
     decoder = decoder_of(networks)
-    return decoder.decode(encoded, [Stretch(0, length, decoder.start) for length in lengths])
+    return decoder.decode(encoded, [DecodeRange(0, length, decoder.start) for length in lengths])
 
 
 def read_by_mlx(model: Transducer, frames: mx.array, length: int) -> Plain:
-    (decoded,) = HostDecoder(model).decode(frames, [MlxStretch(0, length, start_of(model))])
+    (decoded,) = HostDecoder(model).decode(frames, [DecodeRange(0, length, start_of(model))])
     return [(emission.token, emission.frame, emission.frames) for emission in decoded.emissions]
 
 
@@ -99,10 +99,10 @@ def test_goes_on_where_it_stopped(float32: Networks, windows: list[Samples]) -> 
         item, state, heard = encoded[row : row + 1], decoder.start, Plain()
         cuts = [0, *sorted(random.integers(0, length + 1, size=3).tolist()), length]
         for begin, end in pairwise(cuts):
-            (decoded,) = decoder.decode(item, [Stretch(begin, end, state)])
+            (decoded,) = decoder.decode(item, [DecodeRange(begin, end, state)])
             heard += plain(decoded)
             state = decoded.state
-        (whole,) = decoder.decode(item, [Stretch(0, length, decoder.start)])
+        (whole,) = decoder.decode(item, [DecodeRange(0, length, decoder.start)])
         assert heard == plain(whole)
         np.testing.assert_array_equal(state.hidden, whole.state.hidden)
 
@@ -111,8 +111,8 @@ def test_leaves_the_state_of_the_mlx_engine(model: ParakeetTDT, float32: Network
     log_mel, encoder = LogMel(float32.architecture.features), Encoder(model.encoder, on_gpu=False)
     features, counts = log_mel(windows[:4])
     frames, lengths = encoder(mx.array(features), counts.tolist())
-    stretches = [MlxStretch(0, length, start_of(model)) for length in lengths]
-    for ours, theirs in zip(read(float32, windows[:4]), HostDecoder(model).decode(frames, stretches), strict=True):
+    ranges = [DecodeRange(0, length, start_of(model)) for length in lengths]
+    for ours, theirs in zip(read(float32, windows[:4]), HostDecoder(model).decode(frames, ranges), strict=True):
         np.testing.assert_allclose(ours.state.hidden, theirs.state.hidden, atol=1e-3)
         np.testing.assert_allclose(ours.state.cell, theirs.state.cell, atol=1e-3)
         assert (ours.state.skip, ours.state.last, ours.state.repeats) == (
@@ -124,7 +124,7 @@ def test_leaves_the_state_of_the_mlx_engine(model: ParakeetTDT, float32: Network
 
 def test_decodes_nothing_from_no_frames(float32: Networks) -> None:
     decoder = decoder_of(float32)
-    (decoded,) = decoder.decode(np.zeros((1, 5, 256), np.float32), [Stretch(2, 2, decoder.start)])
+    (decoded,) = decoder.decode(np.zeros((1, 5, 256), np.float32), [DecodeRange(2, 2, decoder.start)])
     assert decoded.emissions == ()
     assert (decoded.state.skip, decoded.state.last, decoded.state.repeats) == (0, decoder.start.last, 0)
 
@@ -159,7 +159,7 @@ def test_covers_the_family(tmp_path: Path, kind: str, layers: int, activation: s
     projected = floats(model.joint.enc(frames))
     decoder = decoder_of(networks)
 
-    batch = decoder.decode(projected, [Stretch(0, 60, decoder.start)] * 4)
+    batch = decoder.decode(projected, [DecodeRange(0, 60, decoder.start)] * 4)
 
     for row, decoded in enumerate(batch):
         assert plain(decoded) == read_by_mlx(model, frames[row : row + 1], 60)

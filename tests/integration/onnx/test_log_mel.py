@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from parakeet_mlx import ParakeetTDT
 
+from parakeet_service.adapters.inference.checkpoint import locate
 from parakeet_service.adapters.onnx.architecture import architecture_of
 from parakeet_service.adapters.onnx.log_mel import LogMel, mel_filters
 from parakeet_service.adapters.parakeet_mlx.arrays import floats
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
 from parakeet_service.adapters.parakeet_mlx.features import LogMel as MlxLogMel
 from parakeet_service.domain.audio import Samples
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import Checkpoint
+from parakeet_service.adapters.inference.checkpoint import Checkpoint
 
 RUN = """
 import json, sys

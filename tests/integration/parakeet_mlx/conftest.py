@@ -5,7 +5,7 @@ import pytest
 from parakeet_mlx import ParakeetTDT
 from parakeet_mlx.utils import from_config
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.inference.checkpoint import locate
 
 
 @pytest.fixture(scope="module")

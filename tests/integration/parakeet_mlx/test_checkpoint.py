@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.inference.checkpoint import locate
 from parakeet_service.domain.errors import ModelLoadError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -72,7 +73,7 @@ def serving(hub: Hub) -> Generator[Hub]:
 
 _LOCATE = """
 import sys
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.inference.checkpoint import locate
 from parakeet_service.domain.errors import ModelLoadError
 try:
     print(locate("owner/name", offline=sys.argv[1] == "offline").weights)
@@ -116,10 +117,49 @@ def test_refuses_a_configuration_that_is_no_json(tmp_path: Path) -> None:
         locate(str(tmp_path), offline=False)
 
 
+def checkpoint_with(directory: Path, config: object) -> str:
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "model.safetensors").touch()
+    return str(directory)
+
+
+@pytest.mark.parametrize("config", [[], None, 3, "text"])
+def test_refuses_a_configuration_that_is_no_object(tmp_path: Path, config: object) -> None:
+    with pytest.raises(ModelLoadError, match=r"config\.json holds no JSON object\.$"):
+        locate(checkpoint_with(tmp_path, config), offline=True)
+
+
+def test_refuses_a_configuration_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    model_id = checkpoint_with(tmp_path, {})
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ModelLoadError, match="cannot be read"):
+        locate(model_id, offline=True)
+
+
+def test_reads_what_a_configuration_says_to_us(tmp_path: Path) -> None:
+    section = {"languages": ["de", "en"], "max_window_s": 30, "note": "A test."}
+    card = locate(checkpoint_with(tmp_path, {"parakeet_service": section}), offline=True).card
+    assert (card.languages, card.max_window_s, card.note) == (("de", "en"), 30.0, "A test.")
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        *(None, [], "text"),
+        *({"languages": "de"}, {"languages": [1]}, {"languages": 0}),
+        *({"max_window_s": "long"}, {"max_window_s": 0}, {"max_window_s": -1}, {"max_window_s": float("nan")}),
+        {"note": ["many"]},
+    ],
+)
+def test_says_that_our_section_of_a_configuration_is_wrong(tmp_path: Path, section: object) -> None:
+    with pytest.raises(ModelLoadError, match="parakeet_service: "):
+        locate(checkpoint_with(tmp_path, {"parakeet_service": section}), offline=True)
+
+
 @pytest.mark.parametrize("name", ["nowhere", "/nowhere/at/all", "a/b/c", "owner/na me", ""])
 def test_refuses_a_name_that_can_be_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelLoadError, match="MODEL_ID"):
+    with pytest.raises(ModelLoadError, match="neither a directory nor a Hub id"):
         locate(name or "?", offline=False)
 
 
@@ -136,13 +176,13 @@ def test_fetches_from_the_hub_what_it_needs_and_once(tmp_path: Path) -> None:
 
 def test_never_asks_the_hub_when_offline(tmp_path: Path) -> None:
     with serving(Hub()) as hub:
-        assert "OFFLINE" in located(tmp_path, hub, offline=True)
+        assert located(tmp_path, hub, offline=True) == "'owner/name' is not in the cache, and downloads are disabled."
         assert hub.asked == []
 
 
 def test_says_that_the_hub_has_no_such_model(tmp_path: Path) -> None:
     with serving(Hub(status=404, error="RepoNotFound")) as hub:
-        assert "the Hub has no model owner/name" in located(tmp_path, hub)
+        assert "The Hub has no model 'owner/name'" in located(tmp_path, hub)
 
 
 def test_says_that_a_model_is_gated(tmp_path: Path) -> None:
@@ -151,4 +191,4 @@ def test_says_that_a_model_is_gated(tmp_path: Path) -> None:
 
 
 def test_says_that_the_hub_is_out_of_reach(tmp_path: Path) -> None:
-    assert "'embedded'" in located(tmp_path, None)
+    assert "the Hub cannot be reached" in located(tmp_path, None)

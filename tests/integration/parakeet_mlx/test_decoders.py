@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 from parakeet_mlx import ParakeetRNNT, ParakeetTDT
 
+from parakeet_service.adapters.inference.decoding import Decoded, DecodeRange
 from parakeet_service.adapters.parakeet_mlx.decoders.cuda import CudaDecoder
 from parakeet_service.adapters.parakeet_mlx.decoders.host import HostDecoder
 from parakeet_service.adapters.parakeet_mlx.decoders.lockstep import LockstepDecoder
-from parakeet_service.adapters.parakeet_mlx.decoders.transducer import (
-    Decoded,
-    Stretch,
-    Transducer,
-    TransducerDecoder,
-    start_of,
-)
+from parakeet_service.adapters.parakeet_mlx.decoders.transducer import Transducer, TransducerDecoder, start_of
 from parakeet_service.adapters.parakeet_mlx.features import LogMel
 from parakeet_service.domain.audio import Samples
 
@@ -28,7 +23,7 @@ Plain: TypeAlias = list[tuple[int, int, int]]
 
 @pytest.fixture(scope="module")
 def encoded(model: ParakeetTDT, speech: Samples) -> list[mx.array]:
-    """Encoder output of thirty stretches of speech that begin and end anywhere."""
+    """Encoder output of thirty spans of speech that begin and end anywhere."""
     return list(_encoded(model, speech))
 
 
@@ -66,8 +61,8 @@ def _plain(decoded: Decoded) -> Plain:
     return [(emission.token, emission.frame, emission.frames) for emission in decoded.emissions]
 
 
-def _whole(frames: mx.array, model: Transducer) -> Stretch:
-    return Stretch(0, frames.shape[1], start_of(model))
+def _whole(frames: mx.array, model: Transducer) -> DecodeRange:
+    return DecodeRange(0, frames.shape[1], start_of(model))
 
 
 def test_gives_the_tokens_and_times_of_parakeet_mlx(
@@ -102,7 +97,7 @@ def test_goes_on_where_it_stopped(model: ParakeetTDT, decoder: TransducerDecoder
         state, heard = start_of(model), list[tuple[int, int, int]]()
         cuts = [0, *sorted(random.integers(0, count + 1, size=3).tolist()), count]
         for begin, end in pairwise(cuts):
-            (decoded,) = decoder.decode(frames, [Stretch(begin, end, state)])
+            (decoded,) = decoder.decode(frames, [DecodeRange(begin, end, state)])
             heard += _plain(decoded)
             state = decoded.state
         assert heard == _upstream(model, frames)
@@ -113,11 +108,11 @@ def test_may_begin_anywhere_for_each_item(
 ) -> None:
     frames = max(encoded, key=lambda frames: frames.shape[1])
     count, start = frames.shape[1], start_of(model)
-    stretches = [Stretch(begin, count - begin, replace(start, skip=begin % 3)) for begin in range(5)]
-    batch = decoder.decode(mx.concatenate([frames] * 5), stretches)
-    for stretch, decoded in zip(stretches, batch, strict=True):
-        part = frames[:, stretch.begin + stretch.state.skip : stretch.end]
-        shift = stretch.begin + stretch.state.skip
+    spans = [DecodeRange(begin, count - begin, replace(start, skip=begin % 3)) for begin in range(5)]
+    batch = decoder.decode(mx.concatenate([frames] * 5), spans)
+    for span, decoded in zip(spans, batch, strict=True):
+        part = frames[:, span.begin + span.state.skip : span.end]
+        shift = span.begin + span.state.skip
         assert _plain(decoded) == [(token, at + shift, lasts) for token, at, lasts in _upstream(model, part)]
 
 
@@ -125,7 +120,7 @@ def test_decodes_nothing_from_no_frames(
     model: ParakeetTDT, decoder: TransducerDecoder, encoded: Sequence[mx.array]
 ) -> None:
     start = start_of(model)
-    (decoded,) = decoder.decode(encoded[0], [Stretch(2, 2, start)])
+    (decoded,) = decoder.decode(encoded[0], [DecodeRange(2, 2, start)])
     assert decoded.emissions == ()
     assert (decoded.state.skip, decoded.state.last, decoded.state.repeats) == (0, start.last, 0)
     assert not decoded.state.hidden.any()
@@ -136,8 +131,8 @@ def test_of_the_devices_agree_on_states_and_probabilities(
 ) -> None:
     reference = LockstepDecoder(model)
     for frames in encoded[:10]:
-        stretch = _whole(frames, model)
-        (ours,), (other,) = decoder.decode(frames, [stretch]), reference.decode(frames, [stretch])
+        span = _whole(frames, model)
+        (ours,), (other,) = decoder.decode(frames, [span]), reference.decode(frames, [span])
         np.testing.assert_allclose(
             [emission.probability for emission in ours.emissions],
             [emission.probability for emission in other.emissions],
@@ -157,7 +152,7 @@ def test_covers_the_family(
     model = random_transducer(kind, layers=layers, activation=activation)
     assert isinstance(model, ParakeetTDT if kind == "tdt" else ParakeetRNNT)
     frames = mx.array(np.random.default_rng(6).normal(0, 3, (4, 60, 256)).astype(np.float32))
-    batch = make(model).decode(frames, [Stretch(0, 60, start_of(model))] * 4)
+    batch = make(model).decode(frames, [DecodeRange(0, 60, start_of(model))] * 4)
     for row, decoded in enumerate(batch):
         assert _plain(decoded) == _upstream(model, frames[row : row + 1])
     assert sum(len(decoded.emissions) for decoded in batch) > 40

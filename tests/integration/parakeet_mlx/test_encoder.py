@@ -26,7 +26,7 @@ def _uncompiled() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def features(model: BaseParakeet, speech: Samples) -> list[mx.array]:
-    """Features of stretches of speech from 0.1 to 5 seconds, of lengths that divide by nothing."""
+    """Features of spans of speech from 0.1 to 5 seconds, of lengths that divide by nothing."""
     log_mel = LogMel(model.preprocessor_config)
     random = np.random.default_rng(4)
     return [log_mel([clip_of(random, speech, shortest_s=0.1, longest_s=5)])[0] for _ in range(24)]

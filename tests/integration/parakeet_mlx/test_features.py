@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from parakeet_mlx.audio import get_logmel
 from parakeet_mlx.utils import from_config
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.inference.checkpoint import locate
 from parakeet_service.adapters.parakeet_mlx.features import LogMel
 from parakeet_service.domain.audio import Samples
 

@@ -7,10 +7,11 @@ import pytest
 from parakeet_mlx import ParakeetRNNT, ParakeetTDT, boost
 from parakeet_mlx.parakeet import Beam, DecodingConfig
 
+from parakeet_service.adapters.inference.decoding import DecodeRange, Emission
 from parakeet_service.adapters.parakeet_mlx.decoders.boosting import Booster, Boosters, PhraseState, Spelling, forms_of
 from parakeet_service.adapters.parakeet_mlx.decoders.host import HostDecoder
 from parakeet_service.adapters.parakeet_mlx.decoders.search import SearchDecoder
-from parakeet_service.adapters.parakeet_mlx.decoders.transducer import Emission, Stretch, Transducer, start_of
+from parakeet_service.adapters.parakeet_mlx.decoders.transducer import Transducer, start_of
 from parakeet_service.adapters.parakeet_mlx.features import LogMel
 from parakeet_service.domain.audio import Samples
 
@@ -22,15 +23,15 @@ Plain: TypeAlias = list[tuple[int, int, int]]
 
 @pytest.fixture(scope="module")
 def encoded(model: ParakeetTDT, speech: Samples) -> list[mx.array]:
-    """Encoder output of stretches of speech that begin and end anywhere, half of them in noise."""
+    """Encoder output of spans of speech that begin and end anywhere, half of them in noise."""
     log_mel = LogMel(model.preprocessor_config)
     random = np.random.default_rng(3)
-    stretches: list[mx.array] = []
+    spans: list[mx.array] = []
     for index in range(24):
         clip = clip_of(random, speech, shortest_s=0.5, longest_s=4)
         noise = random.normal(0, 0.05 * (index % 2), len(clip)).astype(np.float32)
-        stretches.append(model.encoder(log_mel([clip + noise]))[0])
-    return stretches
+        spans.append(model.encoder(log_mel([clip + noise]))[0])
+    return spans
 
 
 def pieces_of(model: Transducer) -> list[str]:
@@ -102,7 +103,7 @@ def test_gives_way_at_every_step_and_reads_a_part_as_if_it_were_all(
 
 def test_is_as_sure_of_a_token_as_the_greedy_decoder(model: ParakeetTDT, encoded: Sequence[mx.array]) -> None:
     frames = max(encoded, key=lambda frames: frames.shape[1])
-    (greedy,) = HostDecoder(model).decode(frames, [Stretch(0, frames.shape[1], start_of(model))])
+    (greedy,) = HostDecoder(model).decode(frames, [DecodeRange(0, frames.shape[1], start_of(model))])
     searched = search(model, frames, 5)
     same = [(one, other) for one in greedy.emissions for other in searched if one.frame == other.frame]
     agreed = [(one, other) for one, other in same if one.token == other.token]
@@ -136,7 +137,7 @@ def test_lingering_keeps_the_last_words(model: ParakeetTDT, speech: Samples) -> 
         begin = int(random.integers(0, len(speech) - 3 * RATE_HZ))
         frames = model.encoder(log_mel([speech[begin : begin + 3 * RATE_HZ]]))[0]
         count = frames.shape[1]
-        (greedy,) = HostDecoder(model).decode(frames, [Stretch(0, count, start_of(model))])
+        (greedy,) = HostDecoder(model).decode(frames, [DecodeRange(0, count, start_of(model))])
         cut = end_of(decoder.search(frames[0], 0, count, beam_size=4))
         whole = end_of(decoder.search(frames[0], 0, count, beam_size=4, linger=decoder.longest_move))
         lost += len(greedy.emissions) > len(cut) + 1

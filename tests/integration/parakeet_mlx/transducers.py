@@ -1,4 +1,4 @@
-"""What the tests of encoder, decoders and engine share: small models, stretches of speech, and generators' ends."""
+"""What the tests of encoder, decoders and engine share: small models, spans of speech, and generators' ends."""
 
 from collections.abc import Generator
 from typing import Literal, TypeVar, cast
@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 from parakeet_mlx.utils import from_config
 
-from parakeet_service.adapters.parakeet_mlx.checkpoint import locate
+from parakeet_service.adapters.inference.checkpoint import locate
 from parakeet_service.adapters.parakeet_mlx.decoders.transducer import Transducer
 from parakeet_service.domain.audio import Samples
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def clip_of(random: np.random.Generator, speech: Samples, *, shortest_s: float, longest_s: float) -> Samples:
-    """A stretch of speech that begins and ends anywhere."""
+    """A span of speech that begins and ends anywhere."""
     length = int(random.integers(int(shortest_s * RATE_HZ), int(longest_s * RATE_HZ)))
     start = int(random.integers(0, len(speech) - length))
     return speech[start : start + length]

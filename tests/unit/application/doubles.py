@@ -14,7 +14,7 @@ from parakeet_service.application.ports.speech_model import (
     GREEDY,
     Decoding,
     ModelDescription,
-    SpeechStream,
+    RecognitionStream,
     StreamContext,
 )
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
@@ -159,7 +159,7 @@ class Model:
         return heard(samples)
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[SpeechStream]:
+    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
         assert self._stream is not None
         self.contexts.append(context)
         self.open_streams += 1
@@ -208,7 +208,7 @@ class Stream:
         self._decoded = start
         self._final = 0
 
-    async def push(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         self.pushes.append(len(samples))
         if start_s is not None:
             self._begin(round(start_s * RATE_HZ))
@@ -256,8 +256,11 @@ class _Resampled:
         self._every = every
         self._held = held
         self._rest = NO_SAMPLES
+        self._ended = False
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
+    def resample(self, samples: Samples, *, last: bool = False) -> Samples:
+        assert not self._ended
+        self._ended = last
         known = np.concatenate([self._rest, samples])
         ready = len(known) if last else max(len(known) - self._held, 0) // self._every * self._every
         self._rest = known[ready:]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakeet_service.application.live_session import LiveSession
+from parakeet_service.application.live_transcriber import LiveTranscriber
 from parakeet_service.application.ports.speech_model import StreamContext
-from parakeet_service.application.stream_session import StreamOptions, StreamSession
+from parakeet_service.application.stream_session import LiveOptions, StreamSession
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, Samples
 from parakeet_service.domain.endpointing import Endpointing
 from parakeet_service.domain.errors import (
@@ -22,7 +22,7 @@ from parakeet_service.domain.errors import (
     OverloadedError,
 )
 from parakeet_service.domain.live import Cleared, EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
-from tests.fakes import LoudnessDetector
+from tests.fakes import LoudnessVad
 from tests.unit.application.doubles import (
     RATE_HZ,
     Model,
@@ -36,7 +36,7 @@ from tests.unit.application.doubles import (
 )
 
 _CONTEXT = StreamContext(left_s=10, chunk_s=1, right_s=1)
-_OPTIONS = StreamOptions(Encoding.PCM_F32LE, 8000, None, _CONTEXT, Endpointing(silence_s=0.8))
+_OPTIONS = LiveOptions(Encoding.PCM_F32LE, 8000, None, _CONTEXT, Endpointing(silence_s=0.8))
 _TALK = np.concatenate([NO_SAMPLES, speech(*range(7)), silence(2.2), speech(*range(7, 10), pause_s=0.2), silence(0.3)])
 """Seven words, a pause that ends the utterance, and three words to the end."""
 
@@ -52,11 +52,11 @@ def _session(
     )
 
 
-async def _listen(live: LiveSession) -> list[LiveEvent]:
+async def _listen(live: LiveTranscriber) -> list[LiveEvent]:
     return [event async for event in live.events()]
 
 
-async def _run(session: StreamSession, frames: Iterable[bytes], options: StreamOptions = _OPTIONS) -> list[LiveEvent]:
+async def _run(session: StreamSession, frames: Iterable[bytes], options: LiveOptions = _OPTIONS) -> list[LiveEvent]:
     """Send all frames, while another task listens, and close."""
     async with session.open(options) as live, asyncio.TaskGroup() as tasks:
         listening = tasks.create_task(_listen(live))
@@ -179,7 +179,7 @@ class TestBacklog:
     async def test_the_sender_waits_and_nothing_is_dropped(self) -> None:
         stream, sent = Stream(), list[int]()
 
-        async def feed(live: LiveSession) -> None:
+        async def feed(live: LiveTranscriber) -> None:
             for number in range(10):
                 await live.send(speech(number).tobytes())
                 sent.append(number)
@@ -213,7 +213,7 @@ class TestBacklog:
     async def test_requests_for_a_final_count_too(self) -> None:
         asked = list[int]()
 
-        async def ask(live: LiveSession) -> None:
+        async def ask(live: LiveTranscriber) -> None:
             for number in range(20):
                 await live.finalize()
                 asked.append(number)
@@ -298,7 +298,7 @@ class TestDetector:
     _PAUSE = silence(3)
 
     def _session(self, stream: Stream) -> StreamSession:
-        return StreamSession(Model(stream=stream, max_window_s=12), Resampler(), _CONTEXT, LoudnessDetector())
+        return StreamSession(Model(stream=stream, max_window_s=12), Resampler(), _CONTEXT, LoudnessVad())
 
     async def _run(self, stream: Stream, samples: Samples, endpointing: Endpointing) -> list[LiveEvent]:
         return await _run(
@@ -370,7 +370,7 @@ class TestDetector:
 
     @pytest.mark.parametrize(("ends", "finals"), [(True, ["w1.", "w2."]), (False, ["w1 w2"])])
     async def test_a_sentence_ends_sooner(self, ends: bool, finals: list[str]) -> None:  # noqa: FBT001
-        talk = np.concatenate([speech(1), silence(1), speech(2), silence(0.3)])
+        talk = np.concatenate([self._PAUSE, speech(1), silence(1), speech(2), silence(0.3)])
         events = await self._run(Stream(full_stops=ends), talk, Endpointing(silence_s=2, complete_s=0.5))
 
         assert _finals(events) == finals
@@ -517,22 +517,22 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "param"),
         [
-            (replace(_OPTIONS, sample_rate_hz=7999), "sample_rate"),
-            (replace(_OPTIONS, sample_rate_hz=192_001), "sample_rate"),
+            (replace(_OPTIONS, sample_rate_hz=7999), "sample_rate_hz"),
+            (replace(_OPTIONS, sample_rate_hz=192_001), "sample_rate_hz"),
             (replace(_OPTIONS, language="fr"), "language"),
             (replace(_OPTIONS, language=""), "language"),
             (replace(_OPTIONS, context=replace(_CONTEXT, chunk_s=0.159)), "chunk_s"),
             (replace(_OPTIONS, context=replace(_CONTEXT, chunk_s=30.1)), "chunk_s"),
             (replace(_OPTIONS, context=replace(_CONTEXT, chunk_s=math.nan)), "chunk_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=-0.1)), "left_context_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=math.nan)), "left_context_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=-0.1)), "right_context_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.nan)), "right_context_s"),
-            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.inf)), "right_context_s"),
-            (replace(_OPTIONS, context=StreamContext(30, 1, 29.1)), "left_context_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=-0.1)), "left_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, left_s=math.nan)), "left_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=-0.1)), "right_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.nan)), "right_s"),
+            (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.inf)), "right_s"),
+            (replace(_OPTIONS, context=StreamContext(30, 1, 29.1)), "left_s"),
         ],
     )
-    async def test_that_cannot_be_met_are_named(self, options: StreamOptions, param: str) -> None:
+    async def test_that_cannot_be_met_are_named(self, options: LiveOptions, param: str) -> None:
         session = _session(Stream())
 
         with pytest.raises(InvalidRequestError) as caught:
@@ -555,14 +555,14 @@ class TestOptions:
             replace(_OPTIONS, endpointing=Endpointing(silence_s=60)),
         ],
     )
-    async def test_at_their_limits_are_met(self, options: StreamOptions) -> None:
+    async def test_at_their_limits_are_met(self, options: LiveOptions) -> None:
         session = _session(Stream())
         await _open(session, options)
 
         assert _model(session).contexts == [options.context]
 
     async def test_languages_are_told(self) -> None:
-        with pytest.raises(InvalidRequestError, match="'fr'; it writes en, de"):
+        with pytest.raises(InvalidRequestError, match="'fr'; it supports en, de"):
             await _open(_session(Stream()), replace(_OPTIONS, language="fr"))
 
     async def test_a_model_that_is_not_ready_says_so(self) -> None:
@@ -574,7 +574,7 @@ class TestOptions:
     async def test_by_default_are_16_khz_pcm(self) -> None:
         session = _session(Stream())
 
-        assert session.defaults == StreamOptions(Encoding.PCM_S16LE, 16_000, None, _CONTEXT, Endpointing())
+        assert session.defaults == LiveOptions(Encoding.PCM_S16LE, 16_000, None, _CONTEXT, Endpointing())
         await _open(session, session.defaults)
 
     async def test_the_defaults_can_be_held_against_the_model(self) -> None:
@@ -608,7 +608,7 @@ def _model(session: StreamSession) -> Model:
     return session.model
 
 
-async def _open(session: StreamSession, options: StreamOptions) -> None:
+async def _open(session: StreamSession, options: LiveOptions) -> None:
     async with session.open(options):
         pass
 

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.chunking import SpeechCutter, Window, WindowCutter, quietest_place
-from parakeet_service.domain.passages import SpeechGate
-from parakeet_service.domain.speech import SpeechDetection, SpeechSpans
+from parakeet_service.domain.chunking import AudioWindow, SpeechCutter, WindowCutter, quietest_place
+from parakeet_service.domain.vad import VadEndpointer, VadParams
+from parakeet_service.domain.vad_gate import VadGate
 
 _RATE_HZ = 1000
 
@@ -33,26 +33,26 @@ def _cutter(longest: int = 1000, overlap: int = 200) -> WindowCutter:
     return WindowCutter(sample_rate_hz=_RATE_HZ, longest_s=longest / _RATE_HZ, overlap_s=overlap / _RATE_HZ)
 
 
-def _cut(samples: Samples, cutter: WindowCutter, *block_lengths: int) -> list[Window]:
-    windows: list[Window] = []
+def _cut(samples: Samples, cutter: WindowCutter, *block_lengths: int) -> list[AudioWindow]:
+    windows: list[AudioWindow] = []
     for block in np.split(samples, np.cumsum(block_lengths)):
-        windows += cutter.push(block)
+        windows += cutter.cut(block)
     return windows + cutter.finish()
 
 
-def _start(window: Window) -> int:
+def _start(window: AudioWindow) -> int:
     return round(window.start_s * _RATE_HZ)
 
 
-def _seam(window: Window) -> int:
+def _seam(window: AudioWindow) -> int:
     return round(window.seam_s * _RATE_HZ)
 
 
-def _end(window: Window) -> int:
+def _end(window: AudioWindow) -> int:
     return _start(window) + len(window.samples)
 
 
-def _spans(windows: Sequence[Window]) -> list[tuple[int, int, int]]:
+def _spans(windows: Sequence[AudioWindow]) -> list[tuple[int, int, int]]:
     return [(_start(window), _seam(window), _end(window)) for window in windows]
 
 
@@ -132,11 +132,10 @@ class TestForAnyRecording:
         cutter = _cutter(case.longest, case.overlap)
         given_out = received = 0
         for block in np.split(case.samples, np.cumsum(case.blocks)):
-            given_out += len(cutter.push(block))
+            given_out += len(cutter.cut(block))
             received += len(block)
             kept = received - [*starts, received][given_out]
             assert kept <= 1.5 * case.longest
-            assert cutter.received_s == received / _RATE_HZ
 
 
 class TestWhereItCuts:
@@ -150,11 +149,11 @@ class TestWhereItCuts:
     def test_gives_a_window_as_soon_as_half_of_the_next_has_come(self) -> None:
         cutter = _cutter()
 
-        assert cutter.push(_noise(1499)) == []
-        assert _spans(cutter.push(_noise(1))) == [(0, 0, 1000)]
+        assert cutter.cut(_noise(1499)) == []
+        assert _spans(cutter.cut(_noise(1))) == [(0, 0, 1000)]
 
     def test_a_block_may_hold_many_windows(self) -> None:
-        assert len(_cutter(overlap=0).push(_noise(5000))) == 4
+        assert len(_cutter(overlap=0).cut(_noise(5000))) == 4
 
     @pytest.mark.parametrize("begin", [510, 650, 740])
     def test_cuts_in_a_pause(self, begin: int) -> None:
@@ -213,7 +212,7 @@ class TestMemory:
         block = _noise(5000)
         life = weakref.ref(block)
 
-        windows = cutter.push(block)
+        windows = cutter.cut(block)
         del block
 
         assert len(windows) == 5
@@ -264,29 +263,24 @@ class TestSpeech:
     _SILENCE_S = 0.6
     _PREFIX_S = 0.2
 
-    def _gate(self) -> SpeechGate:
-        detection = SpeechDetection(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S)
-        return SpeechGate(SpeechSpans(detection, frame_s=self._FRAME / _RATE_HZ), frame=self._FRAME)
+    def _gate(self) -> VadGate:
+        detection = VadParams(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S)
+        return VadGate(VadEndpointer(detection, frame_s=self._FRAME / _RATE_HZ), frame=self._FRAME)
 
     def _cutter(self, *, longest: int = 1000) -> SpeechCutter:
-        return SpeechCutter(
-            self._gate(),
-            sample_rate_hz=_RATE_HZ,
-            longest_s=longest / _RATE_HZ,
-            overlap_s=0.2,
-        )
+        return SpeechCutter(sample_rate_hz=_RATE_HZ, longest_s=longest / _RATE_HZ, overlap_s=0.2)
 
     def _cut(
         self, samples: Samples, probabilities: Sequence[float], *lengths: int, longest: int = 1000
-    ) -> list[Window]:
+    ) -> list[AudioWindow]:
         """Cut blocks of these lengths, each with the probabilities of the frames that it completes."""
-        cutter, windows, received, told = self._cutter(longest=longest), list[Window](), 0, 0
+        gate, cutter, windows = self._gate(), self._cutter(longest=longest), list[AudioWindow]()
+        received = told = 0
         for block in np.split(samples, np.cumsum(lengths)):
             received += len(block)
-            windows += cutter.push(block, probabilities[told : received // self._FRAME])
+            windows += cutter.cut(gate.filter(block, probabilities[told : received // self._FRAME]))
             told = received // self._FRAME
-            assert cutter.received_s == received / _RATE_HZ
-        return windows + cutter.finish()
+        return windows + cutter.cut(gate.finish()) + cutter.finish()
 
     @given(
         st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=10),
@@ -303,12 +297,12 @@ class TestSpeech:
             assert np.array_equal(window.samples, samples[_start(window) : _end(window)])
             assert not covered[_seam(window) : _end(window)].any()
             covered[_seam(window) : _end(window)] = True
-        spans = SpeechSpans(
-            SpeechDetection(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S),
+        spans = VadEndpointer(
+            VadParams(threshold=0.5, prefix_padding_s=self._PREFIX_S, silence_s=self._SILENCE_S),
             frame_s=self._FRAME / _RATE_HZ,
         )
         expected = np.zeros(len(samples), bool)
-        for stretch in [*spans.push(probabilities), *spans.finish()]:
+        for stretch in [*spans.detect(probabilities), *spans.finish()]:
             expected[stretch.begin * self._FRAME : stretch.end * self._FRAME] = True
         # The samples that fill no frame follow the last one.
         expected[len(probabilities) * self._FRAME :] = (
@@ -331,7 +325,9 @@ class TestSpeech:
 
         assert _spans(windows) == _spans(
             [
-                Window(window.samples, *(s + 0.8 for s in (window.start_s, window.seam_s, window.next_s, window.end_s)))
+                AudioWindow(
+                    window.samples, *(s + 0.8 for s in (window.start_s, window.seam_s, window.next_s, window.end_s))
+                )
                 for window in _cut(_noise(3000)[800:], _cutter())
             ]
         )
@@ -347,10 +343,10 @@ class TestSpeech:
         assert _end(window) == 1200
 
     def test_comes_as_soon_as_the_pause_behind_it_is_long_enough(self) -> None:
-        cutter = self._cutter()
+        gate, cutter = self._gate(), self._cutter()
 
-        assert cutter.push(_noise(1050), [1.0] * 10 + [0.0] * 11) == []
-        assert _spans(cutter.push(_noise(50), [0.0])) == [(0, 0, 700)]
+        assert cutter.cut(gate.filter(_noise(1050), [1.0] * 10 + [0.0] * 11)) == []
+        assert _spans(cutter.cut(gate.filter(_noise(50), [0.0]))) == [(0, 0, 700)]
 
     def test_of_silence_there_is_none(self) -> None:
         assert self._cut(_noise(5000), [0.0] * 100, 1000, 2000) == []
@@ -360,7 +356,7 @@ class TestSpeech:
         gate = self._gate()
         tracemalloc.start()
         try:
-            gate.push(_noise(1_000_000), [0.0] * 20_000)
+            gate.filter(_noise(1_000_000), [0.0] * 20_000)
             left_bytes, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

@@ -4,7 +4,7 @@ import pytest
 
 from parakeet_service.domain.endpointing import Endpointing
 from parakeet_service.domain.errors import InvalidRequestError
-from parakeet_service.domain.speech import SpeechDetection
+from parakeet_service.domain.vad import VadParams
 
 
 @pytest.mark.parametrize("param", ["silence_s", "complete_s"])
@@ -26,5 +26,5 @@ def test_so_is_what_the_detector_cannot_do(param: str, value: float) -> None:
 
 def test_spans_end_with_the_utterance_or_before() -> None:
     assert Endpointing(silence_s=0.5).detection().silence_s == 0.5
-    assert Endpointing(silence_s=8.0).detection().silence_s == SpeechDetection().silence_s
-    assert Endpointing(silence_s=None, threshold=0.5, prefix_padding_s=0.3).detection() == SpeechDetection(0.5, 0.3)
+    assert Endpointing(silence_s=8.0).detection().silence_s == VadParams().silence_s
+    assert Endpointing(silence_s=None, threshold=0.5, prefix_padding_s=0.3).detection() == VadParams(0.5, 0.3)

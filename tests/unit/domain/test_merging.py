@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from parakeet_service.domain.merging import join_at_seam, settled
+from parakeet_service.domain.merging import finalized_count, join_at_seam
 from parakeet_service.domain.transcript import Word
 from tests.unit.domain.spoken import texts, word, words
 
@@ -206,7 +206,7 @@ class TestSettled:
     @given(_seams(jitter_s=_JITTER_S), _seams(jitter_s=_JITTER_S, vocabulary=["no", "No.", "very", "w1", "w2"]))
     def test_words_stay_whatever_comes(self, seam: _Seam, other: _Seam) -> None:
         for left, right in ((seam.left, seam.right), (seam.left, other.right), (other.left, seam.right)):
-            count = settled(left, overlap_s=seam.overlap_s)
+            count = finalized_count(left, overlap_s=seam.overlap_s)
             at_hand = tuple(one for one in right if one.start_s >= seam.overlap_s[0])
             assert join_at_seam(left, at_hand, overlap_s=seam.overlap_s)[:count] == left[:count]
             assert (
@@ -216,13 +216,13 @@ class TestSettled:
 
     def test_are_those_that_no_other_reading_can_meet(self) -> None:
         left = _in_a_row("a", "b", "c", "d")
-        assert settled(left, overlap_s=(1.5, 2.0)) == 2
+        assert finalized_count(left, overlap_s=(1.5, 2.0)) == 2
 
     def test_are_all_before_a_later_overlap(self) -> None:
-        assert settled(_in_a_row("a", "b"), overlap_s=(3.0, 4.0)) == 2
+        assert finalized_count(_in_a_row("a", "b"), overlap_s=(3.0, 4.0)) == 2
 
     def test_are_all_where_nothing_is_read_again(self) -> None:
-        assert settled(_in_a_row("a", "b"), overlap_s=(0.2, 0.2)) == 2
+        assert finalized_count(_in_a_row("a", "b"), overlap_s=(0.2, 0.2)) == 2
 
 
 class TestNoOverlap:

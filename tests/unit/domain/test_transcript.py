@@ -11,8 +11,8 @@ from parakeet_service.domain.transcript import (
     Transcript,
     Word,
     join_words,
+    monotone_times,
     segments_of,
-    settle_times,
     words_of,
 )
 from tests.unit.domain.spoken import pieces, texts, times, token, word, words
@@ -162,36 +162,36 @@ class TestSettleTimes:
     @example((), 0.0, 1.0)
     @example(words(("a", 5, 6), ("b", 4, 5)), 0.0, 1.0)
     def test_any_input_becomes_straight(self, spoken: tuple[Word, ...], begin_s: float, end_s: float) -> None:
-        settled = settle_times(spoken, begin_s=begin_s, end_s=end_s)
+        settled = monotone_times(spoken, begin_s=begin_s, end_s=end_s)
 
         assert [(w.text, w.confidence, w.tokens) for w in settled] == [(w.text, w.confidence, w.tokens) for w in spoken]
         edges = [edge for w in settled for edge in (w.start_s, w.end_s)]
         assert edges == sorted(edges)
         assert all(min(begin_s, end_s) <= edge <= end_s for edge in edges)
-        assert settle_times(settled, begin_s=begin_s, end_s=end_s) == settled
+        assert monotone_times(settled, begin_s=begin_s, end_s=end_s) == settled
 
     def test_leaves_straight_words_alone(self) -> None:
         spoken = words(("a", 0.0, 0.5), ("b", 0.5, 0.9), ("c", 2.0, 2.04))
 
-        assert settle_times(spoken, end_s=3.0) == spoken
+        assert monotone_times(spoken, end_s=3.0) == spoken
 
     def test_an_end_gives_way_to_the_next_start(self) -> None:
-        assert times(settle_times(words(("a", 0, 2), ("b", 1, 3)), end_s=9)) == [(0, 1), (1, 3)]
+        assert times(monotone_times(words(("a", 0, 2), ("b", 1, 3)), end_s=9)) == [(0, 1), (1, 3)]
 
     def test_a_word_gets_a_shortest_length_where_there_is_room(self) -> None:
         spoken = words(("a", 1.0, 1.0), ("b", 2.0, 1.0), ("c", 2.5, 2.5), ("d", 2.75, 2.75))
 
-        settled = settle_times(spoken, end_s=3.0, shortest_s=0.5)
+        settled = monotone_times(spoken, end_s=3.0, shortest_s=0.5)
 
         assert times(settled) == [(1.0, 1.5), (2.0, 2.5), (2.5, 2.75), (2.75, 3.0)]
 
     def test_earlier_words_do_not_depend_on_where_the_audio_ends(self) -> None:
         spoken = words(("a", 0.0, 0.0), ("b", 0.5, 0.7), ("c", 0.9, 0.9))
 
-        assert settle_times(spoken, end_s=0.91)[:2] == settle_times(spoken, end_s=60)[:2]
+        assert monotone_times(spoken, end_s=0.91)[:2] == monotone_times(spoken, end_s=60)[:2]
 
     def test_begins_where_it_is_told(self) -> None:
-        assert times(settle_times(words(("a", 1, 4), ("b", 2, 5)), begin_s=3, end_s=9)) == [(3, 3), (3, 5)]
+        assert times(monotone_times(words(("a", 1, 4), ("b", 2, 5)), begin_s=3, end_s=9)) == [(3, 3), (3, 5)]
 
 
 class TestSegmentsOf:

@@ -11,18 +11,22 @@ import numpy as np
 from fastapi import FastAPI
 from starlette.types import Scope
 
-from parakeet_service.adapters.opentelemetry_tracing import Tracing
-from parakeet_service.adapters.prometheus_meter import PrometheusMeter
-from parakeet_service.adapters.scripted_model import ScriptedModel
+from parakeet_service.adapters.rate_limits import RateLimits
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
+from parakeet_service.adapters.telemetry.opentelemetry import Tracing
+from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
+from parakeet_service.application.drain import Drain
 from parakeet_service.application.ports.audio_decoder import AudioDecoder
 from parakeet_service.application.ports.speech_model import SpeechModel, StreamContext
-from parakeet_service.application.ports.voice_detector import VoiceDetector
+from parakeet_service.application.ports.voice_activity_detector import VoiceActivityDetector
+from parakeet_service.application.service import Service
 from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
+from parakeet_service.bootstrap.lifecycle import Lifecycle
+from parakeet_service.config.settings import Settings
 from parakeet_service.entrypoints.http.app import create_app
-from parakeet_service.settings import Settings
 from tests.fakes import FakeDecoder
+from tests.scripted_model import ScriptedModel
 
 Message = dict[str, Any]
 
@@ -43,14 +47,14 @@ class World:
         timeout_s: float = 120.0,
         send_timeout_s: float = 30.0,
         longest_s: float = 600.0,
-        detector: VoiceDetector | None = None,
-        live_detector: VoiceDetector | None = None,
+        detector: VoiceActivityDetector | None = None,
+        live_detector: VoiceActivityDetector | None = None,
         tracing: Tracing | None = None,
         window_s: float = 60.0,
     ) -> None:
         self.model = model or ScriptedModel()
         self.decoder = FakeDecoder()
-        self.meter = PrometheusMeter()
+        self.metrics = PrometheusMetrics()
         self.stopped = False
         self.fatal = asyncio.Event()
         limits = FileLimits(
@@ -63,30 +67,36 @@ class World:
         )
         served: SpeechModel = self.model if tracing is None else tracing.model(self.model)
         decoder: AudioDecoder = self.decoder if tracing is None else tracing.decoder(self.decoder)
-        transcribe_file = TranscribeFile(model=served, decoder=decoder, limits=limits, detector=detector)
+        settings = settings or a_settings()
+        quota = RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit)
+        transcribe_file = TranscribeFile(served, decoder, limits, detector, quota, self.metrics)
         stream_session = StreamSession(
             model=served,
             resampler=SoxrResampler(),
             context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5),
             detector=live_detector,
         )
+        service = Service(
+            transcribe_file=transcribe_file,
+            stream_session=stream_session,
+            model=self.model,
+            quota=quota,
+            metrics=self.metrics,
+            drain=Drain(grace_s=30),
+            lifecycle=Lifecycle(model=self.model, detector=None, on_stopped=self._on_stopped),
+        )
         self.app: FastAPI = create_app(
-            settings=settings or a_settings(),
-            transcribe_file=lambda: transcribe_file,
-            stream_session=lambda: stream_session,
-            model=lambda: self.model,
-            start=self.model.start,
-            stop=self._stop,
+            settings=settings,
+            service=service,
+            metrics=self.metrics,
+            exposition=self.metrics.exposition,
             on_fatal=self.fatal.set,
-            traffic=self.meter,
-            exposition=self.meter.exposition,
             telemetry=None if tracing is None else tracing.of_requests,
             send_timeout_s=send_timeout_s,
         )
 
-    async def _stop(self) -> None:
+    def _on_stopped(self) -> None:
         self.stopped = True
-        await self.model.aclose()
 
     def client(self, **headers: str) -> httpx2.AsyncClient:
         transport = httpx2.ASGITransport(self.app)

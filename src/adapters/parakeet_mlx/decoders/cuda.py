@@ -14,8 +14,10 @@ import numpy as np
 from mlx.nn.layers.activations import ReLU, Sigmoid, Tanh  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
 
+from ...inference.decoding import Decoded, DecodeRange, DecoderState, Emission
 from ..arrays import Floats, floats, integers
-from .transducer import Decoded, DecoderState, Emission, Stretch, Transducer, durations_of, most_repeats_of
+from ..requirements import UnsupportedModelError
+from .transducer import Transducer, durations_of, most_repeats_of
 
 _THREADS = 512
 _MULTIPROCESSOR_COUNT = 16
@@ -37,7 +39,7 @@ class CudaDecoder:
         """Copy the decoder's and joint network's weights out of `model`, in the kernel's layout.
 
         Raises:
-            ValueError: The widths are not multiples of 8.
+            UnsupportedModelError: The widths are not multiples of 8.
         """
         prediction, joint = model.decoder.prediction, model.joint
         layers = prediction["dec_rnn"].lstm
@@ -47,7 +49,7 @@ class CudaDecoder:
         activation, *_, out = joint.joint_net
         self._joint = out.weight.shape[-1]
         if self._width % _LANES or self._joint % _LANES:
-            raise ValueError(f"widths {self._width} and {self._joint} are not multiples of {_LANES}")
+            raise UnsupportedModelError(f"widths {self._width} and {self._joint} are not multiples of {_LANES}")
         durations = durations_of(model)
         self._dtype = joint.enc.weight.dtype
         self._template = [
@@ -98,20 +100,20 @@ class CudaDecoder:
             ),
         )
 
-    def decode(self, encoded: mx.array, stretches: Sequence[Stretch]) -> list[Decoded]:
+    def decode(self, encoded: mx.array, spans: Sequence[DecodeRange]) -> list[Decoded]:
         """See `TransducerDecoder`."""
         decoded: list[Decoded] = []
-        for at in range(0, len(stretches), self._most_blocks):
+        for at in range(0, len(spans), self._most_blocks):
             part = slice(at, at + self._most_blocks)
-            decoded += self._decode(self._project(encoded[part]), stretches[part])
+            decoded += self._decode(self._project(encoded[part]), spans[part])
         return decoded
 
-    def _decode(self, frames: mx.array, stretches: Sequence[Stretch]) -> list[Decoded]:
-        count = len(stretches)
-        longest = max(stretch.end - stretch.begin for stretch in stretches)
+    def _decode(self, frames: mx.array, spans: Sequence[DecodeRange]) -> list[Decoded]:
+        count = len(spans)
+        longest = max(span.end - span.begin for span in spans)
         most = max(longest, 1) * self._most_repeats + self._most_repeats
-        states = [stretch.state for stretch in stretches]
-        where = [(one.begin + one.state.skip, one.end, one.state.last, one.state.repeats) for one in stretches]
+        states = [span.state for span in spans]
+        where = [(one.begin + one.state.skip, one.end, one.state.last, one.state.repeats) for one in spans]
         # Blocks that wait for each other must all run at once: at most one on each multiprocessor.
         blocks = 1
         while 2 * blocks * count <= self._most_blocks and blocks < _MOST_PER_UTTERANCE:
@@ -148,7 +150,7 @@ class CudaDecoder:
         return [
             Decoded(_emissions(tokens[:count], likelihoods), DecoderState(max(time - one.end, 0), last, repeats, h, c))
             for one, tokens, likelihoods, (time, count, last, repeats), h, c in zip(
-                stretches,
+                spans,
                 integers(emitted),
                 floats(probability),
                 integers(reached).tolist(),

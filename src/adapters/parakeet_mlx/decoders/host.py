@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
+from ...inference.decoding import Decoded, DecodeRange, DecoderState, Emission
 from ..arrays import Floats
 from .network import HostNetwork, Prediction
-from .transducer import Decoded, DecoderState, Emission, Stretch, Transducer, durations_of, most_repeats_of
+from .transducer import Transducer, durations_of, most_repeats_of
 
 
 class HostDecoder:
@@ -23,18 +24,18 @@ class HostDecoder:
         self._durations = durations_of(model)
         self._most_repeats = most_repeats_of(model)
 
-    def decode(self, encoded: mx.array, stretches: Sequence[Stretch]) -> list[Decoded]:
+    def decode(self, encoded: mx.array, spans: Sequence[DecodeRange]) -> list[Decoded]:
         """See `TransducerDecoder`."""
         projected = self._network.project(encoded)
-        return [self._decode(frames, stretch) for frames, stretch in zip(projected, stretches, strict=True)]
+        return [self._decode(frames, span) for frames, span in zip(projected, spans, strict=True)]
 
-    def _decode(self, frames: Floats, stretch: Stretch) -> Decoded:
-        state = stretch.state
-        time = stretch.begin + state.skip
+    def _decode(self, frames: Floats, span: DecodeRange) -> Decoded:
+        state = span.state
+        time = span.begin + state.skip
         last, repeats, hidden, cell = state.last, state.repeats, state.hidden, state.cell
         prediction: Prediction | None = None
         emissions: list[Emission] = []
-        while time < stretch.end:
+        while time < span.end:
             if prediction is None:
                 prediction = self._network.predict(last, hidden, cell)
             logits = self._network.join(frames[time], prediction.output)
@@ -53,4 +54,4 @@ class HostDecoder:
             time += lasts
             if repeats >= self._most_repeats:
                 time, repeats = time + 1, 0
-        return Decoded(tuple(emissions), DecoderState(max(time - stretch.end, 0), last, repeats, hidden, cell))
+        return Decoded(tuple(emissions), DecoderState(max(time - span.end, 0), last, repeats, hidden, cell))

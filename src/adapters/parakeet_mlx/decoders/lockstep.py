@@ -7,8 +7,9 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ...inference.decoding import Decoded, DecodeRange, DecoderState, Emission
 from ..arrays import floats, integers
-from .transducer import Decoded, DecoderState, Emission, Stretch, Transducer, durations_of, most_repeats_of
+from .transducer import Transducer, durations_of, most_repeats_of
 
 _STEPS_PER_LOOK = 16
 """Steps between two looks at whether anyone is still busy: each look waits for the device."""
@@ -47,21 +48,21 @@ class LockstepDecoder:
         self._durations = mx.array(durations, dtype=mx.int32) if durations else None
         self._most_repeats = most_repeats_of(model)
 
-    def decode(self, encoded: mx.array, stretches: Sequence[Stretch]) -> list[Decoded]:
+    def decode(self, encoded: mx.array, spans: Sequence[DecodeRange]) -> list[Decoded]:
         """See `TransducerDecoder`."""
         projected = self._joint.enc(encoded)
-        limit = mx.array([stretch.end for stretch in stretches], dtype=mx.int32)
-        batch = _stack(stretches, projected.dtype)
+        limit = mx.array([span.end for span in spans], dtype=mx.int32)
+        batch = _stack(spans, projected.dtype)
         steps: list[_Step] = []
         while mx.any(batch.time < limit).item():
             for _ in range(_STEPS_PER_LOOK):
                 batch, step = self._step(projected, limit, batch)
                 steps.append(step)
         columns: list[NDArray[Any]] = [
-            np.array(mx.stack([step[field] for step in steps])) if steps else np.empty((0, len(stretches)))
+            np.array(mx.stack([step[field] for step in steps])) if steps else np.empty((0, len(spans)))
             for field in range(len(_Step._fields))
         ]
-        states = _unstack(batch, stretches)
+        states = _unstack(batch, spans)
         return [Decoded(_emissions([column[:, row] for column in columns]), state) for row, state in enumerate(states)]
 
     def _step(self, projected: mx.array, limit: mx.array, batch: _Batch) -> tuple[_Batch, _Step]:
@@ -110,10 +111,10 @@ class LockstepDecoder:
         return output, mx.stack(hiddens), mx.stack(cells)
 
 
-def _stack(stretches: Sequence[Stretch], dtype: mx.Dtype) -> _Batch:
-    states = [stretch.state for stretch in stretches]
+def _stack(spans: Sequence[DecodeRange], dtype: mx.Dtype) -> _Batch:
+    states = [span.state for span in spans]
     return _Batch(
-        time=mx.array([stretch.begin + stretch.state.skip for stretch in stretches], dtype=mx.int32),
+        time=mx.array([span.begin + span.state.skip for span in spans], dtype=mx.int32),
         last=mx.array([state.last for state in states], dtype=mx.int32),
         repeats=mx.array([state.repeats for state in states], dtype=mx.int32),
         hidden=mx.array(np.stack([state.hidden for state in states], axis=1)).astype(dtype),
@@ -121,12 +122,12 @@ def _stack(stretches: Sequence[Stretch], dtype: mx.Dtype) -> _Batch:
     )
 
 
-def _unstack(batch: _Batch, stretches: Sequence[Stretch]) -> list[DecoderState]:
+def _unstack(batch: _Batch, spans: Sequence[DecodeRange]) -> list[DecoderState]:
     time, last, repeats = (integers(part).tolist() for part in batch[:3])
     hidden, cell = floats(batch.hidden), floats(batch.cell)
     return [
-        DecoderState(max(time[row] - stretch.end, 0), last[row], repeats[row], hidden[:, row], cell[:, row])
-        for row, stretch in enumerate(stretches)
+        DecoderState(max(time[row] - span.end, 0), last[row], repeats[row], hidden[:, row], cell[:, row])
+        for row, span in enumerate(spans)
     ]
 
 

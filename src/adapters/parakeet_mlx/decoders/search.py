@@ -15,10 +15,11 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ...inference.decoding import Emission
 from ..arrays import Floats
 from .boosting import Booster, PhraseState
 from .network import HostNetwork, Prediction
-from .transducer import Emission, Transducer, durations_of, most_repeats_of, start_of
+from .transducer import Transducer, durations_of, most_repeats_of, start_of
 
 _DURATION_REWARD = 0.7
 """How much of a TDT model's score durations are; tokens are the rest."""

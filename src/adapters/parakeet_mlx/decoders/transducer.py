@@ -1,68 +1,16 @@
 """What a greedy decoder of transducers (TDT and RNNT) takes and gives, whatever it runs on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 from parakeet_mlx import ParakeetRNNT, ParakeetTDT
 
+from ...inference.decoding import Decoded, DecodeRange, DecoderState
+from ..requirements import UnsupportedModelError, require_finite
+
 Transducer: TypeAlias = ParakeetTDT | ParakeetRNNT
-
-
-@dataclass(frozen=True, slots=True)
-class Emission:
-    """A token as it left the joint network.
-
-    Attributes:
-        token: Index in the vocabulary.
-        frame: Encoder frame at which it was emitted, counted from the window's first.
-        frames: How many frames it takes; 0 is possible, and a plain transducer's takes 1.
-        probability: That the model gave it.
-    """
-
-    token: int
-    frame: int
-    frames: int
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderState:
-    """Where one utterance's decoding stands between two stretches of frames.
-
-    Attributes:
-        skip: Frames of the next stretch that the last token's duration already covers.
-        last: Last token; the blank at the beginning.
-        repeats: Tokens emitted so far without moving on.
-        hidden: LSTM output of every layer before `last`, shape ``(layers, width)``, float32.
-        cell: LSTM cell, likewise.
-    """
-
-    skip: int
-    last: int
-    repeats: int
-    hidden: NDArray[np.float32]
-    cell: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Frames ``[begin, end)`` of one item of a batch, and the state from which to decode them."""
-
-    begin: int
-    end: int
-    state: DecoderState
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """The emissions of a stretch in order, and the state from which to go on at its end."""
-
-    emissions: tuple[Emission, ...]
-    state: DecoderState
 
 
 class TransducerDecoder(Protocol):
@@ -73,14 +21,32 @@ class TransducerDecoder(Protocol):
     case in which the blank moves on by one frame and a token by none.
     """
 
-    def decode(self, encoded: mx.array, stretches: Sequence[Stretch]) -> list[Decoded]:
+    def decode(self, encoded: mx.array, spans: Sequence[DecodeRange]) -> list[Decoded]:
         """Decode a batch.
 
         Args:
             encoded: Encoder output, shape ``(batch, frames, width)``.
-            stretches: For each item, which frames to decode and from where.
+            spans: For each item, which frames to decode and from where.
         """
         ...
+
+
+def require_usable_transducer(model: Transducer) -> None:
+    """Check the decoder and the joint network.
+
+    Raises:
+        UnsupportedModelError: The weights are not finite, or do not fit the vocabulary, the durations or the limits.
+    """
+    require_finite("decoder", model.decoder)
+    require_finite("joint network", model.joint)
+    durations, limit = durations_of(model), model.max_symbols
+    if any(duration < 0 for duration in durations):
+        raise UnsupportedModelError(f"durations {list(durations)}")
+    if limit is not None and not (isinstance(limit, int) and limit >= 0):
+        raise UnsupportedModelError(f"max_symbols {limit!r}")
+    wanted, outputs = len(model.vocabulary) + 1 + len(durations), model.joint.joint_net[-1].weight.shape[0]
+    if outputs != wanted:
+        raise UnsupportedModelError(f"a joint network with {outputs} outputs, not {wanted} as its vocabulary asks for")
 
 
 def start_of(model: Transducer) -> DecoderState:

@@ -1,20 +1,24 @@
-"""`GET /`: a page to speak to, or to drop a recording on; its files lie beside this module."""
+"""`GET /`: a page to speak to, or to drop a recording on; browsers get the files in `static/` as they are."""
 
 import hashlib
+import os
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
 from fastapi import APIRouter, Request
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.datastructures import Headers
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import NotModifiedResponse, PathLike, StaticFiles
+from starlette.types import Scope
 
-_HERE = Path(__file__).parent
 _PAGE, _ASSETS = "/", "/page/"
-_KINDS = MappingProxyType(
+# What Python guesses depends on the machine.
+_TYPES = MappingProxyType(
     {
-        ".html": "text/html; charset=utf-8",
-        ".css": "text/css; charset=utf-8",
-        ".js": "text/javascript; charset=utf-8",
+        ".html": "text/html",
+        ".css": "text/css",
+        ".js": "text/javascript",
         ".svg": "image/svg+xml",
     }
 )
@@ -54,16 +58,15 @@ def is_page(path: str) -> bool:
 
 
 def router() -> APIRouter:
-    """The routes for the page and its files, which are read once, here."""
-    files = {path.name: _File(path) for path in _HERE.iterdir() if path.suffix in _KINDS}
+    """The routes for the page and its files."""
+    # Some installers link each file to their cache, outside the directory.
+    files = _PageFiles(directory=Path(__file__).parent / "static", follow_symlink=True)
 
     async def page(request: Request) -> Response:
-        return files["index.html"].answer(request)
+        return await files.get_response("index.html", request.scope)
 
     async def asset(request: Request, name: str) -> Response:
-        if name not in files:
-            raise HTTPException(404, "Not Found")
-        return files[name].answer(request)
+        return await files.get_response(name, request.scope)
 
     routes = APIRouter(include_in_schema=False)
     routes.add_api_route(_PAGE, page, methods=["GET", "HEAD"])
@@ -71,18 +74,27 @@ def router() -> APIRouter:
     return routes
 
 
-class _File:
-    """One file of the page, held in memory."""
+class _PageFiles(StaticFiles):
+    """The page's files, with their headers."""
 
-    def __init__(self, path: Path) -> None:
-        body = path.read_bytes()
-        self._body = body
-        self._etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        self._headers = {**_HEADERS, "content-type": _KINDS[path.suffix], "etag": self._etag}
+    def file_response(
+        self, full_path: PathLike, stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """The file, or that the browser has it already."""
+        path = Path(full_path)
+        response = FileResponse(
+            path,
+            status_code=status_code,
+            headers={**_HEADERS, "etag": _etag(path, stat_result.st_mtime_ns)},
+            media_type=_TYPES.get(path.suffix),
+            stat_result=stat_result,
+        )
+        if self.is_not_modified(response.headers, Headers(scope=scope)):
+            return NotModifiedResponse(response.headers)
+        return response
 
-    def answer(self, request: Request) -> Response:
-        """The file, or that the browser has it already; servers drop the body for HEAD."""
-        offered = request.headers.get("if-none-match", "")
-        if self._etag in (tag.strip().removeprefix("W/") for tag in offered.split(",")):
-            return Response(status_code=304, headers=self._headers)
-        return Response(self._body, headers=self._headers)
+
+@cache
+def _etag(path: Path, _mtime_ns: int) -> str:
+    # Starlette's own is made of date and size, and packagers set all dates to the same: an old file could stay.
+    return f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}"'

@@ -65,7 +65,7 @@ def test_says_that_it_cannot_be_written(tmp_path: Path) -> None:
     def no_room(directory: Path) -> None:
         raise OSError(28, "No space left on device", str(directory))
 
-    with pytest.raises(ModelLoadError, match=r"CACHE_DIR: .*No space left"):
+    with pytest.raises(ModelLoadError, match=r"cache directory .*No space left"):
         cached(tmp_path, "key", no_room)
 
 

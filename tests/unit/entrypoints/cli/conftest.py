@@ -5,15 +5,14 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
-from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
-from parakeet_service.entrypoints.cli.service import Service
+from parakeet_service.entrypoints.cli.context import CommandContext
 from tests.fakes import FakeDecoder
+from tests.scripted_model import ScriptedModel
 
-MakeService: TypeAlias = Callable[..., Service]
+MakeService: TypeAlias = Callable[..., CommandContext]
 
 
 def transcriber_of(model: ScriptedModel) -> Callable[[], AbstractAsyncContextManager[TranscribeFile]]:
@@ -28,8 +27,8 @@ def transcriber_of(model: ScriptedModel) -> Callable[[], AbstractAsyncContextMan
     return open_transcriber
 
 
-def no_app(_: Callable[[], None]) -> FastAPI:
-    raise AssertionError("only `serve` builds an application")
+def never() -> bool:
+    raise AssertionError("only `serve` serves")
 
 
 @pytest.fixture(autouse=True)
@@ -43,18 +42,17 @@ def quiet_log() -> Generator[None]:
 def make_service() -> MakeService:
     """Makes a service whose model says "one two three ..." at one word a second."""
     numbers = ScriptedModel(script="One two three.", words_per_s=1)
-    plain = Service(
-        host="127.0.0.1",
-        port=0,
-        has_api_keys=False,
+    plain = CommandContext(
+        address="127.0.0.1, port 0",
+        free_address=lambda: "http://127.0.0.1:1",
         changed_settings={},
         facts={},
-        build_app=no_app,
+        serve=never,
         audio_decoder=FakeDecoder,
         open_transcriber=transcriber_of(numbers),
     )
 
-    def make(*, model: ScriptedModel | None = None, **changes: Any) -> Service:
+    def make(*, model: ScriptedModel | None = None, **changes: Any) -> CommandContext:
         if model is not None:
             changes["open_transcriber"] = transcriber_of(model)
         return replace(plain, **changes)

@@ -9,7 +9,7 @@ import pytest
 from parakeet_service.application.transcribe_file import TranscribeFile
 from parakeet_service.domain.errors import InferenceError, ModelLoadError
 from parakeet_service.entrypoints.cli.bench import bench
-from parakeet_service.entrypoints.cli.service import ExitCode
+from parakeet_service.entrypoints.cli.context import ExitCode
 from tests.fakes import NOT_AUDIO, FailingModel
 
 from .conftest import MakeService
@@ -33,9 +33,9 @@ async def test_machine_latency_throughput_and_memory_are_shown(
     names = [line[:18].strip() for line in lines]
     assert names == [
         *("model", "device", "precision", "BLAS", "loaded in"),
-        *("2.0 s of audio", "1 at once", "4 at once", "16 at once", "resident memory"),
+        *("2.0 s of audio", "1 in parallel", "4 in parallel", "16 in parallel", "resident memory"),
     ]
-    assert "of 3 times alone" in lines[5]
+    assert "(3 runs, one at a time)" in lines[5]
     assert lines[8].endswith(" times real time")
 
 

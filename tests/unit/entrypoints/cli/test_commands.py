@@ -7,14 +7,14 @@ import pytest
 
 from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.entrypoints.cli import main
-from parakeet_service.entrypoints.cli.service import Service
+from parakeet_service.entrypoints.cli.context import CommandContext
 from tests.fakes import SearchingModel
 
 from .conftest import MakeService
 
 
-def configure(_: ArgumentParser) -> Callable[[Namespace], Service]:
-    def never(_: Namespace) -> Service:
+def configure(_: ArgumentParser) -> Callable[[Namespace], CommandContext]:
+    def never(_: Namespace) -> CommandContext:
         raise AssertionError("wrong usage must be found before the service is made")
 
     return never
@@ -58,7 +58,7 @@ def test_bench_reads_what_it_is_given_as_often_as_it_is_told(
     code = main(("bench", "--file", str(recording), "--rounds", "2"), configure=lambda _: lambda _: make_service())
 
     assert code == 0
-    assert "of 2 times alone" in capsys.readouterr().out
+    assert "(2 runs, one at a time)" in capsys.readouterr().out
 
 
 def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:

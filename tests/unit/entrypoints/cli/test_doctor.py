@@ -1,10 +1,12 @@
 import socket
+from functools import partial
 
 import pytest
 
 from parakeet_service.domain.errors import ModelLoadError
+from parakeet_service.entrypoints.cli.context import ExitCode
 from parakeet_service.entrypoints.cli.doctor import Health, doctor, examine
-from parakeet_service.entrypoints.cli.service import ExitCode
+from parakeet_service.entrypoints.http.server import free_address
 
 from .conftest import MakeService
 
@@ -30,7 +32,7 @@ def test_what_keeps_the_service_from_working_is_said_and_the_rest_still_looked_a
     assert code == ExitCode.FAULT
     assert "✗ model              It is nowhere.\n" in shown.out
     assert "6.1" in shown.out
-    assert "1 of these" in shown.err
+    assert "Problems marked ✗: 1." in shown.err
 
 
 def test_settings_that_differ_are_shown(make_service: MakeService) -> None:
@@ -42,7 +44,7 @@ def test_settings_that_differ_are_shown(make_service: MakeService) -> None:
 
 def test_a_taken_port_is_noteworthy_and_no_more(make_service: MakeService) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        service = make_service(port=taken.getsockname()[1])
+        service = make_service(free_address=partial(free_address, "127.0.0.1", taken.getsockname()[1]))
         *_, address = examine(service)
 
         assert address.health is Health.NOTEWORTHY

@@ -1,7 +1,6 @@
 import asyncio
 import io
 import json
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -12,13 +11,13 @@ from rich.console import Console
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
-from parakeet_service.adapters.scripted_model import ScriptedModel
 from parakeet_service.entrypoints.cli import main
+from parakeet_service.entrypoints.cli.context import ExitCode
 from parakeet_service.entrypoints.cli.live_client import LiveClient, LiveError, Message, at_pace, in_frames
 from parakeet_service.entrypoints.cli.screen import Screen
-from parakeet_service.entrypoints.cli.service import ExitCode
 from parakeet_service.entrypoints.cli.stream import Speech, stream
 from tests.fakes import KILLS_DECODER, NOT_AUDIO
+from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import LiveClient as AsgiClient
 from tests.unit.entrypoints.world import World, pcm, started
 
@@ -159,11 +158,11 @@ async def test_what_cannot_be_read_is_told_in_one_line(
     [
         ((), 1006, "connection was lost"),
         ((), None, "connection was lost"),
-        ((), 1001, "going away"),
+        ((), 1001, "shutting down"),
         ((), 1009, "code 1009"),
         (('{"type":"error","code":"overloaded","message":"No.","retry_after_ms":5000}',), 1013, "No. (overloaded; try"),
-        (("hello",), 1006, "no parakeet-service"),
-        (('["type"]',), 1006, "no parakeet-service"),
+        (("hello",), 1006, "not a parakeet-service"),
+        (('["type"]',), 1006, "not a parakeet-service"),
     ],
 )
 async def test_a_service_that_fails_is_told_in_one_line(
@@ -192,6 +191,7 @@ async def test_options_that_the_service_refuses_are_told(
     assert "too_many_streams" in capsys.readouterr().err
 
 
+@pytest.mark.leaping_clock
 async def test_control_c_ends_the_speech_and_shows_what_was_said(
     make_service: MakeService, line: Line, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,11 +246,12 @@ async def test_frames_are_no_longer_than_asked_for_and_wait_for_nothing() -> Non
     assert [len(frame) async for frame in in_frames(blocks(5, 10, 3, 0), frame_bytes=4)] == [4, 1, 4, 4, 2, 3]
 
 
+@pytest.mark.leaping_clock
 async def test_a_frame_is_there_when_its_last_sample_was_spoken() -> None:
-    began = time.monotonic()
-    async for _ in at_pace(blocks(100, 200), bytes_per_s=1000):
-        pass
-    assert 0.29 < time.monotonic() - began < 0.6
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    came_s = [clock() - began async for _ in at_pace(blocks(100, 200), bytes_per_s=10)]
+    assert came_s == pytest.approx([10, 30])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The AudioDecoder port: ffmpeg, pydub, and WAV without either."""

@@ -1,0 +1,1 @@
+"""What every engine under the SpeechModel port shares: jobs, scheduling, buffered streams, checkpoints."""

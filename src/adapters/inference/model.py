@@ -1,0 +1,219 @@
+"""The SpeechModel port on any engine: one queue, one thread, and live streams."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+import structlog
+
+from ...application.ports.metrics import ModelMetrics, NullMetrics
+from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
+from ...domain.audio import Samples, is_silence
+from ...domain.errors import (
+    InferenceError,
+    InvalidRequestError,
+    ModelLoadError,
+    ModelNotReadyError,
+    TooManyStreamsError,
+)
+from ...domain.hypothesis import Hypothesis
+from ...domain.transcript import Token
+from .buffered_stream import BufferedStream
+from .engine import Engine
+from .job_queue import Urgency
+from .jobs import DecodeResult, EncoderJob
+from .scheduler import Scheduler
+
+_log = structlog.get_logger()
+
+_EngineScheduler: TypeAlias = Scheduler[EncoderJob, DecodeResult]
+_SHORT_S = 20.0
+"""Windows further into a recording than this yield to those of shorter recordings."""
+
+
+class EngineModel:
+    """One engine behind one queue and one thread; loaded by `start`, freed by `aclose`."""
+
+    def __init__(
+        self,
+        load: Callable[[], Engine],
+        *,
+        sample_rate_hz: int,
+        batch_size: int,
+        most_waiting: int,
+        most_streams: int,
+        context: StreamContext | None = None,
+        metrics: ModelMetrics | None = None,
+    ) -> None:
+        """Remember what to load.
+
+        Args:
+            load: Loads the engine; called once, in the thread that then owns it. Raises `ModelLoadError`.
+            sample_rate_hz: The rate that the model must expect.
+            batch_size: Jobs run at once, at most.
+            most_waiting: Jobs of recordings that may wait.
+            most_streams: Live streams at once.
+            context: Of most live streams: a GPU compiles for it at the start.
+            metrics: Counts jobs and streams.
+        """
+        self._load = load
+        self._sample_rate_hz = sample_rate_hz
+        self._batch_size = batch_size
+        self._most_waiting = most_waiting
+        self._most_streams = most_streams
+        self._context = context
+        self._metrics = metrics or NullMetrics()
+        self._streams = 0
+        self._scheduler: _EngineScheduler | None = None
+        self._engine: Engine | None = None
+        self._failure: ModelLoadError | None = None
+
+    async def start(self) -> None:
+        """Fetch, load and warm up the model.
+
+        Raises:
+            ModelLoadError: It cannot be found or loaded; `describe` raises the same from then on.
+        """
+        self._scheduler = Scheduler(
+            most_waiting=self._most_waiting, most_per_batch=self._batch_size, metrics=self._metrics
+        )
+        try:
+            await self._scheduler.start(self._load_and_warm_up)
+        except ModelLoadError as error:
+            self._failure = error
+            raise
+        description = self.describe()
+        self._metrics.model_loaded(description)
+        _log.info("model_loaded", **_facts(description))
+        if description.note:
+            _log.warning("model_note", note=description.note)
+
+    async def aclose(self) -> None:
+        """Finish the current batch, cancel what waits, and free the model."""
+        if self._scheduler is not None:
+            # A model that is still being fetched is not waited for.
+            patience_s = 0.0 if self._engine is None else 10.0
+            await asyncio.to_thread(partial(self._scheduler.stop, patience_s=patience_s))
+        self._scheduler = self._engine = None
+
+    def describe(self) -> ModelDescription:
+        """See the port."""
+        return self._ready()[0].description
+
+    async def transcribe(
+        self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
+    ) -> tuple[Token, ...]:
+        """See the port."""
+        engine, scheduler = self._ready()
+        job = EncoderJob(samples, decoding=decoding)
+        if job.searched and not engine.description.searches:
+            raise InvalidRequestError(f"{engine.description.id} supports neither beam search nor phrases.")
+        # Models imagine words in silence.
+        if is_silence(samples, engine.description.sample_rate_hz):
+            return ()
+        # Beam search takes a multiple of the time, and yields to others.
+        urgency = Urgency.SHORT if after_s < _SHORT_S and not job.searched else Urgency.LONG
+        return (await _submit(scheduler, job, urgency)).finalized
+
+    @asynccontextmanager
+    async def open_stream(self, context: StreamContext) -> AsyncGenerator["EngineStream"]:
+        """See the port."""
+        engine, scheduler = self._ready()
+        if not engine.can_stream:
+            raise InferenceError(f"{engine.description.id} cannot transcribe live audio: only transducers can.")
+        if self._streams >= self._most_streams:
+            raise TooManyStreamsError(f"All {self._most_streams} live streams are in use.", retry_after_s=5)
+        self._streams += 1
+        self._metrics.streams_changed(open_now=self._streams)
+        try:
+            yield EngineStream(BufferedStream(engine, context), scheduler)
+        finally:
+            self._streams -= 1
+            self._metrics.streams_changed(open_now=self._streams)
+
+    def _load_and_warm_up(self) -> Engine:
+        engine = self._load()
+        description = engine.description
+        if description.sample_rate_hz != self._sample_rate_hz:
+            message = f"{description.id} expects {description.sample_rate_hz} Hz, not {self._sample_rate_hz} Hz."
+            raise ModelLoadError(message)
+        noise = np.random.default_rng(0).normal(0, 0.1, description.sample_rate_hz).astype(np.float32)
+        # What is run first compiles kernels, which can take seconds.
+        for batch in ([EncoderJob(noise)], *self._live_batches(engine)):
+            if any(isinstance(result, InferenceError) for result in _result_of(engine.run(batch))):
+                message = f"{description.id} gives numbers that are not finite for a test signal: its weights are bad."
+                raise ModelLoadError(message)
+        self._engine = engine
+        return engine
+
+    def _live_batches(self, engine: Engine) -> Sequence[Sequence[EncoderJob]]:
+        if self._context is None or not engine.can_stream:
+            return ()
+        job = BufferedStream(engine, self._context).complete_job
+        # A longer one is for the use-case to refuse.
+        fits = engine.seconds(job) <= engine.description.max_window_s
+        return engine.shapes(job, most=min(self._batch_size, self._most_streams)) if fits else ()
+
+    def _ready(self) -> tuple[Engine, _EngineScheduler]:
+        if self._failure is not None:
+            raise self._failure
+        if self._engine is None or self._scheduler is None:
+            raise ModelNotReadyError("The model is still loading.", retry_after_s=5)
+        return self._engine, self._scheduler
+
+
+class EngineStream:
+    """The port RecognitionStream: the jobs of one stream, which run before those of any recording."""
+
+    def __init__(self, stream: BufferedStream, scheduler: _EngineScheduler) -> None:
+        """Begin with silence."""
+        self._stream = stream
+        self._scheduler = scheduler
+
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+        """See the port."""
+        if start_s is not None:
+            self._stream.begin(start_s)
+        return await self._run(self._stream.next_job()) if self._stream.append(samples) else None
+
+    async def flush(self) -> Hypothesis:
+        """See the port."""
+        return await self._run(self._stream.last_job())
+
+    async def _run(self, job: EncoderJob | None) -> Hypothesis:
+        if job is None:
+            return self._stream.accept_silence()
+        return self._stream.accept(await _submit(self._scheduler, job, Urgency.LIVE))
+
+
+async def _submit(scheduler: _EngineScheduler, job: EncoderJob, urgency: Urgency) -> DecodeResult:
+    try:
+        return await scheduler.submit(job, urgency)
+    except (InferenceError, RuntimeError, ValueError, MemoryError) as error:
+        _log.exception("inference_failed")
+        raise InferenceError("The model failed on this audio.") from error
+
+
+def _result_of(
+    steps: Generator[None, None, list[DecodeResult | InferenceError]],
+) -> list[DecodeResult | InferenceError]:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            results: list[DecodeResult | InferenceError] = end.value
+            return results
+
+
+def _facts(description: ModelDescription) -> dict[str, object]:
+    return {
+        "model": description.id,
+        "architecture": description.architecture,
+        "precision": description.precision,
+        "compute": description.compute,
+        "device": description.device,
+        "blas": description.blas,
+    }

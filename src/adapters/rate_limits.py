@@ -1,0 +1,55 @@
+"""The Quota port by the `limits` library, counted in this process."""
+
+import math
+import time
+
+from limits import RateLimitItem, parse_many
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import FixedWindowRateLimiter
+
+from ..domain.errors import RateLimitError
+
+_REQUESTS, _AUDIO = "requests", "seconds of audio"
+
+
+class RateLimits:
+    """Counts requests and seconds of audio by caller, in this process, until it ends."""
+
+    def __init__(self, *, requests: str, audio_s: str) -> None:
+        """Allow each caller so much; both in the words of `limits`, such as ``60/minute; 1000/day``, empty for any."""
+        self._requests = _parsed(requests)
+        self._audio = _parsed(audio_s)
+        # Not a moving window: that one forgets a cost beyond what is left, and remembers a time for every second.
+        self._counted = FixedWindowRateLimiter(MemoryStorage())
+
+    async def admit(self, caller: str) -> None:
+        """See the port."""
+        for kind, limits in ((_REQUESTS, self._requests), (_AUDIO, self._audio)):
+            for limit in limits:
+                if not await self._counted.test(limit, kind, caller):
+                    raise await self._refusal(limit, kind, caller)
+        for limit in self._requests:
+            await self._counted.hit(limit, _REQUESTS, caller)
+
+    async def charge(self, caller: str, audio_s: float) -> None:
+        """See the port."""
+        if audio_s <= 0:
+            return
+        cost = math.ceil(audio_s)
+        within = [await self._counted.hit(limit, _AUDIO, caller, cost=cost) for limit in self._audio]
+        for limit, is_within in zip(self._audio, within, strict=True):
+            if not is_within:
+                raise await self._refusal(limit, _AUDIO, caller)
+
+    async def _refusal(self, limit: RateLimitItem, kind: str, caller: str) -> RateLimitError:
+        reset, _ = await self._counted.get_window_stats(limit, kind, caller)
+        message = f"Rate limit exceeded: {limit.amount} {kind} per {_period(limit)}."
+        return RateLimitError(message, retry_after_s=max(reset - time.time(), 1.0))
+
+
+def _parsed(limits: str) -> list[RateLimitItem]:
+    return parse_many(limits) if limits else []
+
+
+def _period(limit: RateLimitItem) -> str:
+    return f"{limit.multiples} {limit.GRANULARITY.name}s" if limit.multiples > 1 else limit.GRANULARITY.name

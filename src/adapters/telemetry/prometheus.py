@@ -1,0 +1,140 @@
+"""What is counted, in Prometheus's form; see its registry for the names, and their help for the meanings."""
+
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.process_collector import ProcessCollector
+
+from ...application.ports.speech_model import ModelDescription
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REQUEST_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_SESSION_S = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
+_WAIT_S = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_READ_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_FACTOR = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class PrometheusMetrics:
+    """Counts what it hears, and shows it to who asks; it has a registry of its own."""
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        registry = self._registry = CollectorRegistry()
+        # Memory, processor time and open files; prometheus-client knows them on Linux alone.
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self._requests = histogram(
+            "parakeet_http_request_duration_seconds",
+            "Duration of HTTP requests, upload included.",
+            ("method", "route", "status"),
+            buckets=_REQUEST_S,
+        )
+        self._sessions = histogram(
+            "parakeet_websocket_session_duration_seconds",
+            "Duration of live sessions, by close code, or by HTTP status if refused.",
+            ("route", "code"),
+            buckets=_SESSION_S,
+        )
+        self._audio = counter("parakeet_audio_seconds", "Audio received.", ("source",), unit="seconds")
+        self._factor = histogram(
+            "parakeet_real_time_factor",
+            "Processing time per second of audio, counted from the end of the upload.",
+            buckets=_FACTOR,
+        )
+        self._uploads = gauge("parakeet_uploads", "Uploads in progress, by state.", ("state",))
+        self._streams = gauge("parakeet_live_streams", "Open live sessions.")
+        self._queue = gauge("parakeet_queue_depth", "Windows waiting for the model.")
+        self._refused = counter("parakeet_windows_refused", "Windows refused because the queue was full.")
+        self._waits = histogram(
+            "parakeet_queue_wait_seconds",
+            "Time that a window waited for the model.",
+            ("source",),
+            buckets=_WAIT_S,
+        )
+        self._batches = histogram("parakeet_batch_windows", "Windows per batch.", buckets=_BATCH)
+        self._reading = histogram(
+            "parakeet_batch_duration_seconds",
+            "Processing time of a batch.",
+            buckets=_READ_S,
+        )
+        self._read = counter(
+            "parakeet_model_audio_seconds",
+            "Audio processed by the model; overlaps and live context count again.",
+        )
+        self._model = gauge(
+            "parakeet_model_info",
+            "1 for the loaded model.",
+            ("id", "architecture", "precision", "compute", "device", "blas"),
+        )
+        # So that what has not happened yet is seen as zero.
+        for source in ("file", "live"):
+            self._audio.labels(source)
+            self._waits.labels(source)
+        self.uploads_changed(receiving=0, held=0)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Everything so far, in the best form that `accept` names, and that form's media type."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self._registry), media_type
+
+    def model_loaded(self, description: ModelDescription) -> None:
+        """See the port."""
+        self._model.labels(
+            id=description.id,
+            architecture=description.architecture,
+            precision=description.precision,
+            compute=description.compute,
+            device=description.device,
+            blas=description.blas or "",
+        ).set(1)
+
+    def queue_changed(self, *, depth: int) -> None:
+        """See the port."""
+        self._queue.set(depth)
+
+    def window_refused(self) -> None:
+        """See the port."""
+        self._refused.inc()
+
+    def window_began(self, *, live: bool, waited_s: float) -> None:
+        """See the port."""
+        self._waits.labels("live" if live else "file").observe(waited_s)
+
+    def batch_read(self, *, size: int, audio_s: float, took_s: float) -> None:
+        """See the port."""
+        self._batches.observe(size)
+        self._reading.observe(took_s)
+        self._read.inc(audio_s)
+
+    def streams_changed(self, *, open_now: int) -> None:
+        """See the port."""
+        self._streams.set(open_now)
+
+    def request_answered(self, *, method: str, route: str, status: int, took_s: float) -> None:
+        """A request was answered; `route` is a template, for each value of a label is kept for ever."""
+        self._requests.labels(method if method in _METHODS else "other", route, str(status)).observe(took_s)
+
+    def session_ended(self, *, route: str, code: int, took_s: float) -> None:
+        """A live session ended with `code`."""
+        self._sessions.labels(route, str(code)).observe(took_s)
+
+    def recording_transcribed(self, *, audio_s: float, took_s: float) -> None:
+        """See the port."""
+        self._audio.labels("file").inc(audio_s)
+        if audio_s > 0:
+            self._factor.observe(took_s / audio_s)
+
+    def live_session_ended(self, *, audio_s: float) -> None:
+        """See the port."""
+        self._audio.labels("live").inc(audio_s)
+
+    def uploads_changed(self, *, receiving: int, held: int) -> None:
+        """`held` uploads have a place, of which `receiving` are not complete."""
+        self._uploads.labels("receiving").set(receiving)
+        self._uploads.labels("answering").set(held - receiving)

@@ -1,0 +1,248 @@
+"""The loop behind every live protocol: what a client sends, and what it is told, from its first message to its last."""
+
+import asyncio
+import math
+from contextlib import aclosing
+from enum import Enum, auto
+from typing import Generic, NoReturn
+
+from ..domain.errors import RateLimitError, ServiceError, SessionIdleError
+from ..domain.live import Final
+from .drain import Drain
+from .live_codec import (
+    Channel,
+    Clear,
+    Codec,
+    Command,
+    Configure,
+    Configured,
+    Failed,
+    Finalize,
+    KeepAlive,
+    LoopEvent,
+    Ready,
+    Received,
+    Reply,
+    SendAudio,
+    Sent,
+)
+from .live_transcriber import LiveTranscriber
+from .ports.metrics import TranscriptionMetrics
+from .ports.quota import Quota
+from .run_unless import first_of
+from .stream_session import LiveOptions, StreamSession
+
+
+class LiveEnd(Enum):
+    """Why a live session ended, if nothing failed."""
+
+    CLOSED = auto()
+    """The client asked for it."""
+    DRAINED = auto()
+    """The service is shutting down."""
+
+
+class LiveLoop(Generic[Received, Sent]):
+    """One client's live session.
+
+    One task reads what the client sends, one writes what it is told, and one ends the session when the service shuts
+    down. The client has a place as soon as it is connected; transcription begins with its first message, which may
+    say how.
+    """
+
+    def __init__(
+        self,
+        stream_session: StreamSession,
+        drain: Drain,
+        quota: Quota,
+        metrics: TranscriptionMetrics,
+        channel: Channel[Received, Sent],
+        codec: Codec[Received, Sent],
+        *,
+        caller: str | None = None,
+        longest_idle_s: float | None = None,
+    ) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            stream_session: Transcribes the audio.
+            drain: Tells when the service shuts down.
+            quota: Is charged while audio arrives.
+            metrics: Counts the audio, at the end.
+            channel: The connection to the client.
+            codec: The client's protocol.
+            caller: Whom to charge, by the name that `quota` knows; ``None`` charges nobody.
+            longest_idle_s: A client that sends nothing for so long loses its place.
+        """
+        self._stream_session = stream_session
+        self._drain = drain
+        self._quota = quota
+        self._metrics = metrics
+        self._channel = channel
+        self._codec = codec
+        self._caller = caller
+        self._longest_idle_s = longest_idle_s
+        self._transcribers = asyncio.Queue[LiveTranscriber]()  # of which events are still to be told
+        self._transcriber: LiveTranscriber | None = None
+        self._begun_s = 0.0  # where its audio begins in that of the session
+        self._bytes = 0  # of its audio
+        self._charged_s = 0
+        self._closing = False
+        self._refusal: RateLimitError | SessionIdleError | None = None
+        self._commanding = asyncio.Lock()
+        self._sending = asyncio.Lock()
+        self.utterances = 0
+        """Finals with words that were told."""
+        self.end: LiveEnd | ServiceError | None = None
+        """How it ended; ``None`` before that, and where the channel or a defect ended it."""
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio that have arrived."""
+        return self._begun_s + (self._bytes / self._options.bytes_per_s if self._bytes else 0.0)
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds of audio of which all events were told but those of words."""
+        return self._begun_s + (0.0 if self._transcriber is None else self._transcriber.heard_s)
+
+    async def run(self) -> LiveEnd | ServiceError:
+        """Serve the client until it is done, the service shuts down or something fails; tells how it ended.
+
+        Raises:
+            Exception: What `channel` raises, such as when the client is gone.
+        """
+        try:
+            await self._converse()
+            self.end = LiveEnd.DRAINED if self._drain.begun else LiveEnd.CLOSED
+        except ServiceError as error:
+            self.end = error
+            await self._tell(Failed(error))
+        finally:
+            self._metrics.live_session_ended(audio_s=self.audio_s)
+        return self.end
+
+    async def _converse(self) -> None:
+        self._options: LiveOptions = self._codec.begin()
+        async with self._stream_session.reserve(self._options) as self._slot:
+            await self._tell(Ready(self))
+            await first_of(self._write(), self._read(), self._leave())
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _write(self) -> None:
+        """Tell what is heard, until the last transcriber has no more to say."""
+        while True:
+            transcriber = await self._transcribers.get()
+            async with aclosing(transcriber.events()) as events:
+                async for event in events:
+                    self.utterances += isinstance(event, Final) and bool(event.words)
+                    await self._tell(event)
+            self._transcribers.task_done()
+            if self._closing:
+                return
+
+    async def _read(self) -> NoReturn:
+        """Do what the client asks for; once the session is closing, only notice when the client leaves."""
+        while True:
+            if self._closing or self._longest_idle_s is None:
+                message = await self._channel.receive()
+            else:
+                try:
+                    async with asyncio.timeout(self._longest_idle_s):
+                        message = await self._channel.receive()
+                except TimeoutError:
+                    await self._end_idle(SessionIdleError(limit_s=self._longest_idle_s))
+                    continue
+            async with self._commanding:
+                if not self._closing:
+                    await self._obey_all(message)
+
+    async def _leave(self) -> None:
+        await self._drain.wait_begun()
+        async with self._commanding:
+            await self._close()
+        # The writer ends the session.
+        await asyncio.Event().wait()
+
+    async def _obey_all(self, message: Received) -> None:
+        for number, command in enumerate(await self._codec.decode(message)):
+            if number:
+                # One message may hold minutes of audio: others want their turn.
+                await asyncio.sleep(0)
+            await self._obey(command)
+            if self._closing:
+                return
+
+    async def _obey(self, command: Command[Sent]) -> None:
+        match command:
+            case SendAudio(data):
+                await self._take(data)
+            case Finalize():
+                await (await self._open()).finalize()
+            case Clear():
+                await (await self._open()).clear()
+            case KeepAlive():
+                await self._open()
+            case Configure(options):
+                await self._configure(options)
+            case Reply(message):
+                await self._send(message)
+            case _:
+                await self._close()
+
+    async def _take(self, audio: bytes) -> None:
+        arrived = self._bytes + len(audio)
+        # Seconds are charged as they begin: many small pieces must not add up to more than they are.
+        due_s = math.ceil(round(self._begun_s + arrived / self._options.bytes_per_s, 6)) - self._charged_s
+        if due_s > 0 and self._caller is not None:
+            self._charged_s += due_s
+            try:
+                await self._quota.charge(self._caller, due_s)
+            except RateLimitError as error:
+                await self._refuse(error)
+                return
+        self._bytes = arrived
+        await (await self._open()).send(audio)
+
+    async def _configure(self, options: LiveOptions) -> None:
+        if self._transcriber is not None:
+            await self._transcriber.close()
+            await self._transcribers.join()
+            self._transcriber = None
+        self._begun_s, self._bytes = self.audio_s, 0
+        self._options = options
+        await self._open()
+        await self._tell(Configured(self._begun_s))
+
+    async def _open(self) -> LiveTranscriber:
+        """The transcriber of what comes now."""
+        if self._transcriber is None:
+            self._transcriber = await self._slot.open(self._options)
+            self._transcribers.put_nowait(self._transcriber)
+        return self._transcriber
+
+    async def _end_idle(self, error: SessionIdleError) -> None:
+        async with self._commanding:
+            if self._transcriber is None:
+                raise error
+            if not self._closing:
+                await self._refuse(error)
+
+    async def _refuse(self, error: RateLimitError | SessionIdleError) -> None:
+        """Take no more; what was said until now is still told."""
+        self._refusal = error
+        await self._close()
+
+    async def _close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            await (await self._open()).close()
+
+    async def _tell(self, event: LoopEvent) -> None:
+        for message in self._codec.encode(event):
+            await self._send(message)
+
+    async def _send(self, message: Sent) -> None:
+        async with self._sending:
+            await self._channel.send(message)

@@ -1,0 +1,209 @@
+"""One speaker's live session: raw audio in, events out."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from enum import Enum, auto
+
+import numpy as np
+
+from ..domain.audio import NO_SAMPLES, PcmReader, Samples
+from ..domain.endpointing import Endpointing
+from ..domain.errors import OverloadedError
+from ..domain.hypothesis import Hypothesis
+from ..domain.live import Cleared, EndCause, LiveEvent, Partial
+from ..domain.utterances import UtteranceTracker
+from ..domain.vad_gate import SpeechChunk
+from .audio_queue import AudioQueue, Control
+from .ports.resampler import RateConverter
+from .ports.speech_model import RecognitionStream
+from .segmenter import Segmenter
+
+
+class _Pause(Enum):
+    """What is known of the pause that the speaker makes."""
+
+    SHORT = auto()
+    """There is none, or it is too short to end even a finished sentence."""
+    IN_SENTENCE = auto()
+    """It is long enough, and no finished sentence stands before it; it is not looked at again."""
+    AFTER_SENTENCE = auto()
+
+
+class _Unread(Enum):
+    """Where the unread speech begins."""
+
+    FOLLOWS = auto()
+    """Behind what the model has had."""
+    JUMPS = auto()
+    """Somewhere else: the model begins anew with it."""
+    CLEARED = auto()
+    """There is none, and what the model has had is forgotten."""
+
+
+class LiveTranscriber:
+    """One speaker. One task feeds it and one reads its events; a slow reader makes the feeder wait."""
+
+    def __init__(
+        self,
+        stream: RecognitionStream,
+        reader: PcmReader,
+        resampled: RateConverter,
+        segmenter: Segmenter,
+        endpointing: Endpointing,
+        *,
+        sample_rate_hz: int,
+        hop_s: float,
+        longest_step_s: float,
+        longest_backlog_s: float,
+    ) -> None:
+        """Begin with silence; `StreamSession.open` is the way here."""
+        self._stream = stream
+        self._reader = reader
+        self._resampled = resampled
+        self._segmenter = segmenter
+        self._silence_s = endpointing.silence_s
+        self._complete_s = endpointing.complete_s
+        self._tracker = UtteranceTracker(endpointing, doubt_s=segmenter.doubt_s)
+        self._rate_hz = sample_rate_hz
+        self._step = max(int(longest_step_s * sample_rate_hz), 1)
+        self._queue = AudioQueue(
+            hop=max(int(hop_s * sample_rate_hz), 1),
+            longest=self._step,
+            most=max(int(longest_backlog_s * sample_rate_hz), 1),
+        )
+        self._pause = _Pause.SHORT
+        self._unread: list[Samples] = []  # for the model
+        self._begins = _Unread.FOLLOWS
+        self._start_s = 0.0  # of what is unread, if it jumps
+
+    @property
+    def heard_s(self) -> float:
+        """How much of the audio has been listened to."""
+        return self._segmenter.received / self._rate_hz
+
+    async def send(self, data: bytes) -> None:
+        """Take raw audio in the session's encoding, split anywhere; waits while too much of it is unread."""
+        await self._queue.enqueue(self._resampled.resample(self._reader.read(data)))
+
+    async def finalize(self) -> None:
+        """Ask for a `Final` of what was said so far, be it nothing; the session goes on."""
+        await self._queue.enqueue(Control.FLUSH)
+
+    async def clear(self) -> None:
+        """Forget what was said since the last `Final`: nothing is heard of it after `Cleared`, not even that it stopped."""
+        await self._queue.enqueue(Control.CLEAR)
+
+    async def close(self) -> None:
+        """Ask for a `Final` of what was said since the last one, and for the end of the events."""
+        await self._queue.enqueue(self._resampled.resample(NO_SAMPLES, last=True))
+        await self._queue.enqueue(Control.CLOSE)
+
+    async def events(self) -> AsyncGenerator[LiveEvent]:
+        """What is heard, as soon as it is; ends after `close`.
+
+        Raises:
+            InferenceError: The model failed; the session is over.
+        """
+        while True:
+            item = await self._queue.dequeue()
+            steps = self._obey(item) if isinstance(item, Control) else self._transcribe(item)
+            async with aclosing(steps):
+                async for news in steps:
+                    for event in news:
+                        yield event
+            if item is Control.CLOSE:
+                return
+
+    async def _transcribe(self, samples: Samples) -> AsyncGenerator[list[LiveEvent]]:
+        # However much came at once, pauses in it are found; the model reads all of it that no pause parts at once.
+        for chunks in await self._segmenter.segment(samples):
+            for chunk in chunks:
+                if chunk.opens:
+                    yield self._tracker.begin(chunk.start / self._rate_hz)
+                self._keep(chunk)
+                # The model will have forgotten it when the utterance goes on; of one that is over it is read below.
+                if chunk.closes and not (self._tracker.speaking and self._is_silent(self._silence_s)):
+                    yield await self._flush()
+            yield await self._look_for_sentence()
+            is_over = self._pause is _Pause.AFTER_SENTENCE or self._is_silent(self._silence_s)
+            if self._tracker.speaking and is_over:
+                # Told before the last words are read: whoever waits for a turn need not wait for the text.
+                yield self._tracker.stop((self._segmenter.received - self._segmenter.silence) / self._rate_hz)
+                # What is spoken next is another span.
+                self._segmenter.finish()
+                yield await self._finish(EndCause.SILENCE)
+        yield await self._read()
+        if self._tracker.paused:
+            yield await self._finish(EndCause.SILENCE)
+
+    async def _look_for_sentence(self) -> list[LiveEvent]:
+        """Once in a pause that would end a finished sentence, see whether there is one."""
+        if not self._is_silent(self._complete_s):
+            self._pause = _Pause.SHORT
+        elif self._pause is _Pause.SHORT:
+            self._pause = _Pause.IN_SENTENCE
+            if self._tracker.speaking:
+                events = await self._flush()
+                if self._tracker.reads_complete:
+                    self._pause = _Pause.AFTER_SENTENCE
+                return events
+        return []
+
+    async def _obey(self, control: Control) -> AsyncGenerator[list[LiveEvent]]:
+        if control is Control.CLEAR:
+            self._segmenter.finish()
+            self._tracker.clear()
+            self._unread.clear()
+            self._begins = _Unread.CLEARED
+            yield [Cleared()]
+            return
+        if control is Control.CLOSE:
+            for chunk in self._segmenter.finish():
+                self._keep(chunk)
+        yield await self._finish(EndCause.ASKED)
+
+    def _keep(self, chunk: SpeechChunk) -> None:
+        if chunk.opens or self._begins is _Unread.CLEARED:
+            self._begins, self._start_s = _Unread.JUMPS, chunk.start / self._rate_hz
+        self._unread.append(chunk.samples)
+
+    def _is_silent(self, for_s: float | None) -> bool:
+        return for_s is not None and self._segmenter.silence >= for_s * self._rate_hz
+
+    async def _read(self) -> list[LiveEvent]:
+        """Give the model what was kept for it, as much at once as it may be given."""
+        if not self._unread:
+            return []
+        samples = np.concatenate(self._unread)
+        self._unread.clear()
+        events: list[LiveEvent] = []
+        for at in range(0, len(samples), self._step):
+            start_s = self._start_s if self._begins is _Unread.JUMPS else None
+            self._begins = _Unread.FOLLOWS
+            # A full queue costs the listener a step, not the session: the samples are with the stream.
+            with suppress(OverloadedError):
+                events += self._news(await self._stream.decode(samples[at : at + self._step], start_s=start_s))
+        return events
+
+    async def _finish(self, cause: EndCause) -> list[LiveEvent]:
+        """Read all that was said, and end the utterance with it."""
+        events = await self._flush()
+        return [*(event for event in events if not isinstance(event, Partial)), *self._tracker.finish(cause)]
+
+    async def _flush(self) -> list[LiveEvent]:
+        if self._begins is _Unread.CLEARED:
+            return []
+        events = await self._read()
+        while True:
+            try:
+                return events + self._news(await self._stream.flush())
+            except OverloadedError as busy:
+                await asyncio.sleep(busy.retry_after_s)
+
+    def _news(self, hypothesis: Hypothesis | None) -> list[LiveEvent]:
+        return (
+            []
+            if hypothesis is None
+            else self._tracker.step(hypothesis, received_s=self._queue.received / self._rate_hz)
+        )

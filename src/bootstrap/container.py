@@ -1,0 +1,184 @@
+"""Which adapter serves which port: typed factories, and the container that calls them."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dependency_injector import containers, providers
+
+from ..adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from ..adapters.decoders.pydub import PydubDecoder
+from ..adapters.decoders.wave import WaveDecoder
+from ..adapters.isolation.model import IsolatedModel
+from ..adapters.parakeet_mlx.model import parakeet_mlx_model
+from ..adapters.rate_limits import RateLimits
+from ..adapters.soxr_resampler import SoxrResampler
+from ..adapters.telemetry.prometheus import PrometheusMetrics
+from ..adapters.vad.silero import SileroVad
+from ..application.drain import Drain
+from ..application.ports.audio_decoder import AudioDecoder
+from ..application.ports.metrics import ModelMetrics, TranscriptionMetrics
+from ..application.ports.quota import Quota
+from ..application.ports.resampler import Resampler
+from ..application.ports.speech_model import SpeechModel, StreamContext
+from ..application.ports.voice_activity_detector import VoiceActivityDetector
+from ..application.service import Service
+from ..application.stream_session import StreamSession
+from ..application.transcribe_file import FileLimits, TranscribeFile
+from ..config.settings import Settings
+from .lifecycle import Lifecycle
+
+if TYPE_CHECKING:
+    from ..adapters.telemetry.opentelemetry import Tracing
+
+GRACE_S = 30.0
+"""How long work in progress may take once a shutdown has begun."""
+
+
+def quota(settings: Settings) -> Quota:
+    """Rate limits, where they are set."""
+    return RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit)
+
+
+def compressed_decoder(settings: Settings, resampler: Resampler) -> AudioDecoder:
+    """What decodes everything but WAV."""
+    ffmpeg = find_ffmpeg()
+    match settings.audio_decoder:
+        case "ffmpeg":
+            return FfmpegDecoder(ffmpeg)
+        case "pydub":
+            return PydubDecoder(ffmpeg, resampler)
+
+
+def audio_decoder(resampler: Resampler, compressed: AudioDecoder, tracing: "Tracing | None") -> AudioDecoder:
+    """WAV without ffmpeg, all else with it."""
+    decoder = WaveDecoder(resampler, compressed)
+    return decoder if tracing is None else tracing.decoder(decoder)
+
+
+def voice_activity_detector(settings: Settings) -> VoiceActivityDetector | None:
+    """What tells speech from silence and noise, unless everything is to be transcribed."""
+    match settings.vad:
+        case "silero":
+            return SileroVad()
+        case "none":
+            return None
+
+
+def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | None") -> SpeechModel:
+    """The recogniser, in this process or in one of its own; not loaded yet."""
+    make = partial(
+        parakeet_mlx_model,
+        model_id=settings.model_id,
+        precision=settings.model_precision,
+        offline=settings.offline,
+        sample_rate_hz=settings.target_sr,
+        batch_size=settings.batch_size,
+        cache_limit_bytes=settings.mlx_cache_limit,
+        most_waiting=settings.max_queue,
+        most_streams=settings.max_streams,
+        context=stream_context(settings),
+    )
+    match settings.isolation:
+        case "none":
+            model: SpeechModel = make(metrics=metrics)
+        case "process":
+            model = IsolatedModel(make, metrics=metrics)
+    return model if tracing is None else tracing.model(model)
+
+
+def stream_context(settings: Settings) -> StreamContext:
+    """How live streams are cut into windows, unless a client asks otherwise."""
+    return StreamContext(
+        left_s=settings.stream_left_context,
+        chunk_s=settings.stream_chunk,
+        right_s=settings.stream_right_context,
+    )
+
+
+def transcribe_file(
+    settings: Settings,
+    model: SpeechModel,
+    decoder: AudioDecoder,
+    detector: VoiceActivityDetector | None,
+    quota: Quota,
+    metrics: TranscriptionMetrics,
+) -> TranscribeFile:
+    """The use-case for recordings."""
+    limits = FileLimits(
+        longest_unchunked_s=settings.max_audio_duration,
+        longest_s=settings.max_file_duration,
+        window_s=settings.chunk_duration,
+        overlap_s=settings.chunk_overlap,
+        timeout_s=settings.processing_timeout,
+        windows_ahead=settings.batch_size,
+    )
+    return TranscribeFile(model, decoder, limits, detector, quota, metrics)
+
+
+def stream_session(
+    settings: Settings, model: SpeechModel, resampler: Resampler, detector: VoiceActivityDetector | None
+) -> StreamSession:
+    """The use-case for live audio."""
+    return StreamSession(
+        model=model,
+        resampler=resampler,
+        context=stream_context(settings),
+        detector=detector,
+        longest_window_s=settings.chunk_duration,
+    )
+
+
+def lifecycle(
+    model: SpeechModel,
+    detector: VoiceActivityDetector | None,
+    stream_session: StreamSession,
+    tracing: "Tracing | None",
+) -> Lifecycle:
+    """What starts and stops the service."""
+    return Lifecycle(
+        model=model,
+        detector=detector,
+        stream_session=stream_session,
+        on_stopped=None if tracing is None else tracing.close,
+    )
+
+
+class Container(containers.DeclarativeContainer):
+    """Every object of the service; the annotations let the type checkers hold adapters to their ports."""
+
+    settings: providers.Provider[Settings] = providers.Dependency(instance_of=Settings)
+    tracing: "providers.Provider[Tracing | None]" = providers.Object(None)
+
+    resampler: providers.Provider[Resampler] = providers.ThreadSafeSingleton(SoxrResampler)
+    metrics: providers.Provider[PrometheusMetrics] = providers.ThreadSafeSingleton(PrometheusMetrics)
+    quota: providers.Provider[Quota] = providers.ThreadSafeSingleton(quota, settings)
+    compressed: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(
+        compressed_decoder, settings, resampler
+    )
+    decoder: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(
+        audio_decoder, resampler, compressed, tracing
+    )
+    model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(speech_model, settings, metrics, tracing)
+    detector: providers.Provider[VoiceActivityDetector | None] = providers.ThreadSafeSingleton(
+        voice_activity_detector, settings
+    )
+    transcribe_file: providers.Provider[TranscribeFile] = providers.ThreadSafeSingleton(
+        transcribe_file, settings, model, decoder, detector, quota, metrics
+    )
+    stream_session: providers.Provider[StreamSession] = providers.ThreadSafeSingleton(
+        stream_session, settings, model, resampler, detector
+    )
+    drain: providers.Provider[Drain] = providers.ThreadSafeSingleton(Drain, grace_s=GRACE_S)
+    lifecycle: providers.Provider[Lifecycle] = providers.ThreadSafeSingleton(
+        lifecycle, model, detector, stream_session, tracing
+    )
+    service: providers.Provider[Service] = providers.ThreadSafeSingleton(
+        Service,
+        transcribe_file=transcribe_file,
+        stream_session=stream_session,
+        model=model,
+        quota=quota,
+        metrics=metrics,
+        drain=drain,
+        lifecycle=lifecycle,
+    )

@@ -1,0 +1,98 @@
+"""What `doctor` tells about the parts that the service is made of."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from ..adapters.decoders.ffmpeg import find_ffmpeg
+from ..adapters.inference.checkpoint import EMBEDDED, local_directory
+from ..adapters.parakeet_mlx import blas
+from ..adapters.vad.silero import SileroVad
+from ..config.settings import Settings
+from ..domain.errors import DecoderUnavailableError, ModelLoadError
+
+
+def facts_about(settings: Settings) -> Mapping[str, Callable[[], str]]:
+    """The facts by name; each raises a `FaultError` if it keeps the service from working."""
+    return {
+        # Before MLX: the import of MLX binds the BLAS.
+        "BLAS": _blas,
+        "MLX": _mlx,
+        "ffmpeg": _ffmpeg,
+        "VAD": partial(_vad, settings),
+        "model": partial(_model, settings),
+    }
+
+
+def changed(settings: Settings) -> Mapping[str, str]:
+    """The settings that differ from their defaults, by their environment names; keys stay hidden."""
+    fields = type(settings).model_fields
+    return {
+        name.upper(): str(value)
+        for name, value in settings
+        if value != fields[name].get_default(call_default_factory=True)
+    }
+
+
+def _blas() -> str:
+    chosen = blas.preload()
+    if chosen is None:
+        return "provided by the platform"
+    return (
+        f"{chosen.name}: slow; install the wheel scipy-openblas32 or the system's libopenblas"
+        if chosen.slow
+        else chosen.name
+    )
+
+
+def _mlx() -> str:
+    try:
+        import mlx.core as mx  # noqa: PLC0415 - see facts_about
+    except ImportError as error:
+        raise ModelLoadError(f"MLX cannot be imported: {error}") from error
+    kind = mx.default_device().type
+    device = "cpu" if kind == mx.DeviceType.cpu else f"gpu ({'Metal' if mx.metal.is_available() else 'CUDA'})"
+    return f"{version('mlx')} on {device}, parakeet-mlx {version('parakeet-mlx')}"
+
+
+def _ffmpeg() -> str:
+    path = find_ffmpeg()
+    origin = "from the system" if shutil.which("ffmpeg") == str(path) else "from the imageio-ffmpeg wheel"
+    try:
+        ran = subprocess.run([path, "-version"], capture_output=True, text=True, check=True, timeout=20)  # noqa: S603 - no shell
+    except (OSError, subprocess.SubprocessError) as error:
+        raise DecoderUnavailableError(f"{path} does not run: {error}") from error
+    return f"{ran.stdout.partition(' Copyright')[0].removeprefix('ffmpeg version ')}, {path}, {origin}"
+
+
+def _vad(settings: Settings) -> str:
+    if settings.vad == "none":
+        return "none: everything is transcribed, silence and noise too"
+    SileroVad()
+    return f"silero, on ONNX Runtime {version('onnxruntime')}"
+
+
+def _model(settings: Settings) -> str:
+    # Imported here: it takes a third of a second that the other commands need not wait for.
+    from huggingface_hub.constants import HF_HUB_CACHE  # noqa: PLC0415
+
+    directory = local_directory(settings.model_id)
+    if directory is not None:
+        small = "the small model, " if settings.model_id == EMBEDDED else ""
+        return f"{settings.model_id}: {small}in {directory}"
+    if settings.offline:
+        raise ModelLoadError(f"{settings.model_id} is not in the cache, and OFFLINE forbids downloading it.")
+    if not _writable(Path(HF_HUB_CACHE)):
+        raise ModelLoadError(
+            f"{settings.model_id} must be downloaded, but {HF_HUB_CACHE} is not writable (see HF_HOME)."
+        )
+    return f"{settings.model_id}: not in {HF_HUB_CACHE} yet; the first start downloads it (the Hub was not contacted)"
+
+
+def _writable(directory: Path) -> bool:
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    return os.access(existing, os.W_OK)

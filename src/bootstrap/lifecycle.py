@@ -1,0 +1,126 @@
+"""Starting and stopping the service, whatever entrypoints it has."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from ..application.ports.speech_model import SpeechModel
+from ..application.ports.voice_activity_detector import VoiceActivityDetector
+from ..application.run_unless import run_unless
+from ..application.service import Service
+from ..application.stream_session import StreamSession
+from ..domain.errors import InvalidRequestError, ModelLoadError, ServiceError
+
+_log = structlog.stdlib.get_logger(__name__)
+_MODEL_HINT = "MODEL_ID is a directory, a Hub id, or 'embedded' for the small built-in model."
+_SETTINGS = {"left_s": "STREAM_LEFT_CONTEXT", "chunk_s": "STREAM_CHUNK", "right_s": "STREAM_RIGHT_CONTEXT"}
+
+
+class Lifecycle:
+    """Loads the detector and the model, checks the settings against the model, and stops everything in order."""
+
+    def __init__(
+        self,
+        *,
+        model: SpeechModel,
+        detector: VoiceActivityDetector | None,
+        stream_session: StreamSession | None = None,
+        on_stopped: Callable[[], None] | None = None,
+    ) -> None:
+        """Remember what to start.
+
+        Args:
+            model: Started first, and closed last.
+            detector: Loaded before the model, if there is one.
+            stream_session: Its defaults are held against the loaded model; ``None`` where nothing is streamed.
+            on_stopped: Called in a thread once the model is closed, such as to flush traces.
+        """
+        self._model = model
+        self._detector = detector
+        self._stream_session = stream_session
+        self._on_stopped = on_stopped
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncGenerator["asyncio.Task[None]"]:
+        """Start in the background while in this context; see `application.service.Lifecycle`."""
+        starting = asyncio.create_task(self._start())
+        starting.add_done_callback(_report)
+        try:
+            yield starting
+        finally:
+            starting.cancel()
+            await asyncio.wait((starting,))
+            try:
+                await self._model.aclose()
+            finally:
+                if self._on_stopped is not None:
+                    await asyncio.to_thread(self._on_stopped)
+
+    async def _start(self) -> None:
+        if self._detector is not None:
+            await asyncio.to_thread(self._detector.load)
+        try:
+            await self._model.start()
+        except ModelLoadError as error:
+            raise ModelLoadError(f"MODEL_ID: {error.message} {_MODEL_HINT}") from error
+        if self._detector is not None:
+            # Raises where the detector does not take the model's rate: now, and not at every request.
+            self._detector.open(sample_rate_hz=self._model.describe().sample_rate_hz)
+        if self._stream_session is None:
+            return
+        try:
+            self._stream_session.check()
+        except InvalidRequestError as error:
+            raise ModelLoadError(error.renamed(_SETTINGS).message) from error
+
+
+def _report(starting: "asyncio.Task[None]") -> None:
+    if starting.cancelled():
+        return
+    error = starting.exception()
+    if error is None:
+        _log.info("ready")
+        return
+    code = error.code if isinstance(error, ServiceError) else None
+    expected = isinstance(error, ServiceError)
+    _log.critical("the model could not be loaded", code=code, reason=str(error), exc_info=None if expected else error)
+
+
+async def serve_until_signalled(
+    service: Service, *servers: Callable[[Service], AbstractAsyncContextManager[None]]
+) -> None:
+    """Run servers until SIGTERM or SIGINT, or until the model cannot be loaded; then drain and stop.
+
+    Servers accept while they are entered, and stop accepting when they are left. A second signal ends the grace time.
+
+    Args:
+        service: What they serve.
+        servers: Each makes a context in which it serves.
+
+    Raises:
+        ModelLoadError: The model cannot be loaded.
+    """
+    loop = asyncio.get_running_loop()
+    signalled, again = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (again if signalled.is_set() else signalled).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        async with service.lifecycle() as ready, AsyncExitStack() as stack:
+            for server in servers:
+                await stack.enter_async_context(server(service))
+            waiting = asyncio.create_task(signalled.wait())
+            await asyncio.wait((waiting, ready), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await ready
+            await waiting
+            await run_unless(again.wait(), service.drain.finish())
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

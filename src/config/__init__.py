@@ -1,0 +1,1 @@
+"""What the service is told: settings, flags, and how it logs."""

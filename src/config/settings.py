@@ -1,0 +1,163 @@
+"""Every setting of the service: from the environment, a ``.env`` file, or the command line."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from limits import parse_many
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The effective settings; a value that cannot be used stops the start."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    model_id: str = Field(
+        default="mlx-community/parakeet-tdt-0.6b-v2",
+        min_length=1,
+        description="`embedded`, a Hugging Face Hub id, or a directory with `config.json` and `model.safetensors`",
+    )
+    model_precision: Literal["bf16", "fp32", "int8", "int4"] = Field(
+        default="bf16", description="precision of the weights"
+    )
+    offline: bool = Field(
+        default=False, description="never contact the Hugging Face Hub; the model must already be in its cache"
+    )
+    batch_size: int = Field(
+        default=4, ge=1, le=256, description="maximum chunks in one batch, and chunks of one recording queued at a time"
+    )
+    mlx_cache_limit: int = Field(
+        default=128 << 20, ge=0, description="memory that MLX keeps for reuse after it was freed, in bytes"
+    )
+    target_sr: int = Field(default=16000, ge=8000, le=48000, description="sample rate of the model, in Hz")
+    max_audio_duration: float = Field(
+        default=30, gt=0, description="maximum length of a recording with `should_chunk=false`, in seconds"
+    )
+    max_file_duration: float = Field(default=14400, gt=0, description="maximum length of a recording, in seconds")
+    max_upload_bytes: int = Field(default=1 << 30, ge=1, description="maximum size of an upload, in bytes")
+    max_uploads: int = Field(
+        default=64, ge=1, description="maximum concurrent uploads, counted from the first byte to the response"
+    )
+    header_timeout: float = Field(
+        default=20, gt=0, description="maximum time from connecting to the end of a request's headers, in seconds"
+    )
+    upload_pause: float = Field(default=30, gt=0, description="maximum gap between two pieces of an upload, in seconds")
+    min_upload_rate: float = Field(
+        default=4096,
+        ge=0,
+        description="minimum average rate of an upload after `UPLOAD_PAUSE`, in bytes per second; 0 allows any",
+    )
+    upload_timeout: float = Field(default=14400, gt=0, description="maximum time for one upload, in seconds")
+    chunk_duration: float = Field(default=60, ge=5, description="maximum length of a chunk, in seconds")
+    chunk_overlap: float = Field(
+        default=2, ge=0, description="overlap of two chunks where the cut is not in a pause, in seconds"
+    )
+    processing_timeout: float = Field(
+        default=120, gt=0, description="maximum processing time of one recording, in seconds"
+    )
+    max_queue: int = Field(default=64, ge=1, description="maximum chunks waiting for the model")
+    max_streams: int = Field(default=32, ge=1, description="maximum concurrent live sessions")
+    isolation: Literal["none", "process"] = Field(
+        default="none",
+        description="`process` runs the model in a separate process and restarts it after a crash",
+    )
+    stream_left_context: float = Field(
+        default=5, ge=0, description="already transcribed audio that each live step sees again, in seconds"
+    )
+    stream_chunk: float = Field(
+        default=1, ge=0.16, le=30, description="interval between updates of live text, in seconds"
+    )
+    stream_right_context: float = Field(
+        default=8, ge=0, description="audio that must follow a word before its text is stable, in seconds"
+    )
+    stream_idle: float = Field(
+        default=60,
+        gt=0,
+        description="time after which a `/ws` client that sends nothing, not even `keepalive`, is disconnected, in seconds",
+    )
+    host: str = Field(default="127.0.0.1", description="address that `serve` listens on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port that `serve` listens on; 0 picks a free one")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="accepted API keys, comma-separated, each `key` or `name:key`; empty: no key is needed"
+    )
+    rate_limit: str = Field(
+        default="",
+        description="maximum requests per key name, or per address without a key, such as `60/minute; 1000/day`",
+    )
+    audio_rate_limit: str = Field(
+        default="",
+        description="maximum seconds of audio per key name, or per address without a key, such as `7200/hour`",
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="other web origins that may call the API, comma-separated; `*` allows any"
+    )
+    vad: Literal["silero", "none"] = Field(
+        default="silero", description="voice activity detector; `none` transcribes everything, silence and noise too"
+    )
+    audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="decoder of compressed recordings")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        description="minimum level of the service's own log lines; libraries log warnings and errors only",
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto` writes for people on a terminal and JSON elsewhere"
+    )
+
+    @field_validator("api_keys", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_distinct(cls, entries: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        keys = [key.get_secret_value() for _, key in _named(entries)]
+        if not all(keys):
+            raise ValueError("an entry has a name but no key")
+        if len(set(keys)) < len(keys):
+            raise ValueError("the same key is listed twice")
+        return entries
+
+    @field_validator("rate_limit", "audio_rate_limit")
+    @classmethod
+    def _is_limit(cls, value: str) -> str:
+        if value:
+            try:
+                parse_many(value)
+            except ValueError as error:
+                raise ValueError("write limits as 60/minute or 60/minute; 1000/day") from error
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def named_keys(self) -> tuple[tuple[str, SecretStr], ...]:
+        """The keys and their owners' names; two keys may have one name, while one replaces the other."""
+        return _named(self.api_keys)
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> "Settings":
+        if self.chunk_overlap * 2 > self.chunk_duration:
+            raise ValueError("CHUNK_OVERLAP must be at most half of CHUNK_DURATION")
+        return self
+
+
+_NAMED_KEY = re.compile(r"([\w.@-]{0,64}):(.*)", re.ASCII)
+
+
+def _named(entries: Iterable[SecretStr]) -> tuple[tuple[str, SecretStr], ...]:
+    """Names and keys; one without a name is called after its position.
+
+    The first colon ends a name, so that a named key may hold more of them; ``:a:b`` is the key ``a:b`` without a name.
+    """
+    named: list[tuple[str, SecretStr]] = []
+    for number, entry in enumerate(entries, start=1):
+        match = _NAMED_KEY.fullmatch(entry.get_secret_value())
+        name, key = match.groups() if match else ("", entry.get_secret_value())
+        named.append((name or f"key-{number}", SecretStr(key)))
+    return tuple(named)

@@ -1,0 +1,1 @@
+"""What surrounds every route: access, limits, the request's context, and error responses."""

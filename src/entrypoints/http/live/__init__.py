@@ -1,0 +1,1 @@
+"""`/ws`: live audio in the service's own protocol."""

@@ -1,0 +1,1 @@
+"""OpenAI's Audio API: transcriptions, translations, models and Realtime."""

@@ -1,0 +1,173 @@
+// The page: one state, which events change and which is shown anew after each; and what can be pressed.
+
+import { Connection } from "./connection.js";
+import { $ } from "./dom.js";
+import { whyNoMicrophone } from "./microphone.js";
+import { Player } from "./player.js";
+import { Recordings } from "./recording.js";
+import { save } from "./save.js";
+import { key } from "./service.js";
+import { Speech } from "./speech.js";
+import { initial, update } from "./state.js";
+import { Transcript } from "./transcript.js";
+import { render } from "./view.js";
+
+/** What the parts of the page share. */
+export class Page {
+  #state = initial({ noMicrophone: whyNoMicrophone(), hasKey: Boolean(key.value) });
+  #connection = new Connection(this);
+  #recordings = new Recordings(this);
+  #speech = new Speech(this);
+
+  transcript = new Transcript(
+    {
+      list: $("paragraphs", HTMLElement),
+      draft: $("draft", HTMLElement),
+      stable: $("stable", HTMLElement),
+      unsettled: $("unsettled", HTMLElement),
+    },
+    (start, play) => this.player.seek(start, play),
+  );
+  player = new Player(
+    {
+      bar: $("player", HTMLElement),
+      audio: $("sound", HTMLAudioElement),
+      play: $("play", HTMLButtonElement),
+      seek: $("seek", HTMLInputElement),
+      now: $("now", HTMLElement),
+      length: $("length", HTMLElement),
+    },
+    this.transcript,
+    () => this.tell({ type: "recording cannot be played" }),
+  );
+
+  get state() {
+    return this.#state;
+  }
+
+  /**
+   * Something has happened: change the state, and show it.
+   *
+   * @param {import("./state.js").Event} event
+   */
+  tell(event) {
+    this.#state = update(this.#state, event);
+    render(this.#state);
+  }
+
+  /**
+   * Tell of a problem, and ask for what would help.
+   *
+   * @param {{message: string, code: string}} problem
+   * @param {import("./state.js").Remedy | null} [remedy]
+   */
+  report(problem, remedy = null) {
+    if (problem.code === "unauthorized") {
+      this.#connection.lock(remedy);
+    } else {
+      this.tell({ type: "problem", message: problem.message, remedy });
+      this.#connection.meet();
+    }
+  }
+
+  /** Clear the page, if whoever has spoken agrees. */
+  clear() {
+    if (this.#state.isUnsaved && !confirm("What you said has not been saved. Discard it?")) return false;
+    this.transcript.clear();
+    this.player.unload();
+    this.#speech.clear();
+    this.tell({ type: "page is cleared" });
+    return true;
+  }
+
+  start() {
+    $("key-form", HTMLFormElement).onsubmit = (event) => {
+      event.preventDefault();
+      this.#unlock();
+    };
+    $("forget", HTMLElement).onclick = () => {
+      key.value = "";
+      location.reload();
+    };
+    $("microphone", HTMLElement).onclick = () => {
+      if (this.#state.activity === "listening") this.#speech.stop();
+      else this.#speech.listen();
+    };
+    $("cancel", HTMLElement).onclick = () => this.#recordings.cancel();
+    $("again", HTMLElement).onclick = () => {
+      if (this.#state.remedy === "retry") this.#recordings.retry();
+      else this.#speech.listen();
+    };
+    $("new", HTMLElement).onclick = () => {
+      if (this.clear()) this.#focusSource();
+    };
+    for (const button of document.querySelectorAll("button")) {
+      const ending = button.dataset.save;
+      if (ending) button.onclick = () => this.#save(ending);
+    }
+    this.#takeFiles();
+    addEventListener("beforeunload", (event) => {
+      if (this.#state.isUnsaved || this.#state.activity === "listening") event.preventDefault();
+    });
+    render(this.#state);
+    this.#connection.meet();
+  }
+
+  #takeFiles() {
+    const input = $("file", HTMLInputElement);
+    input.onchange = () => {
+      const chosen = input.files?.[0];
+      if (chosen) this.#recordings.read(chosen);
+      // So that the same one can be chosen again.
+      input.value = "";
+    };
+    addEventListener("dragover", (event) => {
+      event.preventDefault();
+      if (!this.#state.isDropping) this.tell({ type: "file is dragged", isOver: true });
+    });
+    addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) this.tell({ type: "file is dragged", isOver: false });
+    });
+    addEventListener("drop", (event) => {
+      event.preventDefault();
+      this.tell({ type: "file is dragged", isOver: false });
+      const dropped = event.dataTransfer?.files[0];
+      if (dropped) this.#drop(dropped);
+    });
+  }
+
+  /** @param {File} file */
+  #drop(file) {
+    const { activity } = this.#state;
+    if (activity === "idle") this.#recordings.read(file);
+    else if (activity === "transcribing") this.#note("Another recording is being transcribed. Cancel it first.");
+    else this.#note("Stop the microphone first, then drop the recording again.");
+  }
+
+  /** @param {string} message */
+  #note(message) {
+    this.tell({ type: "problem", message, remedy: null });
+  }
+
+  async #unlock() {
+    const field = $("key", HTMLInputElement);
+    const text = field.value.trim();
+    field.value = "";
+    if (await this.#connection.unlock(text)) this.#focusSource();
+  }
+
+  #focusSource() {
+    const microphone = $("microphone", HTMLButtonElement);
+    (microphone.disabled ? $("file", HTMLElement) : microphone).focus();
+  }
+
+  /** @param {string} ending */
+  #save(ending) {
+    const { source } = this.#state;
+    const name = source?.type === "recording" ? source.name.replace(/\.[^.]*$/, "") : "speech";
+    save(ending, name, { transcript: this.transcript, wav: () => this.#speech.wav() });
+    if (ending !== "wav") this.tell({ type: "transcript is saved" });
+  }
+}
+
+new Page().start();

@@ -1,0 +1,122 @@
+// Where the service is, the key to it, and what went wrong.
+
+const KEY = "parakeet-key";
+
+/**
+ * The settings that the page obeys, and the model.
+ *
+ * @typedef {object} Configuration
+ * @property {{max_upload_bytes: number}} settings
+ * @property {{id: string, note?: string} | null} model
+ */
+
+/** Something that a person must hear; `code` is the service's, or one of ours. */
+export class Problem extends Error {
+  /**
+   * @param {string} message A sentence, or several.
+   * @param {{code?: string, retryAfterS?: number}} [facts]
+   */
+  constructor(message, { code = "", retryAfterS = 0 } = {}) {
+    const wait = Math.ceil(retryAfterS);
+    super(wait ? `${message} Try again in ${wait} ${wait === 1 ? "second" : "seconds"}.` : message);
+    this.code = code;
+  }
+}
+
+export const UNREACHABLE = "unreachable";
+
+/** The API key: in this tab's storage alone. */
+export const key = {
+  get value() {
+    return sessionStorage.getItem(KEY) ?? "";
+  },
+  set value(text) {
+    if (text) sessionStorage.setItem(KEY, text);
+    else sessionStorage.removeItem(KEY);
+  },
+};
+
+/** @returns {Record<string, string>} What a request carries that says who asks. */
+export function credentials() {
+  return key.value ? { authorization: `Bearer ${key.value}` } : {};
+}
+
+/** @param {string} path Relative to the page, which a proxy may have put anywhere. */
+export function address(path) {
+  return new URL(path, document.baseURI);
+}
+
+/**
+ * The address of a WebSocket.
+ *
+ * @param {string} path Relative to the page.
+ */
+export function liveAddress(path) {
+  const url = address(path);
+  url.protocol = url.protocol.replace("http", "ws");
+  return url;
+}
+
+/**
+ * What an answer that is an error says.
+ *
+ * @param {number} status
+ * @param {string} body
+ * @param {string | null} retryAfter The header, in seconds.
+ */
+export function problemIn(status, body, retryAfter) {
+  /** @type {{message?: string, code?: string}} */
+  let error = {};
+  try {
+    error = JSON.parse(body).error ?? {};
+  } catch {
+    // Something between us and the service has answered in its own words.
+  }
+  const message = error.message ?? `The service answered with status ${status}.`;
+  return new Problem(message, { code: error.code, retryAfterS: Number(retryAfter) || 0 });
+}
+
+/** @param {string} path */
+async function ask(path) {
+  try {
+    return await fetch(address(path), { headers: credentials(), cache: "no-store" });
+  } catch {
+    throw new Problem("The service cannot be reached.", { code: UNREACHABLE });
+  }
+}
+
+/** Why the service cannot be used just now; an empty text if it can. */
+export async function whyNotReady() {
+  try {
+    const response = await ask("readyz");
+    return response.ok ? "" : ((await response.json()).reason ?? `Status ${response.status}.`);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    return error.message;
+  }
+}
+
+/**
+ * The settings and the model.
+ *
+ * @returns {Promise<Configuration>}
+ * @throws {Problem} Above all without the right key.
+ */
+export async function configuration() {
+  const response = await ask("config");
+  if (!response.ok) throw problemIn(response.status, await response.text(), response.headers.get("retry-after"));
+  return response.json();
+}
+
+/** Why a WebSocket was not let in: a browser does not tell, so ask in another way. */
+export async function whyRefused() {
+  const reason = await whyNotReady();
+  if (reason) return new Problem(reason, { code: UNREACHABLE });
+  try {
+    await configuration();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    return error;
+  }
+  return new Problem("The connection for live audio could not be opened. A proxy may be blocking WebSockets.");
+}

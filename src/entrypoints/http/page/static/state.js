@@ -1,0 +1,186 @@
+// What the page knows, and what each event changes in it. Pure: no DOM, no network.
+
+/**
+ * What is going on: `opening` until the microphone is open, `finishing` from when it is closed until its last words
+ * have come, `transcribing` while a recording is sent and read.
+ *
+ * @typedef {"idle" | "opening" | "listening" | "finishing" | "transcribing"} Activity
+ */
+
+/**
+ * What may help after a problem: upload the recording again, connect again to have lost speech read, or speak on.
+ *
+ * @typedef {"retry" | "reconnect" | "continue"} Remedy
+ */
+
+/**
+ * @typedef {object} State
+ * @property {string | null} waiting Why the service cannot be used yet; `null` when it can.
+ * @property {import("./service.js").Configuration | null} configuration Once the service has told it.
+ * @property {boolean} hasKey
+ * @property {boolean} asksForKey
+ * @property {string} noMicrophone Why there can be no microphone on this page, or an empty text.
+ * @property {{type: "speech"} | {type: "recording", name: string} | null} source What the transcript is of.
+ * @property {Activity} activity
+ * @property {{label: string, share: number | null}} progress Of an upload; the share is in [0, 1], `null` if unknown.
+ * @property {Meter} meter
+ * @property {number} words How many final words there are.
+ * @property {boolean} isComplete Everything has been read.
+ * @property {boolean} isUnsaved Some of what was spoken has not been saved.
+ * @property {boolean} isUnplayable This browser cannot play the recording.
+ * @property {boolean} isDropping A file is being dragged over the page.
+ * @property {string} message Tells of a problem.
+ * @property {Remedy | null} remedy
+ * @property {string} status For those who do not see the page move.
+ */
+
+/**
+ * The microphone: seconds of sound so far, loudness in [0, 1], seconds that are not in the text yet, and of these the
+ * ones that have not left this machine.
+ *
+ * @typedef {{seconds: number, level: number, lagS: number, unsentS: number}} Meter
+ */
+
+/**
+ * @typedef {{type: "service waits", reason: string}
+ *   | {type: "service is ready"}
+ *   | {type: "service is known", configuration: import("./service.js").Configuration, hasKey: boolean}
+ *   | {type: "key is needed", wasRefused: boolean, remedy: Remedy | null}
+ *   | {type: "key is tried"}
+ *   | {type: "key is accepted"}
+ *   | {type: "page is cleared"}
+ *   | {type: "file is dragged", isOver: boolean}
+ *   | {type: "upload starts", name: string}
+ *   | {type: "upload is sent", share: number}
+ *   | {type: "upload is read", words: number, label: string, share: number | null}
+ *   | {type: "upload is done", words: number}
+ *   | {type: "upload is cancelled"}
+ *   | {type: "upload fails"}
+ *   | {type: "microphone opens"}
+ *   | {type: "microphone is open"}
+ *   | {type: "microphone fails"}
+ *   | {type: "microphone is metered", meter: Meter}
+ *   | {type: "microphone closes", why: string}
+ *   | {type: "words are heard", words: number}
+ *   | {type: "speech is read"}
+ *   | {type: "speech breaks off"}
+ *   | {type: "transcript is saved"}
+ *   | {type: "recording cannot be played"}
+ *   | {type: "problem", message: string, remedy: Remedy | null}
+ * } Event
+ */
+
+const SILENCE = { seconds: 0, level: 0, lagS: 0, unsentS: 0 };
+const NOTHING = { source: null, words: 0, isComplete: false, isUnsaved: false, isUnplayable: false };
+const QUIET = { message: "", remedy: null };
+
+/**
+ * @param {{noMicrophone: string, hasKey: boolean}} facts
+ * @returns {State}
+ */
+export function initial({ noMicrophone, hasKey }) {
+  return {
+    ...NOTHING,
+    ...QUIET,
+    waiting: "Connecting to the service…",
+    configuration: null,
+    hasKey,
+    asksForKey: false,
+    noMicrophone,
+    activity: "idle",
+    progress: { label: "", share: null },
+    meter: SILENCE,
+    isDropping: false,
+    status: "",
+  };
+}
+
+/**
+ * The state after an event.
+ *
+ * @param {State} state
+ * @param {Event} event
+ * @returns {State}
+ */
+export function update(state, event) {
+  switch (event.type) {
+    case "service waits":
+      return { ...state, waiting: event.reason };
+    case "service is ready":
+      return { ...state, waiting: null };
+    case "service is known":
+      return { ...state, configuration: event.configuration, hasKey: event.hasKey, asksForKey: false };
+    case "key is needed": {
+      const message = event.wasRefused ? "This key is not valid." : "";
+      return { ...state, hasKey: false, asksForKey: true, message, remedy: event.remedy };
+    }
+    case "key is tried":
+      return { ...state, ...QUIET };
+    case "key is accepted":
+      return { ...state, status: "Key accepted." };
+    case "page is cleared":
+      return { ...state, ...NOTHING, ...QUIET };
+    case "file is dragged":
+      return { ...state, isDropping: event.isOver };
+
+    case "upload starts":
+      return {
+        ...state,
+        source: { type: "recording", name: event.name },
+        activity: "transcribing",
+        progress: { label: "Uploading", share: null },
+        status: `Uploading ${event.name}.`,
+      };
+    case "upload is sent":
+      return {
+        ...state,
+        progress: event.share < 1 ? { label: "Uploading", share: event.share } : { label: "Transcribing", share: null },
+      };
+    case "upload is read":
+      return { ...state, words: event.words, progress: { label: event.label, share: event.share } };
+    case "upload is done":
+      return { ...state, activity: "idle", words: event.words, isComplete: true, status: told(event.words) };
+    case "upload is cancelled":
+      return { ...state, activity: "idle", status: "", message: `Cancelled.${kept(state)}`, remedy: null };
+    case "upload fails":
+      return { ...state, activity: "idle", status: "" };
+
+    case "microphone opens":
+      return { ...state, ...QUIET, activity: "opening", isComplete: false };
+    case "microphone is open":
+      return { ...state, source: { type: "speech" }, activity: "listening", status: "Listening." };
+    case "microphone fails":
+      return { ...state, activity: "idle" };
+    case "microphone is metered":
+      return { ...state, meter: event.meter };
+    case "microphone closes":
+      return { ...state, activity: "finishing", message: event.why, remedy: null };
+    case "words are heard":
+      return { ...state, words: event.words, isUnsaved: true };
+    case "speech is read":
+      return { ...state, activity: "idle", isComplete: true, status: told(state.words) };
+    case "speech breaks off":
+      return { ...state, activity: "idle" };
+
+    case "transcript is saved":
+      return { ...state, isUnsaved: false };
+    case "recording cannot be played":
+      return { ...state, isUnplayable: true };
+    case "problem":
+      return { ...state, message: event.message, remedy: event.remedy };
+  }
+}
+
+/**
+ * Says that a problem has not cost the words that are there, if there are any.
+ *
+ * @param {State} state
+ */
+export function kept(state) {
+  return state.words ? " The text so far is kept." : "";
+}
+
+/** @param {number} words */
+function told(words) {
+  return words ? `Done: ${words} ${words === 1 ? "word" : "words"}.` : "No speech was found.";
+}

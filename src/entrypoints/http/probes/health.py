@@ -1,0 +1,46 @@
+"""Is it alive, is it ready, and what is it?"""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from ....application.drain import Drain
+from ....application.ports.speech_model import ModelDescription, SpeechModel
+from ....config.settings import Settings
+from ....domain.errors import ServiceError
+from .schemas import ConfigBody, HealthBody, NotReadyBody, ReadyBody
+
+
+def router(*, settings: Settings, model: SpeechModel, drain: Drain) -> APIRouter:
+    """Routes for probes and for people."""
+
+    async def healthz() -> HealthBody:
+        """The process lives; says nothing about the model."""
+        return HealthBody()
+
+    async def readyz() -> ReadyBody | JSONResponse:
+        """Whether requests are served: the model is loaded and warm, and the service is not going away."""
+        try:
+            drain.check_open()
+            model.describe()
+        except ServiceError as error:
+            return JSONResponse(NotReadyBody(reason=error.message, code=error.code).model_dump(), 503)
+        return ReadyBody()
+
+    async def config() -> ConfigBody:
+        """The effective settings and the loaded model; no secrets."""
+        return ConfigBody.of(settings, _description(model))
+
+    routes = APIRouter(tags=["health"])
+    routes.add_api_route("/healthz", healthz, summary="Alive?", response_model=HealthBody)
+    routes.add_api_route(
+        "/readyz", readyz, summary="Ready?", response_model=ReadyBody, responses={503: {"model": NotReadyBody}}
+    )
+    routes.add_api_route("/config", config, summary="Settings and model", response_model=ConfigBody)
+    return routes
+
+
+def _description(model: SpeechModel) -> ModelDescription | None:
+    try:
+        return model.describe()
+    except ServiceError:
+        return None

@@ -1,0 +1,1 @@
+"""`POST /transcribe`, and what every route that takes a recording shares."""

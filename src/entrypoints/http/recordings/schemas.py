@@ -1,0 +1,96 @@
+"""The bodies of the service's own routes."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, Protocol, Self
+
+from pydantic import BaseModel, PlainSerializer, WithJsonSchema
+
+from ....application.transcribe_file import Progress
+from ....domain.characters import characters_of
+from ....domain.transcript import Transcript
+
+Seconds = Annotated[float, PlainSerializer(lambda seconds: round(seconds, 3)), WithJsonSchema({"type": "number"})]
+"""Seconds from the recording's first sample, to the millisecond."""
+
+
+class _Spoken(Protocol):
+    @property
+    def text(self) -> str: ...
+    @property
+    def start_s(self) -> float: ...
+    @property
+    def end_s(self) -> float: ...
+
+
+class SpanBody(BaseModel):
+    """A piece of text and when it was said."""
+
+    text: str
+    start: Seconds
+    end: Seconds
+
+    @classmethod
+    def of(cls, spoken: _Spoken) -> "SpanBody":
+        """The span of a character, a word or a segment."""
+        return cls(text=spoken.text, start=spoken.start_s, end=spoken.end_s)
+
+    @classmethod
+    def all_of(cls, spoken: Iterable[_Spoken]) -> list["SpanBody"]:
+        """The span of each."""
+        return [cls.of(one) for one in spoken]
+
+
+class TimestampsBody(BaseModel):
+    """When everything was said; `chars` only where they were asked for."""
+
+    words: list[SpanBody]
+    segments: list[SpanBody]
+    chars: list[SpanBody] | None = None
+
+
+class TranscriptionBody(BaseModel):
+    """The text of a recording; `timestamps` only where they were asked for."""
+
+    text: str
+    timestamps: TimestampsBody | None = None
+
+    @classmethod
+    def of(cls, transcript: Transcript, *, timestamps: Literal["none", "word", "char"]) -> Self:
+        """The transcript down to words, to characters, or without times."""
+        if timestamps == "none":
+            return cls(text=transcript.text)
+        return cls(
+            text=transcript.text,
+            timestamps=TimestampsBody(
+                words=SpanBody.all_of(transcript.words),
+                segments=SpanBody.all_of(transcript.segments),
+                chars=SpanBody.all_of(characters_of(transcript.words)) if timestamps == "char" else None,
+            ),
+        )
+
+
+class ProgressEvent(BaseModel):
+    """What one more window of a recording told.
+
+    Attributes:
+        words: Those that became final; they follow the ones of earlier events. Their text never changes again, their
+            times may until the end, by the little that sets them straight.
+        draft: The words after them as they read now.
+        read_until: How far the recording has been read.
+    """
+
+    type: Literal["progress"] = "progress"
+    words: list[SpanBody]
+    draft: list[SpanBody]
+    read_until: Seconds
+
+    @classmethod
+    def of(cls, news: Progress) -> "ProgressEvent":
+        """The news of a window."""
+        return cls(words=SpanBody.all_of(news.finalized), draft=SpanBody.all_of(news.draft), read_until=news.done_s)
+
+
+class DoneEvent(TranscriptionBody):
+    """The end of a stream: what the answer would be without one."""
+
+    type: Literal["done"] = "done"

@@ -1,0 +1,60 @@
+"""What the routes that take a recording have in common."""
+
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import UploadFile
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect, Request
+
+from ....application.run_unless import run_unless
+
+T = TypeVar("T")
+
+_PIECE_BYTES = 1 << 18
+
+_PROBLEMS = {
+    400: "The recording is empty, or the form is malformed",
+    401: "No API key, or a wrong one",
+    404: "The model is not available",
+    408: "The upload stalled, or was too slow",
+    413: "Too many bytes or seconds; the limit is in the body",
+    415: "Not audio, or damaged",
+    422: "A field is missing or invalid",
+    429: "Rate limit exceeded; `Retry-After` says when to retry",
+    500: "A fault of the service",
+    503: "Not ready, overloaded, or shutting down; `Retry-After` says when to retry",
+    504: "Processing took too long and was stopped",
+}
+
+
+def documented_errors(envelope: type[BaseModel], *, without: int) -> dict[int | str, dict[str, Any]]:
+    """For the documentation: what a route with an upload may answer, all but one status."""
+    return {
+        status: {"model": envelope, "description": description}
+        for status, description in _PROBLEMS.items()
+        if status != without
+    }
+
+
+async def pieces_of(file: UploadFile) -> AsyncIterator[bytes]:
+    """The bytes of an upload, 256 KiB at a time: larger ones lie in a file, and each piece goes through a thread."""
+    while piece := await file.read(_PIECE_BYTES):
+        yield piece
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives, if the client waits for it.
+
+    Raises:
+        ClientDisconnect: It left; `work` was cancelled, and what it held is free.
+    """
+    result = await run_unless(_left(request), work)
+    if result is None:
+        raise ClientDisconnect
+    return result
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
