@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+__version__: str
+
 def get_available_providers() -> list[str]: ...
 
 class SessionOptions:
@@ -22,6 +24,7 @@ class InferenceSession:
     def __init__(
         self, path_or_bytes: Path | bytes, sess_options: SessionOptions | None = None, *, providers: Sequence[str]
     ) -> None: ...
+    def get_providers(self) -> list[str]: ...
     def run(
         self,
         output_names: Sequence[str] | None,

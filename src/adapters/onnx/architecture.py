@@ -135,7 +135,7 @@ def architecture_of(model_id: str, config: Mapping[str, Any]) -> Architecture:
             return Architecture("ctc", features, encoder, tuple(config["decoder"]["vocabulary"]), None)
         transducer = _transducer(config)
         vocabulary = tuple(config["joint"]["vocabulary"])
-    except (KeyError, TypeError, ValueError, DaciteError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, DaciteError) as error:
         raise ModelLoadError(f"the configuration of {model_id} is incomplete: {error!r}") from error
     _allow(model_id, "joint.jointnet.activation", transducer.activation, ("relu", "sigmoid", "tanh"))
     return Architecture("tdt" if transducer.durations else "rnnt", features, encoder, vocabulary, transducer)
@@ -160,7 +160,26 @@ def _transducer(config: Mapping[str, Any]) -> TransducerArgs:
 
 
 def _check(model_id: str, features: FeatureArgs, encoder: EncoderArgs) -> None:
+    _allow(model_id, "preprocessor.features", features.features, (encoder.feat_in,))
+    _allow(
+        model_id,
+        "preprocessor.window_size",
+        features.window_size,
+        [features.window_size] if 0 < features.win_length <= features.n_fft else (),
+    )
+    _allow(
+        model_id,
+        "preprocessor.window_stride",
+        features.window_stride,
+        [features.window_stride] if features.hop_length > 0 else (),
+    )
     _allow(model_id, "preprocessor.normalize", features.normalize, ("per_feature", "all_features"))
+    _allow(
+        model_id,
+        "encoder.n_heads",
+        encoder.n_heads,
+        [n for n in range(1, encoder.d_model + 1) if encoder.d_model % n == 0],
+    )
     _allow(model_id, "encoder.subsampling", encoder.subsampling, ("dw_striding",))
     _allow(model_id, "encoder.causal_downsampling", encoder.causal_downsampling, (False,))
     _allow(model_id, "encoder.subsampling_factor", encoder.subsampling_factor, (2, 4, 8, 16))

@@ -12,9 +12,10 @@ from .graph import ConstantsFile, Graph
 from .tensors import CheckpointTensors
 from .transducer_graph import add_joint, add_prediction
 
-Precision: TypeAlias = Literal["fp32", "int8"]
+Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
+"""What the weights are rounded to. Dense layers of int8 are multiplied so; all else is computed in float32."""
 
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 """Goes up with every change of the graphs: those that are in a cache are built anew."""
 
 ENCODER, PREDICTION, JOINT = "encoder.onnx", "prediction.onnx", "joint.onnx"
@@ -36,7 +37,7 @@ def build(
         directory: Is there, and empty.
         architecture: The model's.
         weights: Its ``model.safetensors``.
-        precision: Of the dense layers' weights.
+        precision: Of the weights; int8 rounds those of the dense layers.
         top: See `MultiplyInt8`.
         on_progress: Is told from time to time how much of the weights has been read, from 0 to 1.
 
@@ -45,7 +46,8 @@ def build(
         OSError: A file cannot be written.
     """
     multiply: Multiply = MultiplyInt8(top) if precision == "int8" else multiply_float32
-    tensors = CheckpointTensors(weights, _Progress(weights.stat().st_size, on_progress))
+    on_read = _Progress(weights.stat().st_size, on_progress)
+    tensors = CheckpointTensors(weights, on_read, rounded=precision == "bf16")
     parts = {ENCODER: partial(add_encoder, multiply=multiply)}
     if architecture.transducer is not None:
         parts |= {PREDICTION: partial(add_prediction, multiply=multiply), JOINT: partial(add_joint, multiply=multiply)}

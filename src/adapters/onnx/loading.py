@@ -1,18 +1,27 @@
-"""From a checkpoint on disk to networks that run; the graphs are built the first time."""
+"""From a checkpoint on disk to an engine; its graphs are built the first time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onnxruntime import __version__ as runtime_version
+
+from ...application.ports.speech_model import ModelDescription
 from ...domain.errors import ModelLoadError
+from ..inference.checkpoint import Checkpoint
+from ..inference.vocabulary import Vocabulary, languages_of
 from .architecture import Architecture, architecture_of
 from .build import BUILDER_VERSION, ENCODER, JOINT, PREDICTION, Precision, build
 from .cache import cached
+from .engine import OnnxEngine
 from .fingerprint import fingerprint
+from .greedy import GreedyDecoder
+from .log_mel import LogMel
 from .networks import EncoderNetwork, TransducerNetworks
 from .saturation import saturates
 from .sessions import CPU, check_providers, open_session
+from .transcription import CtcTranscription, Transcription, TransducerTranscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +81,70 @@ def load(
     # Steps of a few rows: to wake a second thread takes longer than it saves.
     prediction, joint = (open_session(directory / name, threads=1) for name in (PREDICTION, JOINT))
     return Networks(architecture, encoder, TransducerNetworks(prediction, joint))
+
+
+def load_engine(
+    checkpoint: Checkpoint,
+    *,
+    precision: Precision,
+    cache: Path,
+    threads: int,
+    providers: Sequence[str] = (CPU,),
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> OnnxEngine:
+    """Load an engine; see `load`.
+
+    Raises:
+        ModelLoadError: The model is not one that this engine runs, or the cache cannot be written.
+    """
+    networks = load(
+        checkpoint.model_id,
+        checkpoint.config,
+        checkpoint.weights,
+        precision=precision,
+        cache=cache,
+        threads=threads,
+        providers=providers,
+        on_progress=on_progress,
+    )
+    architecture = networks.architecture
+    try:
+        features = LogMel(architecture.features)
+    except ValueError as error:
+        raise ModelLoadError(f"{checkpoint.model_id!r} cannot be used: {error}") from error
+    vocabulary = Vocabulary(architecture.vocabulary, frame_s=architecture.frame_s)
+    return OnnxEngine(
+        _described(checkpoint, architecture, precision, networks.encoder.providers),
+        features,
+        networks.encoder,
+        _transcription(networks, vocabulary),
+        frame_s=architecture.frame_s,
+    )
+
+
+def _transcription(networks: Networks, vocabulary: Vocabulary) -> Transcription:
+    args = networks.architecture.transducer
+    if networks.transducer is None or args is None:
+        return CtcTranscription(vocabulary)
+    return TransducerTranscription(GreedyDecoder(networks.transducer, args, networks.architecture.blank), vocabulary)
+
+
+def _described(
+    checkpoint: Checkpoint, architecture: Architecture, precision: Precision, providers: Sequence[str]
+) -> ModelDescription:
+    card = checkpoint.card
+    position_limit_s = architecture.encoder.pos_emb_max_len * architecture.frame_s
+    on_cpu = providers[0] == CPU
+    return ModelDescription(
+        id=checkpoint.model_id,
+        architecture=architecture.kind,
+        languages=languages_of(architecture.vocabulary) if card.languages is None else card.languages,
+        precision=precision,
+        compute="int8" if precision == "int8" else "float32",
+        device="cpu" if on_cpu else f"gpu ({providers[0].removesuffix('ExecutionProvider')})",
+        blas=f"ONNX Runtime {runtime_version}" if on_cpu else None,
+        sample_rate_hz=architecture.features.sample_rate,
+        max_window_s=position_limit_s if card.max_window_s is None else card.max_window_s,
+        note=card.note,
+        engine="onnx",
+    )

@@ -37,6 +37,11 @@ class EncoderNetwork:
         self._give_back = RunOptions()
         self._give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
+    @property
+    def providers(self) -> list[str]:
+        """ONNX Runtime's names of what runs it, the preferred first."""
+        return self._session.get_providers()
+
     def encode(self, features: Floats, lengths: Integers) -> tuple[Floats, list[int]]:
         """Encode a batch.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401  # pyright: ignore[reportUnusedImport] - registers bfloat16 with numpy, where safetensors asks for it by name
+import ml_dtypes  # registers bfloat16 with numpy, where safetensors asks for it by name, too
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -21,10 +21,12 @@ class CheckpointTensors:
     Attributes:
         path: Where they are.
         on_read: Is told, after each tensor, how many bytes it took in the file.
+        rounded: Whether to round them to bfloat16.
     """
 
     path: Path
     on_read: Callable[[int], None]
+    rounded: bool = False
 
     def read(self, name: str, *shape: int) -> NDArray[np.float32]:
         """One tensor, in float32.
@@ -37,7 +39,7 @@ class CheckpointTensors:
             shape: What its shape must be.
 
         Raises:
-            ModelLoadError: There is no such tensor, or it is of another shape, or no floating-point numbers.
+            ModelLoadError: There is no such tensor, or it is of another shape, or no finite floating-point numbers.
         """
         try:
             with safe_open(self.path, "numpy") as file:
@@ -51,5 +53,8 @@ class CheckpointTensors:
         except (SafetensorError, OSError) as error:
             raise ModelLoadError(f"{self.path}: {name} cannot be read: {error}") from error
         self.on_read(stored.nbytes)
-        tensor: NDArray[np.float32] = stored.astype(np.float32, copy=False)
+        rounded = stored.astype(ml_dtypes.bfloat16) if self.rounded else stored
+        tensor: NDArray[np.float32] = rounded.astype(np.float32, copy=False)
+        if not np.isfinite(tensor).all():
+            raise ModelLoadError(f"{self.path}: {name} holds numbers that are not finite.")
         return tensor

@@ -6,12 +6,12 @@ import mlx.core as mx
 
 from ..inference.decoding import DecodeRange, Emission
 from ..inference.jobs import DecodeResult, EncoderJob
+from ..inference.vocabulary import Vocabulary
 from .batching import EncodedBatch
 from .decoders.boosting import Boosters, forms_of
 from .decoders.network import HostNetwork
 from .decoders.search import SearchDecoder
 from .decoders.transducer import Transducer, TransducerDecoder, start_of
-from .transcription import Vocabulary
 
 _BEAM_OF_PHRASES = 4
 """Beam size where phrases are favoured and no number is given: fewer write names that nobody said, more find hardly

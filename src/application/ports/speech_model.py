@@ -33,6 +33,7 @@ class ModelDescription:
         max_window_s: The longest window that it reads well, in seconds.
         searches: Whether it can keep several readings and favour phrases: see `Decoding`.
         note: What a user must know before trusting the text, if anything.
+        engine: What computes it, such as ``"onnx"``.
     """
 
     id: str
@@ -46,6 +47,7 @@ class ModelDescription:
     max_window_s: float
     searches: bool = False
     note: str | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
