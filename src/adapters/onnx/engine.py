@@ -40,22 +40,26 @@ class OnnxEngine:
         """See `Engine`."""
         return self._transcription.can_stream
 
-    def bucket(self, job: EncoderJob) -> int:
-        """See `Engine`: frames of features, rounded so that padding in a batch is a tenth of the work on average."""
+    def bucket(self, job: EncoderJob) -> tuple[int, bool]:
+        """See `Engine`: the padded length in frames, and whether it is beam search, for which no other job waits."""
+        return self._padded(job), job.searched
+
+    def _padded(self, job: EncoderJob) -> int:
+        """Frames of features, rounded so that padding in a batch is a tenth of the work on average."""
         count = self._features.count(len(job.samples))
         step = max(1 << max(count.bit_length() - 3, 0), 32)
         return -(-count // step) * step
 
     def room(self, job: EncoderJob, waiting: int) -> int:  # noqa: ARG002 - the protocol has it
-        """See `Engine`: one long job fills a CPU, and only short ones gain by company."""
-        return max(_FULL_FRAMES // self.bucket(job), 1)
+        """See `Engine`: one long job fills a CPU, only short ones gain by company, and beam searches none."""
+        return 1 if job.searched else max(_FULL_FRAMES // self._padded(job), 1)
 
     def seconds(self, job: EncoderJob) -> float:
         """See `Engine`."""
         return len(job.samples) / self.description.sample_rate_hz
 
     def run(self, jobs: Sequence[EncoderJob]) -> Generator[None, None, list[DecodeResult | InferenceError]]:
-        """See `Engine`; ONNX Runtime gives way only between the encoder and the decoder."""
+        """See `Engine`; ONNX Runtime gives way only before and behind the encoder."""
         features, lengths = self._features([job.samples for job in jobs])
         given = _finite(features)
         # Rounded to int8, what is not finite would become numbers like any other.
@@ -64,7 +68,7 @@ class OnnxEngine:
         encoded, counts = self._encoder.encode(features, lengths)
         yield
         good = given & _finite(encoded)
-        results = self._transcription.decode(jobs, encoded, counts)
+        results = yield from self._transcription.decode(jobs, encoded, counts)
         error = InferenceError("The model's encoder gave numbers that are not finite.")
         return [result if is_good else error for result, is_good in zip(results, good, strict=True)]
 
@@ -75,4 +79,5 @@ class OnnxEngine:
 
 def _finite(batch: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Of which items all numbers are finite."""
-    return np.isfinite(batch).all(axis=(1, 2))
+    finite: NDArray[np.bool_] = np.isfinite(batch).all(axis=(1, 2))
+    return finite

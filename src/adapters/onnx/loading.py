@@ -1,7 +1,7 @@
 """From a checkpoint on disk to an engine; its graphs are built the first time."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ from onnxruntime import __version__ as runtime_version
 
 from ...application.ports.speech_model import ModelDescription
 from ...domain.errors import ModelLoadError
+from ..inference.beam_search import SearchDecoder
 from ..inference.checkpoint import Checkpoint
+from ..inference.searching import JobSearch
 from ..inference.vocabulary import Vocabulary, languages_of
 from .architecture import Architecture, architecture_of
 from .build import BUILDER_VERSION, ENCODER, JOINT, PREDICTION, Precision, build
@@ -18,7 +20,7 @@ from .engine import OnnxEngine
 from .fingerprint import fingerprint
 from .greedy import GreedyDecoder
 from .log_mel import LogMel
-from .networks import EncoderNetwork, TransducerNetworks
+from .networks import EncoderNetwork, ReadingNetwork, TransducerNetworks
 from .saturation import saturates
 from .sessions import CPU, check_providers, open_session
 from .transcription import CtcTranscription, Transcription, TransducerTranscription
@@ -113,11 +115,13 @@ def load_engine(
     except ValueError as error:
         raise ModelLoadError(f"{checkpoint.model_id!r} cannot be used: {error}") from error
     vocabulary = Vocabulary(architecture.vocabulary, frame_s=architecture.frame_s)
+    transcription = _transcription(networks, vocabulary)
+    description = _described(checkpoint, architecture, precision, networks.encoder.providers)
     return OnnxEngine(
-        _described(checkpoint, architecture, precision, networks.encoder.providers),
+        replace(description, searches=transcription.can_search),
         features,
         networks.encoder,
-        _transcription(networks, vocabulary),
+        transcription,
         frame_s=architecture.frame_s,
     )
 
@@ -126,7 +130,14 @@ def _transcription(networks: Networks, vocabulary: Vocabulary) -> Transcription:
     args = networks.architecture.transducer
     if networks.transducer is None or args is None:
         return CtcTranscription(vocabulary)
-    return TransducerTranscription(GreedyDecoder(networks.transducer, args, networks.architecture.blank), vocabulary)
+    greedy = GreedyDecoder(networks.transducer, args, networks.architecture.blank)
+    search = SearchDecoder(
+        ReadingNetwork(networks.transducer, networks.architecture.blank),
+        durations=args.durations,
+        most_repeats=args.max_symbols,
+        start=greedy.start,
+    )
+    return TransducerTranscription(greedy, JobSearch(search, vocabulary), vocabulary)
 
 
 def _described(

@@ -1,5 +1,6 @@
 """A Parakeet model on ONNX Runtime, as the SpeechModel port."""
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from .sessions import CPU
 
 _log = structlog.get_logger()
 
-_TOLD_EVERY = 0.1
+_TOLD_EVERY_S = 3.0
 
 
 def onnx_model(
@@ -81,13 +82,14 @@ def _load(
 
 
 class _Progress:
-    """Logs the building of a model's graphs, tenth by tenth."""
+    """Logs the building of a model's graphs: that it began, and every few seconds how far it is."""
 
     def __init__(self, model_id: str) -> None:
         self._model_id = model_id
-        self._next = 0.0
+        self._next_s = 0.0
 
     def __call__(self, share: float) -> None:
-        if share >= self._next:
-            self._next = share + _TOLD_EVERY
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + _TOLD_EVERY_S
             _log.info("building_graphs", model=self._model_id, done=f"{share:.0%}")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession, RunOptions
 
+from ..inference.beam_search import Prediction
 from .encoder_graph import relative_positions
 
 Floats = NDArray[np.float32]
@@ -83,3 +84,19 @@ class TransducerNetworks:
         """Logits of tokens, the blank and durations, shape ``(utterances, outputs)``."""
         (logits,) = self.joint.run(["logits"], {"frames": frames, "predicted": predicted})
         return logits
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingNetwork:
+    """See `SearchNetwork`."""
+
+    networks: TransducerNetworks
+    blank: int
+
+    def predict(self, last: Integers, hidden: Floats, cell: Floats) -> Prediction:
+        """See `SearchNetwork`."""
+        return Prediction(*self.networks.predict(last, hidden, cell))
+
+    def join(self, frame: Floats, output: Floats) -> Floats:
+        """See `SearchNetwork`."""
+        return self.networks.join(frame, output)

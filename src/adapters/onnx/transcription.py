@@ -1,6 +1,6 @@
 """How encoded frames become tokens: the two kinds of decoder that Parakeet models have."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..inference.decoding import DecodeRange, Emission
 from ..inference.jobs import DecodeResult, EncoderJob
+from ..inference.searching import JobSearch
 from ..inference.vocabulary import Vocabulary
 from .ctc import greedy_ctc
 from .greedy import GreedyDecoder
@@ -23,8 +24,15 @@ class Transcription(Protocol):
         """Whether it carries a state from one job to the next."""
         ...
 
-    def decode(self, jobs: Sequence[EncoderJob], encoded: Floats, counts: Sequence[int]) -> list[DecodeResult]:
-        """Decode a batch.
+    @property
+    def can_search(self) -> bool:
+        """Whether it offers beam search and phrases."""
+        ...
+
+    def decode(
+        self, jobs: Sequence[EncoderJob], encoded: Floats, counts: Sequence[int]
+    ) -> Generator[None, None, list[DecodeResult]]:
+        """Decode a batch, whose jobs are all decoded by beam search, or none of them is.
 
         Args:
             jobs: One for each item.
@@ -38,13 +46,17 @@ class CtcTranscription:
     """CTC: it carries no state."""
 
     can_stream = False
+    can_search = False
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         """The blank follows the vocabulary."""
         self._vocabulary = vocabulary
 
-    def decode(self, jobs: Sequence[EncoderJob], encoded: Floats, counts: Sequence[int]) -> list[DecodeResult]:
-        """See `Transcription`."""
+    def decode(
+        self, jobs: Sequence[EncoderJob], encoded: Floats, counts: Sequence[int]
+    ) -> Generator[None, None, list[DecodeResult]]:
+        """See `Transcription`; in one step."""
+        yield from ()
         blank = len(self._vocabulary.pieces)
         return [
             DecodeResult(
@@ -59,17 +71,32 @@ class CtcTranscription:
 
 
 class TransducerTranscription:
-    """TDT and RNNT: greedy decoding, which goes on from a state, and leaves a draft where one is wanted."""
+    """TDT and RNNT: beam search, or greedy decoding, which goes on from a state and leaves a draft where one is wanted."""
 
     can_stream = True
+    can_search = True
 
-    def __init__(self, decoder: GreedyDecoder, vocabulary: Vocabulary) -> None:
-        """Decode with `decoder`."""
+    def __init__(self, decoder: GreedyDecoder, search: JobSearch, vocabulary: Vocabulary) -> None:
+        """Decode with `decoder`, or with `search` the jobs that ask for it."""
         self._decoder = decoder
+        self._search = search
         self._vocabulary = vocabulary
 
-    def decode(self, jobs: Sequence[EncoderJob], encoded: Floats, counts: Sequence[int]) -> list[DecodeResult]:
-        """See `Transcription`: all that is final first, and then, where a draft is wanted, from there on."""
+    def decode(
+        self, jobs: Sequence[EncoderJob], encoded: Floats, counts: Sequence[int]
+    ) -> Generator[None, None, list[DecodeResult]]:
+        """See `Transcription`."""
+        if not jobs[0].searched:
+            return self._decode_greedily(jobs, encoded, counts)
+        results: list[DecodeResult] = []
+        for job, frames, count in zip(jobs, encoded, counts, strict=True):
+            results.append((yield from self._search(job, frames, count)))
+        return results
+
+    def _decode_greedily(
+        self, jobs: Sequence[EncoderJob], encoded: Floats, counts: Sequence[int]
+    ) -> list[DecodeResult]:
+        """All that is final first, and then, where a draft is wanted, from there on."""
         ranges: list[DecodeRange] = []
         ends: list[int] = []
         for job, count in zip(jobs, counts, strict=True):

@@ -11,7 +11,7 @@ from parakeet_service.adapters.onnx.model import onnx_model
 from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
 from parakeet_service.application.ports.speech_model import Decoding, SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.errors import InferenceError, InvalidRequestError, ModelLoadError
+from parakeet_service.domain.errors import InferenceError, ModelLoadError
 from parakeet_service.domain.transcript import Token
 from tests.contracts.speech_model import SpeechModelContract
 
@@ -155,14 +155,33 @@ async def test_tells_that_it_builds(tmp_path: Path) -> None:
     with capture_logs() as logs:
         await model.start()
     await model.aclose()
-    assert [entry["event"] for entry in logs].count("building_graphs") >= 5
+    assert next(entry["event"] for entry in logs) == "building_graphs"
     assert any(path.is_dir() for path in tmp_path.iterdir())
 
 
-async def test_refuses_what_it_cannot_search(cache: Path, speech: Samples) -> None:
+SEARCHES = (Decoding(beam_size=3), Decoding(phrases=("the printer Gutenberg", "men of work")), Decoding(8, ("city",)))
+
+
+async def test_searches_as_the_mlx_engine_does(cache: Path, speech: Samples) -> None:
+    ours, theirs = model_of(cache, precision="fp32"), mlx_model()
+    await ours.start()
+    await theirs.start()
+    assert ours.describe().searches
+    for decoding in SEARCHES:
+        found = await ours.transcribe(speech[: 8 * RATE_HZ], decoding=decoding)
+        assert len(found) > 20
+        assert plain(found) == plain(await theirs.transcribe(speech[: 8 * RATE_HZ], decoding=decoding))
+    await ours.aclose()
+    await theirs.aclose()
+
+
+async def test_a_live_stream_is_read_while_a_search_goes_on(cache: Path, speech: Samples) -> None:
     model = model_of(cache)
     await model.start()
-    assert not model.describe().searches
-    with pytest.raises(InvalidRequestError):
-        await model.transcribe(speech, decoding=Decoding(beam_size=2))
+    search = asyncio.create_task(model.transcribe(speech, decoding=Decoding(beam_size=16)))
+    await asyncio.sleep(0)
+    async with model.open_stream(StreamContext(left_s=2.0, chunk_s=1.0, right_s=0.5)) as stream:
+        await stream.decode(speech[: 2 * RATE_HZ])
+        assert not search.done()
+    assert len(await search) > 60
     await model.aclose()
