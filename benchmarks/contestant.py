@@ -1,6 +1,6 @@
-"""One of two that read the same clips: plain parakeet-mlx, or our engine behind its scheduler.
+"""One of those that read the same clips: plain parakeet-mlx, or one of our engines behind its scheduler.
 
-Run as ``python -m benchmarks.contestant plain|ours MODEL SAMPLES``; each line of standard input is a number of clips
+Run as ``python -m benchmarks.contestant plain|mlx|onnx MODEL SAMPLES``; each line of standard input is a number of clips
 to be read at once, and each line of standard output the seconds that took: those that passed, and those of CPU.
 """
 
@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -36,7 +38,7 @@ def main() -> None:
     answers = sys.stdout
     # Logs and warnings are not answers.
     with redirect_stdout(sys.stderr), asyncio.Runner() as runner:
-        read = _plain(model_id) if who == "plain" else _ours(model_id, runner)
+        read = _plain(model_id) if who == "plain" else _ours(who, model_id, runner)
         for line in sys.stdin:
             clips = [clip(samples, number, CLIP_S) for number in range(int(line))]
             began, before_s = time.perf_counter(), time.process_time()
@@ -60,18 +62,21 @@ def _plain(model_id: str) -> Reads:
     return read
 
 
-def _ours(model_id: str, runner: asyncio.Runner) -> Reads:
+def _ours(engine: str, model_id: str, runner: asyncio.Runner) -> Reads:
+    from parakeet_service.adapters.onnx.model import onnx_model  # noqa: PLC0415
     from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model  # noqa: PLC0415 - plain needs none of it
     from parakeet_service.config.logs import configure_logging  # noqa: PLC0415
 
     configure_logging(level="WARNING", log_format="json")
-    model = parakeet_mlx_model(
+    if engine == "onnx":
+        make = partial(onnx_model, precision="int8", cache=Path(model_id) / "onnx-graphs")
+    else:
+        make = partial(parakeet_mlx_model, precision="bf16", cache_limit_bytes=CACHE_LIMIT_BYTES)
+    model = make(
         model_id=model_id,
-        precision="bf16",
         offline=True,
         sample_rate_hz=RATE_HZ,
         batch_size=BATCH_SIZE,
-        cache_limit_bytes=CACHE_LIMIT_BYTES,
         most_waiting=1000,
         most_streams=1,
     )

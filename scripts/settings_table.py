@@ -43,6 +43,8 @@ def _default(field: FieldInfo) -> str:
         return "not set"
     if default in ((), ""):
         return "empty"
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
@@ -53,8 +55,11 @@ def _meaning(field: FieldInfo) -> str:
         for name, words in _BOUNDS.items()
         if hasattr(bound, name)
     ]
-    if get_origin(field.annotation) is Literal:
-        limits.append(", ".join(f"`{choice}`" for choice in get_args(field.annotation)))
+    limits += [
+        ", ".join(f"`{choice}`" for choice in get_args(kind))
+        for kind in (field.annotation, *get_args(field.annotation))
+        if get_origin(kind) is Literal
+    ]
     return f"{field.description} ({', '.join(limits)})" if limits else str(field.description)
 
 

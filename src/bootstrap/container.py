@@ -11,6 +11,7 @@ from ..adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
 from ..adapters.decoders.pydub import PydubDecoder
 from ..adapters.decoders.wave import WaveDecoder
 from ..adapters.isolation.model import IsolatedModel
+from ..adapters.onnx.model import onnx_model
 from ..adapters.parakeet_mlx.model import parakeet_mlx_model
 from ..adapters.rate_limits import RateLimits
 from ..adapters.soxr_resampler import SoxrResampler
@@ -29,6 +30,7 @@ from ..application.transcribe_file import FileLimits, TranscribeFile
 from ..config.settings import Settings
 from ..entrypoints.wyoming.connection import Terms
 from ..entrypoints.wyoming.server import WyomingServer
+from .engines import chosen_engine
 from .lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -70,14 +72,19 @@ def voice_activity_detector(settings: Settings) -> VoiceActivityDetector | None:
 
 def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | None") -> SpeechModel:
     """The recogniser, in this process or in one of its own; not loaded yet."""
+    chosen = chosen_engine(settings)
+    match chosen.name:
+        case "mlx":
+            make_any = partial(parakeet_mlx_model, cache_limit_bytes=settings.mlx_cache_limit)
+        case "onnx":
+            make_any = partial(onnx_model, cache=settings.cache_dir, providers=settings.onnx_providers)
     make = partial(
-        parakeet_mlx_model,
+        make_any,
         model_id=settings.model_id,
-        precision=settings.model_precision,
+        precision=chosen.precision,
         offline=settings.offline,
         sample_rate_hz=settings.target_sr,
         batch_size=settings.batch_size,
-        cache_limit_bytes=settings.mlx_cache_limit,
         most_waiting=settings.max_queue,
         most_streams=settings.max_streams,
         context=stream_context(settings),

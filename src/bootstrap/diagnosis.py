@@ -15,14 +15,20 @@ from ..adapters.parakeet_mlx import blas
 from ..adapters.vad.silero import SileroVad
 from ..config.settings import Settings
 from ..domain.errors import DecoderUnavailableError, ModelLoadError
+from .engines import chosen_engine
 
 
 def facts_about(settings: Settings) -> Mapping[str, Callable[[], str]]:
     """The facts by name; each raises a `FaultError` if it keeps the service from working."""
+    try:
+        on_mlx = chosen_engine(settings).name == "mlx"
+    except ModelLoadError:
+        # The line about the engine says so.
+        on_mlx = False
     return {
+        "engine": partial(_engine, settings),
         # Before MLX: the import of MLX binds the BLAS.
-        "BLAS": _blas,
-        "MLX": _mlx,
+        **({"BLAS": _blas, "MLX": _mlx} if on_mlx else {}),
         "ffmpeg": _ffmpeg,
         "VAD": partial(_vad, settings),
         "memory": _memory,
@@ -44,6 +50,12 @@ def changed(settings: Settings) -> dict[str, str]:
 def _key_names(settings: Settings) -> str:
     names = [name for name, _ in settings.named_keys]
     return f"{len(names)} ({', '.join(names)})"
+
+
+def _engine(settings: Settings) -> str:
+    chosen = chosen_engine(settings)
+    runtime = f", ONNX Runtime {version('onnxruntime')}, {', '.join(settings.onnx_providers)}"
+    return f"{chosen.name}, {chosen.precision}{runtime if chosen.name == 'onnx' else ''}"
 
 
 def _blas() -> str:

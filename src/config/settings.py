@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from itertools import count
+from pathlib import Path
 from typing import Annotated, Literal
 
 from limits import parse_many
@@ -26,8 +27,19 @@ class Settings(BaseSettings):
         min_length=1,
         description="`embedded`, a Hugging Face Hub id, or a directory with `config.json` and `model.safetensors`",
     )
-    model_precision: Literal["bf16", "fp32", "int8", "int4"] = Field(
-        default="bf16", description="precision of the weights"
+    model_precision: Literal["bf16", "fp32", "int8", "int4"] | None = Field(
+        default=None, description="precision of the weights; unset: what suits the engine and the device"
+    )
+    engine: Literal["auto", "mlx", "onnx"] = Field(
+        default="auto", description="what computes the model: `auto` takes the faster one on this machine"
+    )
+    cache_dir: Path | None = Field(
+        default=None, description="directory for the ONNX engine's graphs; unset: the user's cache directory"
+    )
+    onnx_providers: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("CPUExecutionProvider",),
+        min_length=1,
+        description="ONNX Runtime execution providers for the ONNX engine, comma-separated, the preferred first",
     )
     offline: bool = Field(
         default=False, description="never contact the Hugging Face Hub; the model must already be in its cache"
@@ -177,7 +189,7 @@ class Settings(BaseSettings):
                 raise ValueError("a host is a name such as stt.example.com, without scheme, port or path")
         return tuple(host.lower().rstrip(".") for host in hosts)
 
-    @field_validator("api_keys", "allowed_hosts", "allowed_origins", mode="before")
+    @field_validator("api_keys", "allowed_hosts", "allowed_origins", "onnx_providers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..inference.cores import usable_cores
+
 _THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _GEMMS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _MACHINES = {"x86_64": 62, "aarch64": 183}  # e_machine in the ELF header
@@ -77,20 +79,6 @@ def leave_a_core(set_threads: Callable[[int], object]) -> None:
     """
     if not any(name in os.environ for name in _THREADS):
         set_threads(max(1, usable_cores() - 1))
-
-
-def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """How many cores this process may use: those it is bound to, or fewer where its container has a quota.
-
-    Args:
-        quota: The control group's, version 2: microseconds of time in so many microseconds, or ``max``.
-    """
-    cores = len(os.sched_getaffinity(0))
-    try:
-        time, period = quota.read_text(encoding="ascii").split()
-    except OSError:  # no such control group, or one that this process may not look at
-        return cores
-    return cores if time == "max" else min(cores, max(1, int(time) // int(period)))
 
 
 def _config(library: ctypes.CDLL, function: str) -> str:

@@ -1,13 +1,11 @@
 """The description of a loaded model."""
 
-import re
-from collections.abc import Sequence
-
 import mlx.core as mx
 from parakeet_mlx.parakeet import BaseParakeet
 
 from ...application.ports.speech_model import ModelDescription
 from ..inference.checkpoint import Checkpoint, Precision
+from ..inference.vocabulary import languages_of
 from .blas import Blas
 
 _CPU_BATCH = 4
@@ -34,7 +32,7 @@ def describe(
     return ModelDescription(
         id=checkpoint.model_id,
         architecture=type(model).__name__.removeprefix("Parakeet").lower(),
-        languages=_languages(model.vocabulary) if card.languages is None else card.languages,
+        languages=languages_of(model.vocabulary) if card.languages is None else card.languages,
         precision=precision,
         compute="bfloat16" if dtype == mx.bfloat16 else "float32",
         device=f"gpu ({backend})" if on_gpu else "cpu",
@@ -45,10 +43,5 @@ def describe(
         batch_size=_GPU_BATCH if on_gpu else _CPU_BATCH,
         pause_s=_GPU_PAUSE_S if on_gpu else _CPU_PAUSE_S,
         note=card.note,
+        engine="mlx",
     )
-
-
-def _languages(vocabulary: Sequence[str]) -> tuple[str, ...]:
-    """Multilingual checkpoints name their languages by control tokens such as ``<|de|>``; the others are English."""
-    named = {match[1] for piece in vocabulary if (match := re.fullmatch(r"<\|([a-z]{2})\|>", piece))}
-    return tuple(sorted(named)) or ("en",)

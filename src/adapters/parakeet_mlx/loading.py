@@ -8,6 +8,7 @@ from parakeet_mlx.utils import from_config
 
 from ...domain.errors import ModelLoadError
 from ..inference.checkpoint import Checkpoint, Precision
+from ..inference.vocabulary import Vocabulary
 from .batching import CpuBatching, CudaBatching, GpuBatching, MakeBatching
 from .blas import Blas
 from .decoders.cuda import CudaDecoder
@@ -21,7 +22,7 @@ from .engine import MlxEngine
 from .features import LogMel
 from .precision import round_weights
 from .requirements import UnsupportedModelError, require_finite, require_usable_features
-from .transcription import CtcTranscription, Transcription, Vocabulary
+from .transcription import CtcTranscription, Transcription
 from .transducing import TransducerTranscription
 
 _CACHE_BYTES = 128 << 20

@@ -4,21 +4,14 @@ from collections.abc import Generator, Sequence
 
 import mlx.core as mx
 
+from ..inference.beam_search import SearchDecoder
 from ..inference.decoding import DecodeRange, Emission
 from ..inference.jobs import DecodeResult, EncoderJob
+from ..inference.searching import JobSearch
+from ..inference.vocabulary import Vocabulary
 from .batching import EncodedBatch
-from .decoders.boosting import Boosters, forms_of
 from .decoders.network import HostNetwork
-from .decoders.search import SearchDecoder
-from .decoders.transducer import Transducer, TransducerDecoder, start_of
-from .transcription import Vocabulary
-
-_BEAM_OF_PHRASES = 4
-"""Beam size where phrases are favoured and no number is given: fewer write names that nobody said, more find hardly
-any others."""
-_WEIGHT_OF_CHARACTER = 5 / 3
-"""What each character of a phrase is worth, beside the logarithm of a token's probability. With less, names are not
-found; with a fifth more, one in fifty is heard that nobody said."""
+from .decoders.transducer import Transducer, TransducerDecoder, durations_of, most_repeats_of, start_of
 
 
 class TransducerTranscription:
@@ -33,9 +26,9 @@ class TransducerTranscription:
         """Take the networks of `model`, and `greedy`, which decodes with them."""
         self._initial_state = start_of(model)
         self._greedy = greedy
-        self._search = SearchDecoder(model, network)
+        self._network = network
+        self._search = JobSearch(search_decoder(model, network), vocabulary)
         self._vocabulary = vocabulary
-        self._boosters = Boosters(vocabulary.pieces)
 
     def decode(self, jobs: Sequence[EncoderJob], encoded: EncodedBatch) -> Generator[None, None, list[DecodeResult]]:
         """See `Transcription`."""
@@ -43,21 +36,9 @@ class TransducerTranscription:
             return (yield from self._decode_greedily(jobs, encoded))
         results: list[DecodeResult] = []
         for row, job in enumerate(jobs):
-            results.append((yield from self._search_one(job, encoded.frames[row], encoded.counts[row])))
+            (projected,) = self._network.project(encoded.frames[row : row + 1])
+            results.append((yield from self._search(job, projected, encoded.counts[row])))
         return results
-
-    def _search_one(self, job: EncoderJob, frames: mx.array, count: int) -> Generator[None, None, DecodeResult]:
-        finalized_until = count if job.finalized_until is None else min(job.finalized_until, count)
-        beam_size, booster = job.decoding.beam_size, None
-        if forms := forms_of(job.decoding.phrases):
-            weight = _WEIGHT_OF_CHARACTER * self._search.token_share
-            booster = self._boosters.of({form: weight * len(form) for form in forms})
-            beam_size = beam_size if beam_size > 1 else _BEAM_OF_PHRASES
-        emissions = yield from self._search.search(
-            frames, job.begin, finalized_until, beam_size=beam_size, booster=booster, linger=self._search.longest_move
-        )
-        tokens = self._vocabulary.tokens(emissions, job)
-        return DecodeResult(tokens, (), finalized_until=finalized_until, decoded_until=finalized_until, state=None)
 
     def _decode_greedily(
         self, jobs: Sequence[EncoderJob], encoded: EncodedBatch
@@ -91,3 +72,10 @@ class TransducerTranscription:
             )
             for row, job in enumerate(jobs)
         ]
+
+
+def search_decoder(model: Transducer, network: HostNetwork) -> SearchDecoder:
+    """Beam search with the networks of `model`."""
+    return SearchDecoder(
+        network, durations=durations_of(model), most_repeats=most_repeats_of(model), start=start_of(model)
+    )

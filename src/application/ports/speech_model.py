@@ -35,6 +35,7 @@ class ModelDescription:
         batch_size: Windows that it reads at once, at most.
         pause_s: A pause of this length in a recording is better left out than read.
         note: What a user must know before trusting the text, if anything.
+        engine: What computes it, such as ``"onnx"``.
     """
 
     id: str
@@ -50,6 +51,7 @@ class ModelDescription:
     batch_size: int = 4
     pause_s: float = 0.8
     note: str | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

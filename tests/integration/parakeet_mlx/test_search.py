@@ -7,12 +7,15 @@ import pytest
 from parakeet_mlx import ParakeetRNNT, ParakeetTDT, boost
 from parakeet_mlx.parakeet import Beam, DecodingConfig
 
+from parakeet_service.adapters.inference.beam_search import Floats
+from parakeet_service.adapters.inference.boosting import Booster, Boosters, Spelling, forms_of
 from parakeet_service.adapters.inference.decoding import DecodeRange, Emission
-from parakeet_service.adapters.parakeet_mlx.decoders.boosting import Booster, Boosters, PhraseState, Spelling, forms_of
+from parakeet_service.adapters.inference.phrases import PhraseState
 from parakeet_service.adapters.parakeet_mlx.decoders.host import HostDecoder
-from parakeet_service.adapters.parakeet_mlx.decoders.search import SearchDecoder
+from parakeet_service.adapters.parakeet_mlx.decoders.network import HostNetwork
 from parakeet_service.adapters.parakeet_mlx.decoders.transducer import Transducer, start_of
 from parakeet_service.adapters.parakeet_mlx.features import LogMel
+from parakeet_service.adapters.parakeet_mlx.transducing import search_decoder
 from parakeet_service.domain.audio import Samples
 
 from .transducers import RATE_HZ, clip_of, end_of, random_transducer
@@ -34,6 +37,11 @@ def encoded(model: ParakeetTDT, speech: Samples) -> list[mx.array]:
     return spans
 
 
+def projected(model: Transducer, frames: mx.array) -> Floats:
+    (ours,) = HostNetwork(model).project(frames)
+    return ours
+
+
 def pieces_of(model: Transducer) -> list[str]:
     return [piece.replace("▁", " ") for piece in model.vocabulary]
 
@@ -42,8 +50,8 @@ def search(
     model: Transducer, frames: mx.array, beam_size: int, weights: dict[str, float] | None = None
 ) -> tuple[Emission, ...]:
     booster = Booster(weights, Spelling(pieces_of(model))) if weights else None
-    decoder = SearchDecoder(model)
-    return end_of(decoder.search(frames[0], 0, frames.shape[1], beam_size=beam_size, booster=booster))
+    decoder = search_decoder(model, HostNetwork(model))
+    return end_of(decoder.search(projected(model, frames), 0, frames.shape[1], beam_size=beam_size, booster=booster))
 
 
 def upstream(model: Transducer, frames: mx.array, beam_size: int, weights: dict[str, float] | None = None) -> Plain:
@@ -93,12 +101,12 @@ def test_gives_way_at_every_step_and_reads_a_part_as_if_it_were_all(
 ) -> None:
     frames = max(encoded, key=lambda frames: frames.shape[1])
     count = frames.shape[1]
-    decoder = SearchDecoder(model)
-    assert sum(1 for _ in decoder.search(frames[0], 0, count, beam_size=3)) > count / 4
-    part = end_of(decoder.search(frames[0], 4, count - 3, beam_size=3))
-    whole = end_of(decoder.search(frames[0, 4 : count - 3], 0, count - 7, beam_size=3))
+    decoder, ours = search_decoder(model, HostNetwork(model)), projected(model, frames)
+    assert sum(1 for _ in decoder.search(ours, 0, count, beam_size=3)) > count / 4
+    part = end_of(decoder.search(ours, 4, count - 3, beam_size=3))
+    whole = end_of(decoder.search(ours[4 : count - 3], 0, count - 7, beam_size=3))
     assert plain(part) == [(token, frame + 4, lasts) for token, frame, lasts in plain(whole)]
-    assert end_of(decoder.search(frames[0], 4, 4, beam_size=3)) == ()
+    assert end_of(decoder.search(ours, 4, 4, beam_size=3)) == ()
 
 
 def test_is_as_sure_of_a_token_as_the_greedy_decoder(model: ParakeetTDT, encoded: Sequence[mx.array]) -> None:
@@ -130,7 +138,7 @@ def test_a_table_says_of_each_token_what_upstream_says(model: ParakeetTDT) -> No
 
 
 def test_lingering_keeps_the_last_words(model: ParakeetTDT, speech: Samples) -> None:
-    log_mel, decoder = LogMel(model.preprocessor_config), SearchDecoder(model)
+    log_mel, decoder = LogMel(model.preprocessor_config), search_decoder(model, HostNetwork(model))
     random = np.random.default_rng(9)
     lost = kept = 0
     for _ in range(12):
@@ -138,8 +146,8 @@ def test_lingering_keeps_the_last_words(model: ParakeetTDT, speech: Samples) -> 
         frames = model.encoder(log_mel([speech[begin : begin + 3 * RATE_HZ]]))[0]
         count = frames.shape[1]
         (greedy,) = HostDecoder(model).decode(frames, [DecodeRange(0, count, start_of(model))])
-        cut = end_of(decoder.search(frames[0], 0, count, beam_size=4))
-        whole = end_of(decoder.search(frames[0], 0, count, beam_size=4, linger=decoder.longest_move))
+        cut = end_of(decoder.search(projected(model, frames), 0, count, beam_size=4))
+        whole = end_of(decoder.search(projected(model, frames), 0, count, beam_size=4, linger=decoder.longest_move))
         lost += len(greedy.emissions) > len(cut) + 1
         kept += len(greedy.emissions) <= len(whole) + 1
         assert all(emission.frame < count for emission in whole)

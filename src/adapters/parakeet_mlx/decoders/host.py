@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
+from ...inference.beam_search import Prediction
 from ...inference.decoding import Decoded, DecodeRange, DecoderState, Emission
 from ..arrays import Floats
-from .network import HostNetwork, Prediction
+from .network import HostNetwork
 from .transducer import Transducer, durations_of, most_repeats_of
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from mlx.nn.layers.activations import ReLU, Sigmoid, Tanh  # pyright: ignore[reportMissingTypeStubs]
 from numpy.typing import NDArray
 
+from ...inference.beam_search import Prediction
 from ..arrays import Floats, floats
 from .transducer import Transducer
 
@@ -23,20 +24,6 @@ class _Layer:
     inputs: Floats
     hidden: Floats
     bias: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the prediction network says after the tokens so far; for several readings, with an axis for them.
-
-    Attributes:
-        output: Projected for the joint network, shape ``([readings,] joint width)``.
-        hidden, cell: The LSTM's state, were the next token emitted, shape ``(layers, [readings,] width)``.
-    """
-
-    output: Floats
-    hidden: Floats
-    cell: Floats
 
 
 class HostNetwork:
@@ -66,7 +53,7 @@ class HostNetwork:
         """The encoder's output as `join` takes it, shape ``(batch, frames, joint width)``; waits for the device."""
         return floats(self._project(encoded))
 
-    def predict(self, last: int | NDArray[np.intp], hidden: Floats, cell: Floats) -> Prediction:
+    def predict(self, last: int | NDArray[np.int64], hidden: Floats, cell: Floats) -> Prediction:
         """One step of the prediction network, for one reading or several.
 
         Args:

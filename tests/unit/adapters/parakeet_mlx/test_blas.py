@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from parakeet_service.adapters.parakeet_mlx.blas import leave_a_core, usable_cores
+from parakeet_service.adapters.parakeet_mlx.blas import leave_a_core
 
 
 @pytest.fixture(autouse=True)
@@ -28,19 +28,6 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, name: str) -> 
     monkeypatch.setenv(name, "8")
     leave_a_core(threads.append)
     assert threads == []
-
-
-@pytest.mark.parametrize(
-    ("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8)]
-)
-def test_the_quota_of_a_container_counts(tmp_path: Path, quota: str, cores: int) -> None:
-    (tmp_path / "cpu.max").write_text(f"{quota}\n", encoding="ascii")
-    assert usable_cores(tmp_path / "cpu.max") == cores
-
-
-def test_without_a_quota_that_can_be_read_all_cores_are_usable(tmp_path: Path) -> None:
-    assert usable_cores(tmp_path / "none") == 8
-    assert usable_cores(tmp_path) == 8
 
 
 def _bound_to(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:

@@ -9,17 +9,17 @@ Source: the search that parakeet.py of parakeet-mlx 0.7 (Apache-2.0) makes for i
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ...inference.decoding import Emission
-from ..arrays import Floats
-from .boosting import Booster, PhraseState
-from .network import HostNetwork, Prediction
-from .transducer import Transducer, durations_of, most_repeats_of, start_of
+from .boosting import Booster
+from .decoding import DecoderState, Emission
+from .phrases import PhraseState
+
+Floats: TypeAlias = NDArray[np.float32]
 
 _DURATION_REWARD = 0.7
 """How much of a TDT model's score durations are; tokens are the rest."""
@@ -27,6 +27,43 @@ _LENGTH_PENALTY = 1.0
 """Power of the number of tokens by which scores of readings of different length are compared."""
 _PATIENCE = 1.0
 """Readings that must reach the end before the search does, as a multiple of the beam's size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the prediction network says after the tokens so far; for several readings, with an axis for them.
+
+    Attributes:
+        output: Projected for the joint network, shape ``([readings,] joint width)``.
+        hidden, cell: The LSTM's state, were the next token emitted, shape ``(layers, [readings,] width)``.
+    """
+
+    output: Floats
+    hidden: Floats
+    cell: Floats
+
+
+class SearchNetwork(Protocol):
+    """A transducer's prediction and joint networks, for several readings at once."""
+
+    @property
+    def blank(self) -> int:
+        """The blank's index: it follows the vocabulary."""
+        ...
+
+    def predict(self, last: NDArray[np.int64], hidden: Floats, cell: Floats) -> Prediction:
+        """One step of the prediction network.
+
+        Args:
+            last: The last token of each reading; the blank at the beginning.
+            hidden: LSTM output of every layer before `last`, shape ``(layers, readings, width)``.
+            cell: LSTM cell, likewise.
+        """
+        ...
+
+    def join(self, frame: Floats, output: Floats) -> Floats:
+        """Logits: tokens, the blank, durations; from projected frames and `Prediction.output`, a row each."""
+        ...
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -86,19 +123,28 @@ class SearchDecoder:
         longest_move: Frames that a token may take; 0 for a plain transducer.
     """
 
-    def __init__(self, model: Transducer, network: HostNetwork | None = None) -> None:
-        """Copy the decoder's and joint network's weights out of `model`, unless `network` has them already."""
-        self._network = network or HostNetwork(model)
-        self._blank = self._network.blank
-        self._durations = durations_of(model)
-        self._most_repeats = most_repeats_of(model)
-        self._start = start_of(model)
+    def __init__(
+        self, network: SearchNetwork, *, durations: Sequence[int], most_repeats: int, start: DecoderState
+    ) -> None:
+        """Search with a network.
+
+        Args:
+            network: The model's.
+            durations: Frames that each output of the duration head stands for; none for a plain transducer.
+            most_repeats: Tokens in one place after which decoding moves on.
+            start: The state before the first frame.
+        """
+        self._network = network
+        self._blank = network.blank
+        self._durations = tuple(durations)
+        self._most_repeats = most_repeats
+        self._start = start
         self.token_share = 1 - _DURATION_REWARD if self._durations else 1.0
         self.longest_move = max(self._durations, default=0)
 
     def search(
         self,
-        encoded: mx.array,
+        projected: Floats,
         begin: int,
         end: int,
         *,
@@ -109,7 +155,7 @@ class SearchDecoder:
         """Read frames ``[begin, end)`` as if nothing lay before them; after each step it yields.
 
         Args:
-            encoded: Encoder output of one item, shape ``(frames, width)``.
+            projected: Frames of one item as the joint network takes them, shape ``(frames, joint width)``.
             begin: First frame to read.
             end: Frame before which to stop.
             beam_size: Hypotheses that are kept at each step, at least 1.
@@ -123,7 +169,7 @@ class SearchDecoder:
         """
         if end <= begin:
             return ()
-        frames = self._network.project(encoded[None, begin:end])[0]
+        frames = projected[begin:end]
         frames = np.concatenate([frames, np.repeat(frames[-1:], linger, axis=0)])
         root = _Reading(None, self._blank, 0, 0.0, booster.start if booster else None)
         active = [_Hypothesis(root, None, 0, 0, 0.0)]
@@ -227,7 +273,7 @@ class SearchDecoder:
                 for reading in new
             ]
             batch = self._network.predict(
-                np.array([reading.last for reading in new], dtype=np.intp),
+                np.array([reading.last for reading in new], dtype=np.int64),
                 np.stack([state.hidden for state in states], axis=1),
                 np.stack([state.cell for state in states], axis=1),
             )

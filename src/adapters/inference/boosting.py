@@ -1,8 +1,7 @@
 """Which tokens spell a phrase that is to be favoured, and by how much each brings a reading nearer to it.
 
-Source: boost.py of parakeet-mlx 0.7, Apache-2.0, whose machines are used as they are. Its table of a state asks the
-machine about each token; here pieces that begin alike are asked about together, and what one state taught serves the
-next: all but a few pieces lead away from every phrase, whatever the state.
+Pieces that begin alike are asked about together, and what one state taught serves the next: all but a few pieces lead
+away from every phrase, whatever the state.
 """
 
 import unicodedata
@@ -11,13 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from parakeet_mlx.boost import Machine, advance, prebind, settle, words
+from numpy.typing import NDArray
 
-from ..arrays import Floats
+from .phrases import PhraseAutomaton, PhraseState
 
+Floats: TypeAlias = NDArray[np.float32]
 Weights: TypeAlias = dict[str, float]
-PhraseState: TypeAlias = tuple[frozenset[int], bool]
-"""Which phrases are under way, and whether a word is: what upstream keeps of a text."""
 
 _MOST_STATES = 256
 """States whose tables are kept for a set of phrases; each is as long as the vocabulary."""
@@ -67,9 +65,7 @@ class Booster:
             weights: What each phrase is worth once it is complete; letters as they are written.
             spelling: Of the model's vocabulary.
         """
-        self._chars = words(weights)
-        # As upstream's `lift`, without its cache of a quarter of a million steps.
-        self._tokens: Machine[PhraseState, int] = prebind(spelling.pieces.__getitem__, self._chars)
+        self._chars = PhraseAutomaton(weights)
         self._spelling = spelling
         self._tables: dict[PhraseState, Floats] = {}
         self._below: dict[tuple[_Node, PhraseState], Floats] = {}
@@ -83,24 +79,28 @@ class Booster:
                 self._tables.clear()
                 self._below.clear()
             table = np.empty(len(self._spelling.order), np.float32)
-            table[self._spelling.order] = self._worth(self._spelling.root, state) - self._chars.potential(state)
+            table[self._spelling.order] = self._worth(self._spelling.root, state) - self._chars.hope(state)
             self._tables[state] = table
         return table
 
     def advance(self, state: PhraseState, token: int) -> tuple[PhraseState, float]:
         """The state after `token`, and what the token adds."""
-        return advance(self._tokens, state, token)
+        after, worth = state, 0.0
+        for char in self._spelling.pieces[token]:
+            after, more = self._chars.step(after, char)
+            worth += more
+        return after, self._chars.hope(after) - self._chars.hope(state) + worth
 
     def settle(self, state: PhraseState) -> float:
         """What the end of the text adds: the hope of phrases that were begun is taken back."""
-        return settle(self._tokens, state)
+        return self._chars.at_end(state) - self._chars.hope(state)
 
     def _worth(self, node: _Node, state: PhraseState) -> Floats:
         """What the rest of each piece below `node` adds, and the hope that it leaves."""
         known = self._below.get((node, state))
         if known is None:
             known = np.empty(node.end - node.begin, np.float32)
-            known[: node.whole] = self._chars.potential(state)
+            known[: node.whole] = self._chars.hope(state)
             for char, child in node.children.items():
                 after, weight = self._chars.step(state, char)
                 known[child.begin - node.begin : child.end - node.begin] = self._worth(child, after) + weight

@@ -1,0 +1,55 @@
+from typing import Any
+
+import pytest
+
+from parakeet_service.bootstrap.engines import ChosenEngine, Machine, chosen_engine
+from parakeet_service.config.settings import Settings
+from parakeet_service.domain.errors import ModelLoadError
+
+GPU = Machine(has_mlx=True, has_gpu=True)
+LINUX = Machine(has_mlx=True, has_gpu=False)
+WITHOUT_MLX = Machine(has_mlx=False, has_gpu=False)
+
+
+def chosen(machine: Machine, **settings: Any) -> ChosenEngine:
+    return chosen_engine(Settings(**settings), machine)
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (GPU, ChosenEngine("mlx", "bf16")),
+        (LINUX, ChosenEngine("onnx", "int8")),
+        (WITHOUT_MLX, ChosenEngine("onnx", "int8")),
+    ],
+)
+def test_takes_what_suits_the_machine(machine: Machine, expected: ChosenEngine) -> None:
+    assert chosen(machine) == expected
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32", "int8"])
+def test_takes_the_precision_that_is_asked_for(precision: str) -> None:
+    for machine in (GPU, LINUX, WITHOUT_MLX):
+        assert chosen(machine, model_precision=precision).precision == precision
+
+
+def test_takes_the_engine_that_is_asked_for() -> None:
+    assert chosen(GPU, engine="onnx") == ChosenEngine("onnx", "int8")
+    assert chosen(LINUX, engine="mlx") == ChosenEngine("mlx", "bf16")
+
+
+def test_four_bits_need_mlx() -> None:
+    assert chosen(LINUX, model_precision="int4") == ChosenEngine("mlx", "int4")
+    for machine, engine in ((WITHOUT_MLX, "auto"), (LINUX, "onnx")):
+        with pytest.raises(ModelLoadError, match="MODEL_PRECISION: int4"):
+            chosen(machine, engine=engine, model_precision="int4")
+
+
+def test_says_that_mlx_is_not_there() -> None:
+    with pytest.raises(ModelLoadError, match=r"ENGINE: MLX is not installed"):
+        chosen(WITHOUT_MLX, engine="mlx")
+
+
+def test_says_which_provider_is_not_there() -> None:
+    with pytest.raises(ModelLoadError, match=r"ONNX_PROVIDERS: .*no NoSuchProvider"):
+        chosen(LINUX, engine="onnx", onnx_providers="NoSuchProvider,CPUExecutionProvider")
