@@ -40,19 +40,19 @@ class OnnxEngine:
         """See `Engine`."""
         return self._transcription.can_stream
 
-    def bucket(self, job: EncoderJob) -> tuple[int, bool]:
-        """See `Engine`: the padded length in frames, and whether it is beam search, for which no other job waits."""
-        return self._padded(job), job.searched
+    def company(self, jobs: Sequence[EncoderJob], most: int) -> list[int]:
+        """See `Engine`: one long job fills a CPU, short ones of one length gain by company, and beam searches none."""
+        if jobs[0].searched:
+            return [0]
+        length = self._padded(jobs[0])
+        alike = [at for at, job in enumerate(jobs) if not job.searched and self._padded(job) == length]
+        return alike[: min(most, max(_FULL_FRAMES // length, 1))]
 
     def _padded(self, job: EncoderJob) -> int:
         """Frames of features, rounded so that padding in a batch is a tenth of the work on average."""
         count = self._features.count(len(job.samples))
         step = max(1 << max(count.bit_length() - 3, 0), 32)
         return -(-count // step) * step
-
-    def room(self, job: EncoderJob, waiting: int) -> int:  # noqa: ARG002 - the protocol has it
-        """See `Engine`: one long job fills a CPU, only short ones gain by company, and beam searches none."""
-        return 1 if job.searched else max(_FULL_FRAMES // self._padded(job), 1)
 
     def seconds(self, job: EncoderJob) -> float:
         """See `Engine`."""
@@ -72,7 +72,7 @@ class OnnxEngine:
         error = InferenceError("The model's encoder gave numbers that are not finite.")
         return [result if is_good else error for result, is_good in zip(results, good, strict=True)]
 
-    def shapes(self, job: EncoderJob, *, most: int) -> list[list[EncoderJob]]:  # noqa: ARG002 - the protocol has it
+    def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> list[list[EncoderJob]]:  # noqa: ARG002 - the protocol has them
         """None: nothing is compiled."""
         return []
 

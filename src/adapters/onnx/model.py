@@ -28,12 +28,13 @@ def onnx_model(
     precision: Precision,
     offline: bool,
     sample_rate_hz: int,
-    batch_size: int,
-    most_waiting: int,
+    batch_size: int | None,
+    most_waiting: int | None,
     most_streams: int,
     cache: Path | None = None,
     providers: Sequence[str] = (CPU,),
     context: StreamContext | None = None,
+    longest_window_s: float = 30.0,
     metrics: ModelMetrics | None = None,
 ) -> EngineModel:
     """The model, not loaded yet.
@@ -49,21 +50,39 @@ def onnx_model(
         cache: Directory in which built graphs are kept; by default where this system keeps such things.
         providers: ONNX Runtime's names of what may run the encoder, the preferred first.
         context: See there.
+        longest_window_s: See there.
         metrics: See there.
     """
+    download = Download()
     return EngineModel(
-        partial(_load, model_id, precision=precision, offline=offline, cache=cache, providers=tuple(providers)),
+        partial(
+            _load,
+            model_id,
+            download,
+            precision=precision,
+            offline=offline,
+            cache=cache,
+            providers=tuple(providers),
+        ),
         sample_rate_hz=sample_rate_hz,
         batch_size=batch_size,
         most_waiting=most_waiting,
         most_streams=most_streams,
         context=context,
+        longest_window_s=longest_window_s,
         metrics=metrics,
+        download=download,
     )
 
 
 def _load(
-    model_id: str, *, precision: Precision, offline: bool, cache: Path | None, providers: Sequence[str]
+    model_id: str,
+    download: Download,
+    *,
+    precision: Precision,
+    offline: bool,
+    cache: Path | None,
+    providers: Sequence[str],
 ) -> Engine:
     if precision == "int4":
         raise ModelLoadError("The ONNX engine has no int4; it has int8, bf16 and fp32.")
@@ -71,7 +90,7 @@ def _load(
     from .loading import load_engine  # noqa: PLC0415
 
     return load_engine(
-        locate(model_id, offline=offline),
+        locate(model_id, offline=offline, download=download),
         precision=precision,
         cache=cache or default_cache(),
         # The event loop and the detector need one, too.
