@@ -10,7 +10,7 @@ import structlog
 from ...application.ports.metrics import ModelMetrics
 from ...application.ports.speech_model import StreamContext
 from ...domain.errors import ModelLoadError
-from ..inference.checkpoint import Precision, locate
+from ..inference.checkpoint import Download, Precision, locate
 from ..inference.cores import usable_cores
 from ..inference.engine import Engine
 from ..inference.model import EngineModel

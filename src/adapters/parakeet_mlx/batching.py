@@ -17,8 +17,10 @@ _CPU_FRAMES = 1600
 """Frames of features (10 ms) that fill a CPU."""
 _GPU_START = 1 << 13
 """What a batch costs a GPU whatever is in it, as the number of frames that an H100 reads in that time."""
-_MOST_GPU_FRAMES = 3 << 14
+MOST_GPU_FRAMES = 3 << 14
 """Frames that run at once on a GPU: more gain nothing, and the first job would wait for the last."""
+GPU_BYTES_PER_FRAME = 280_000
+"""Memory that the 0.6 B model takes on CUDA for each of them, at its peak."""
 _MOST_COMPARED = 256
 """Jobs among which a batch is chosen: with more, choosing would take longer than it gains."""
 _LADDER = (256, 512, 1024, 1536, 2048, 2560, 3328, 4608, 6144)
@@ -107,8 +109,11 @@ class GpuBatching:
     The number of jobs is padded to a power of two. Which lengths there are is for the kind of GPU to say.
     """
 
-    def __init__(self, features: LogMel, encoder: Encoder, dtype: mx.Dtype) -> None:
-        """Take the parts of a loaded model."""
+    def __init__(
+        self, features: LogMel, encoder: Encoder, dtype: mx.Dtype, *, most_frames: int = MOST_GPU_FRAMES
+    ) -> None:
+        """Take the parts of a loaded model; a batch has at most so many frames, unless it is a single job."""
+        self._most_frames = most_frames
         self._features = features
         self._encoder = encoder
         self._dtype = dtype
@@ -153,7 +158,7 @@ class GpuBatching:
     def _sizes(self, length: int) -> Iterator[int]:
         """Numbers of jobs of that length, padded ones included, that a batch may have; the least comes first."""
         size = 1
-        while size == 1 or size * length <= _MOST_GPU_FRAMES:
+        while size == 1 or size * length <= self._most_frames:
             yield size
             size *= 2
 
@@ -168,9 +173,11 @@ class CudaBatching(GpuBatching):
     A batch only ever has a shape that was; one job of a length that was not is the exception, for nothing fits it.
     """
 
-    def __init__(self, features: LogMel, encoder: Encoder, dtype: mx.Dtype) -> None:
-        """Take the parts of a loaded model."""
-        super().__init__(features, encoder, dtype)
+    def __init__(
+        self, features: LogMel, encoder: Encoder, dtype: mx.Dtype, *, most_frames: int = MOST_GPU_FRAMES
+    ) -> None:
+        """Take the parts of a loaded model, and how many frames a batch may have."""
+        super().__init__(features, encoder, dtype, most_frames=most_frames)
         self._prepared: dict[int, list[int]] = {}  # sizes, the least first, by length
 
     def prepare(self, live: EncoderJob | None, *, longest_s: float, most: int) -> list[list[EncoderJob]]:

@@ -1,5 +1,9 @@
 """From a checkpoint to an engine, or to one sentence that says why it cannot be used."""
 
+import math
+import sys
+from functools import partial
+
 import mlx.core as mx
 from dacite import DaciteError
 from parakeet_mlx import ParakeetCTC, ParakeetRNNT, ParakeetTDT
@@ -9,7 +13,7 @@ from parakeet_mlx.utils import from_config
 from ...domain.errors import ModelLoadError
 from ..inference.checkpoint import Checkpoint, Precision
 from ..inference.vocabulary import Vocabulary
-from .batching import CpuBatching, CudaBatching, GpuBatching, MakeBatching
+from .batching import GPU_BYTES_PER_FRAME, MOST_GPU_FRAMES, CpuBatching, CudaBatching, GpuBatching, MakeBatching
 from .blas import Blas
 from .decoders.cuda import CudaDecoder
 from .decoders.host import HostDecoder
@@ -28,6 +32,10 @@ from .transducing import TransducerTranscription
 _CACHE_BYTES = 128 << 20
 _CUDA_CACHE_BYTES = 4 << 30
 """CUDA takes long to give memory, and a large batch needs gigabytes of it for a moment."""
+_WEIGHTS_BYTES = 2 << 30
+_SWITCH_S = 0.001
+"""Whenever the device has done a step, this thread needs Python's lock again, and a busy event loop keeps it for as long
+as this. By default that is 5 ms, and a batch takes many steps of less."""
 _CONFIG_ERRORS = (
     DaciteError,
     ValueError,
@@ -78,6 +86,8 @@ def load_engine(
     if cache_limit_bytes is None:
         cache_limit_bytes = _CUDA_CACHE_BYTES if mx.cuda.is_available() else _CACHE_BYTES
     mx.set_cache_limit(cache_limit_bytes)
+    if on_gpu:
+        sys.setswitchinterval(_SWITCH_S)
     make_batching = batching or _batching(on_gpu=on_gpu)
     return MlxEngine(
         describe(model, checkpoint, precision, dtype, blas, on_gpu=on_gpu, searches=transcription.can_search),
@@ -90,7 +100,12 @@ def load_engine(
 def _batching(*, on_gpu: bool) -> MakeBatching:
     if not on_gpu:
         return CpuBatching
-    return CudaBatching if mx.cuda.is_available() else GpuBatching
+    if not mx.cuda.is_available():
+        return GpuBatching
+    # All shapes are run at the start: the largest must fit beside the weights and what MLX keeps.
+    memory = mx.device_info().get("total_memory", math.inf)
+    frames = (float(memory) - _WEIGHTS_BYTES) / 2 / GPU_BYTES_PER_FRAME
+    return partial(CudaBatching, most_frames=int(max(min(frames, MOST_GPU_FRAMES), 0)))
 
 
 def _build(checkpoint: Checkpoint) -> BaseParakeet:

@@ -191,6 +191,19 @@ def test_on_cuda_a_batch_has_a_shape_that_was_prepared(cuda: OnGpu) -> None:
         assert length >= max(1 + len(job.samples) // 160 for job in jobs)
 
 
+def test_on_cuda_with_little_memory_batches_are_smaller() -> None:
+    made: list[CudaBatching] = []
+
+    def make(features: LogMel, encoder: Encoder, dtype: mx.Dtype) -> CudaBatching:
+        made.append(CudaBatching(features, encoder, dtype, most_frames=4096))
+        return made[0]
+
+    engine_of(make)
+    shapes = [made[0].shape(batch) for batch in made[0].prepare(None, longest_s=60, most=64)]
+    assert (6144, 1) in shapes
+    assert max(length * size for length, size in shapes if size > 1) == 4096
+
+
 def test_on_cuda_what_was_not_prepared_is_read_in_what_was(cuda: OnGpu) -> None:
     for batch in cuda.batching.prepare(None, longest_s=16, most=4)[:7]:
         cuda.batching.shape(batch)

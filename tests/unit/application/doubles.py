@@ -115,11 +115,15 @@ class Model:
         *,
         before: Callable[[int], Awaitable[object]] = _at_once,
         max_window_s: float = 60.0,
+        batch_size: int = 4,
+        pause_s: float = 0.8,
         not_ready: Exception | None = None,
         stream: "Stream | None" = None,
     ) -> None:
         self._before = before
         self._max_window_s = max_window_s
+        self._batch_size = batch_size
+        self._pause_s = pause_s
         self._not_ready = not_ready
         self._stream = stream
         self.windows: list[Samples] = []
@@ -138,7 +142,9 @@ class Model:
         if self._not_ready is not None:
             raise self._not_ready
         return ModelDescription(
-            "model", "double", ("en", "de"), "none", "none", "none", None, RATE_HZ, self._max_window_s
+            *("model", "double", ("en", "de"), "none", "none", "none", None, RATE_HZ, self._max_window_s),
+            batch_size=self._batch_size,
+            pause_s=self._pause_s,
         )
 
     async def transcribe(

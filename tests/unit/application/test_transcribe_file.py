@@ -142,6 +142,19 @@ class TestWindows:
         assert (await reading).text == text_of(range(40))
         assert model.most_running == 2
 
+    @pytest.mark.parametrize(("batch_size", "ahead"), [(1, 1), (3, 3), (64, 16)])
+    async def test_where_no_number_is_set_the_model_has_a_batch_of_them(self, batch_size: int, ahead: int) -> None:
+        gate = asyncio.Event()
+        model = Model(before=lambda _: gate.wait(), batch_size=batch_size)
+        limits = replace(_LIMITS, windows_ahead=None)
+        reading = asyncio.create_task(_use_case(model, limits=limits)(Upload(speech(*range(180)))))
+
+        await turns()
+
+        assert model.running == ahead
+        gate.set()
+        assert (await reading).text == text_of(range(180))
+
     async def test_are_no_longer_than_was_set(self) -> None:
         model = Model()
         await _use_case(model)(Upload(_FORTY))
@@ -535,6 +548,19 @@ class TestSpeech:
         assert [(after_s, len(window)) for (after_s, _), window in zip(asked.asked, asked.windows, strict=True)] == [
             (0.0, 130 + 20),
             (pytest.approx(1.8), 60),
+        ]
+
+    @pytest.mark.parametrize(("pause_s", "windows"), [(0.8, 2), (2.0, 1)])
+    async def test_is_parted_by_pauses_that_the_model_would_rather_not_read(self, pause_s: float, windows: int) -> None:
+        recording = np.concatenate([speech(1), _hiss(1.2), speech(2)])
+        model = Model(pause_s=pause_s)
+
+        transcript = await _use_case(model, detector=LoudnessVad())(Upload(recording))
+
+        assert len(model.windows) == windows
+        assert [(word.text, word.start_s) for word in transcript.words] == [
+            ("w1", pytest.approx(0.0)),
+            ("w2", pytest.approx(1.7)),
         ]
 
     async def test_that_is_long_is_cut_at_a_breath_though_the_breath_is_not_quiet(self) -> None:

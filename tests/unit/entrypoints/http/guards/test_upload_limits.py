@@ -1,11 +1,13 @@
 import asyncio
 from collections.abc import MutableMapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
 from structlog.testing import capture_logs
 
 from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
+from parakeet_service.application.ports.speech_model import ModelDescription
 from parakeet_service.entrypoints.http.guards.path_kinds import PathKind
 from parakeet_service.entrypoints.http.guards.request_log import RequestLogMiddleware
 from parakeet_service.entrypoints.http.guards.upload_limits import UploadLimitMiddleware, UploadPace
@@ -59,6 +61,25 @@ async def test_who_finds_no_place_is_turned_away_unread(path: str) -> None:
         assert (await first).status_code == 200
         assert (await client.post("/transcribe", files={"file": pcm(0.4)})).status_code == 200
     assert (gauge(world, "receiving"), gauge(world, "answering")) == (0, 0)
+
+
+@pytest.mark.parametrize(("batch_size", "places"), [(4, 64), (17, 68)])
+async def test_there_are_places_for_four_batches_where_no_number_is_set(batch_size: int, places: int) -> None:
+    class OfThatSize(GatedModel):
+        def describe(self) -> ModelDescription:
+            return replace(super().describe(), batch_size=batch_size)
+
+    world = await started(model=OfThatSize())
+    incoming = [begun(form_body(pcm(1))[:1000]) for _ in range(places)]
+    uploads = [asyncio.create_task(send_raw(world.app, "/transcribe", one, FORM)) for one in incoming]
+    for one in incoming:
+        await taken(one)
+    assert gauge(world, "receiving") == places
+    async with world.client() as client:
+        assert (await client.post("/transcribe", files={"file": pcm(0.4)})).status_code == 503
+    for one in incoming:
+        await one.put({"type": "http.disconnect"})
+    await asyncio.gather(*uploads)
 
 
 async def test_a_place_is_taken_from_the_first_byte_on() -> None:
