@@ -47,6 +47,7 @@ WORKDIR /home/parakeet
 VOLUME /models
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/healthz', timeout=2)"]
+# Ready, not only alive: the first start downloads the model, and may take its time. No proxy stands before ourselves.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30m --start-interval=5s \
+    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"PORT\"]}/readyz', timeout=4)"]
 CMD ["parakeet-service", "serve"]

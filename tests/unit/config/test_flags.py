@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from parakeet_service.config.flags import add_flags, load_settings
-from parakeet_service.config.settings import Settings
+from parakeet_service.config.lookalikes import lookalikes
+from parakeet_service.config.settings import Settings, key_problems
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +96,78 @@ def test_help_speaks_to_people(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "--api-keys A,B" in shown
     assert "tuple" not in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("API_KEY=abc", "API_KEYS"),
+        ("BACH_SIZE=8", "BATCH_SIZE"),
+        ("PORTT=8", "PORT"),
+        ("PROT=8", "PORT"),
+        ("MAX_STREAM=3", "MAX_STREAMS"),
+        ("model_precison=int8", "MODEL_PRECISION"),
+        ("export LOGLEVEL=debug", "LOG_LEVEL"),
+    ],
+)
+def test_a_name_in_the_file_that_looks_like_ours_is_refused(
+    line: str, meant: str, bare_environment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bare_environment / ".env").write_text(f"BATCH_SIZE=2\n{line}\n")
+    for load in (load_settings, read):
+        with pytest.raises(SystemExit) as exit_:
+            load()
+        error = capsys.readouterr().err
+        assert exit_.value.code == 2
+        assert f"did you mean {meant}?" in error
+        assert error.count("\n") == 1
+        assert "abc" not in error
+
+
+def test_other_programs_names_in_the_file_are_theirs(bare_environment: Path) -> None:
+    theirs = (
+        "HF_TOKEN=x\nDB_PORT=1\nDB_HOST=h\nCOMPOSE_PROJECT_NAME=c\nOTEL_SERVICE_NAME=s\nAPI_KEY=\nTZ=UTC\nMODEL=m\n"
+    )
+    (bare_environment / ".env").write_text(f"{theirs}BATCH_SIZE=2\n")
+    assert load_settings().batch_size == 2
+
+
+def test_a_file_that_is_not_utf_8_is_one_line(bare_environment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (bare_environment / ".env").write_bytes("ALLOWED_ORIGINS=http://bücher.example\n".encode("latin-1"))
+    with pytest.raises(SystemExit) as exit_:
+        load_settings()
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "parakeet-service: .env: not UTF-8; save the file in that encoding\n"
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(bare_environment: Path) -> None:
+    (bare_environment / ".env").write_bytes("BATCH_SIZE=2\n".encode("utf-8-sig"))
+    assert load_settings().batch_size == 2
+
+
+def test_a_long_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PORT", "x" * 10_000)
+    with pytest.raises(SystemExit):
+        load_settings()
+    assert len(capsys.readouterr().err) < 500
+
+
+def test_names_in_the_environment_that_look_like_ours_are_found() -> None:
+    given = {"API_KEY": "a", "BACH_SIZE": "8", "HOSTNAME": "h", "PATH": "p", "PORT": "1", "HOME": "h", "LOGNAME": "me"}
+    assert [str(one) for one in lookalikes(given)] == [
+        "API_KEY is not a setting; did you mean API_KEYS?",
+        "BACH_SIZE is not a setting; did you mean BATCH_SIZE?",
+    ]
+
+
+def test_a_key_without_a_name_does_not_get_one_that_is_taken() -> None:
+    names = [name for name, _ in read("--api-keys", "key-2:AAAA,BBBB,CCCC,bob:D").named_keys]
+    assert len(set(names)) == 4
+    assert (names[0], names[3]) == ("key-2", "bob")
+
+
+def test_keys_that_web_pages_cannot_send_are_told_of_without_the_key() -> None:
+    settings = read("--api-keys", "bob:a/b=c,ann:käse,ok:plain-Key_1.~")
+    problems = key_problems(settings)
+    assert [problem.split()[3] for problem in problems] == ["bob", "ann"]
+    assert not any("a/b" in problem or "käse" in problem for problem in problems)

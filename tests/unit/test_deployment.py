@@ -1,0 +1,41 @@
+"""What the container files promise."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOWNLOAD_BYTES = 2.5e9
+
+
+@pytest.fixture
+def service() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["parakeet"]
+    return parsed
+
+
+def test_compose_passes_every_setting(service: dict[str, Any]) -> None:
+    assert service["env_file"] == [{"path": ".env", "required": False}]
+    # Only where the container listens is not the user's to say.
+    assert {name for name, value in service["environment"].items() if value is not None} == {"HOST", "PORT"}
+
+
+def test_compose_calls_it_healthy_once_it_is_ready_and_waits_for_the_download(service: dict[str, Any]) -> None:
+    health = service["healthcheck"]
+    assert "/readyz" in health["test"][-1]
+    minutes = int(health["start_period"].removesuffix("m"))
+    assert DOWNLOAD_BYTES / (minutes * 60) < 2e6
+
+
+def test_no_health_check_goes_through_a_proxy(service: dict[str, Any]) -> None:
+    (image,) = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if "/readyz" in line]
+    for check in (image, service["healthcheck"]["test"][-1]):
+        assert "ProxyHandler({})" in check
+
+
+def test_the_gpu_is_a_second_file() -> None:
+    parsed = yaml.safe_load((ROOT / "compose.cuda.yaml").read_text())["services"]["parakeet"]
+    assert parsed["build"]["args"]["BACKEND"] == "cuda"
+    assert parsed["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
