@@ -84,8 +84,8 @@ async def _measured(service: Service, load: _Load, rounds: int) -> list[float]:
     windows, speech = deaf.transcribe_file(), hearing.transcribe_file()
 
     async def decode(recording: bytes) -> None:
-        async with decoder.open(_pieces(recording), sample_rate_hz=RATE_HZ) as blocks:
-            async for _ in blocks:
+        async with decoder.open(_pieces(recording), sample_rate_hz=RATE_HZ) as decoded:
+            async for _ in decoded.blocks:
                 pass
 
     # Before the server closes what has been idle for 5 s.

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from parakeet_service.application.ports.audio_decoder import DecodedAudio
 from parakeet_service.application.ports.speech_model import GREEDY, Decoding, ModelDescription
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import (
@@ -17,6 +18,7 @@ from parakeet_service.domain.errors import (
     UndecodableAudioError,
 )
 from parakeet_service.domain.hypothesis import Hypothesis
+from parakeet_service.domain.recording_warnings import RecordingWarning
 from parakeet_service.domain.transcript import Token
 from parakeet_service.domain.vad import Probabilities
 from tests.scripted_model import ScriptedModel
@@ -31,16 +33,19 @@ class FakeDecoder:
     def __init__(self) -> None:
         self.opened = 0
         self.open_now = 0
+        self.tracks: list[int | None] = []
+        self.warnings: list[RecordingWarning] = []
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int
-    ) -> AsyncGenerator[AsyncIterator[Samples]]:
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+    ) -> AsyncGenerator[DecodedAudio]:
         assert sample_rate_hz > 0
         self.opened += 1
         self.open_now += 1
+        self.tracks.append(track)
         try:
-            yield self._blocks(source)
+            yield DecodedAudio(self._blocks(source), self.warnings)
         finally:
             self.open_now -= 1
 

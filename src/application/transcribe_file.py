@@ -98,6 +98,7 @@ class TranscribeFile:
         chunked: bool = True,
         decoding: Decoding = GREEDY,
         detection: VadParams | None = None,
+        track: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Transcript:
         """Transcribe one recording.
@@ -109,10 +110,11 @@ class TranscribeFile:
             decoding: How the model is to choose among tokens.
             detection: When audio counts as speech, and how long a pause parts it into windows; ``None`` leaves that
                 to us. Without `chunked` a pause parts nothing.
+            track: Which audio track to transcribe, counted from 1; ``None`` takes the one that is marked as default.
             on_progress: Called in the event loop after each window.
 
         Raises:
-            InvalidRequestError: `detection` was asked for, and there is no detector.
+            InvalidRequestError: `detection` was asked for, and there is no detector; or there is no such `track`.
             EmptyAudioError, UndecodableAudioError, AudioTooLongError: The recording is at fault.
             ModelNotReadyError, OverloadedError, ProcessingTimeoutError: Later, it may work.
             DecoderUnavailableError, InferenceError: The service is at fault.
@@ -124,7 +126,12 @@ class TranscribeFile:
         try:
             async with timeout:
                 transcript = await self._transcribe(
-                    source, chunked=chunked, decoding=decoding, detection=detection, on_progress=on_progress
+                    source,
+                    chunked=chunked,
+                    decoding=decoding,
+                    detection=detection,
+                    track=track,
+                    on_progress=on_progress,
                 )
         except TimeoutError as error:
             if not timeout.expired():
@@ -144,6 +151,7 @@ class TranscribeFile:
         chunked: bool,
         decoding: Decoding,
         detection: VadParams | None,
+        track: int | None,
         on_progress: Callable[[Progress], None] | None,
     ) -> Transcript:
         model = self.model.describe()
@@ -157,8 +165,8 @@ class TranscribeFile:
         draft: tuple[Word, ...] = ()
         # Each generator is closed here: one that an exception leaves behind would end only some time later.
         async with (
-            self.decoder.open(source, sample_rate_hz=rate_hz) as decoded,
-            aclosing(self._within_limits(decoded, rate_hz, chunked=chunked)) as blocks,
+            self.decoder.open(source, sample_rate_hz=rate_hz, track=track) as decoded,
+            aclosing(self._within_limits(decoded.blocks, rate_hz, chunked=chunked)) as blocks,
             aclosing(_gathered(blocks, int(_GATHERED_S * rate_hz))) as gathered,
             aclosing(_windows(gathered, segmenter, cutter)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
@@ -171,7 +179,12 @@ class TranscribeFile:
                 finalized.extend(news)
                 if on_progress is not None:
                     on_progress(Progress(news, draft, window.end_s))
-        return Transcript.of((*finalized, *draft), duration_s=segmenter.received / rate_hz, speech=segmenter.scores)
+        return Transcript.of(
+            (*finalized, *draft),
+            duration_s=segmenter.received / rate_hz,
+            speech=segmenter.scores,
+            warnings=decoded.warnings,
+        )
 
     def _segmenter(self, detection: VadParams, rate_hz: int, *, window_s: float, chunked: bool) -> Segmenter:
         return segmenter_for(

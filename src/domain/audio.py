@@ -12,14 +12,15 @@ Samples: TypeAlias = NDArray[np.float32]
 NO_SAMPLES: Samples = np.zeros(0, dtype=np.float32)
 
 
-_SILENCE_RMS = 1e-3
-"""-60 dB of full scale: the noise floor of a quiet room at a sane gain; speech lies 20 dB and more above it."""
+_SILENCE_RMS = 2.0**-15
+"""One step of 16 bits: what has been rounded to nothing, and the noise of doing so. Speech can be softer than any
+other threshold: of a distant voice, or at a low gain."""
 
 
 def is_silence(samples: Samples, sample_rate_hz: int) -> bool:
-    """Whether even the loudest tenth of a second stays below -60 dB of full scale."""
+    """Whether nothing is to be heard: even the loudest tenth of a second varies less than 16 bits can tell."""
     frame = sample_rate_hz // 10
-    return all(float(np.square(samples[i : i + frame]).mean()) < _SILENCE_RMS**2 for i in range(0, len(samples), frame))
+    return all(float(samples[i : i + frame].std()) < _SILENCE_RMS for i in range(0, len(samples), frame))
 
 
 class Encoding(StrEnum):

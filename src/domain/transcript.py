@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from .recording_warnings import RecordingWarning
 from .vad import VadScores
 
 SENTENCE_ENDS = (".", "?", "!")
@@ -85,11 +86,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The text of one recording of `duration_s` seconds; words lie in it, in order, without overlap."""
+    """The text of one recording of `duration_s` seconds; words lie in it, in order, without overlap.
+
+    `warnings` tell what of the recording is not in it.
+    """
 
     words: tuple[Word, ...]
     segments: tuple[Segment, ...]
     duration_s: float
+    warnings: tuple[RecordingWarning, ...] = ()
 
     @property
     def text(self) -> str:
@@ -97,7 +102,14 @@ class Transcript:
         return join_words(self.words)
 
     @classmethod
-    def of(cls, words: Sequence[Word], *, duration_s: float, speech: VadScores | None = None) -> "Transcript":
+    def of(
+        cls,
+        words: Sequence[Word],
+        *,
+        duration_s: float,
+        speech: VadScores | None = None,
+        warnings: Iterable[RecordingWarning] = (),
+    ) -> "Transcript":
         """Set the words' times straight and group them into segments; `speech` tells how likely they were spoken."""
         straight = monotone_times(words, end_s=duration_s)
         segments = segments_of(straight)
@@ -105,7 +117,7 @@ class Transcript:
             segments = tuple(
                 replace(one, no_speech_probability=speech.no_speech(one.start_s, one.end_s)) for one in segments
             )
-        return cls(words=straight, segments=segments, duration_s=duration_s)
+        return cls(words=straight, segments=segments, duration_s=duration_s, warnings=tuple(warnings))
 
 
 def join_words(words: Iterable[Word]) -> str:

@@ -44,8 +44,8 @@ async def decode(
 ) -> Samples:
     source = pieces(source) if isinstance(source, bytes) else source
     blocks = [NO_SAMPLES]
-    async with decoder.open(source, sample_rate_hz=sample_rate_hz) as stream:
-        async for block in stream:
+    async with decoder.open(source, sample_rate_hz=sample_rate_hz) as decoded:
+        async for block in decoded.blocks:
             assert block.dtype == np.float32
             assert block.ndim == 1
             assert block.size
@@ -120,8 +120,8 @@ class AudioDecoderContract(ABC):
 
     async def test_what_the_consumer_raises_passes_through(self) -> None:
         async def fail_at_the_first_block() -> None:
-            async with self.make().open(pieces(wave_of(sweep())), sample_rate_hz=16000) as blocks:
-                async for _ in blocks:
+            async with self.make().open(pieces(wave_of(sweep())), sample_rate_hz=16000) as decoded:
+                async for _ in decoded.blocks:
                     raise ConnectionLostError
 
         with pytest.raises(ConnectionLostError):
@@ -144,8 +144,8 @@ class AudioDecoderContract(ABC):
                 taken_bytes += 1 << 16
                 yield bytes(1 << 16)
 
-        async with aclosing(endless()) as source, self.make().open(source, sample_rate_hz=16000) as blocks:
-            await anext(blocks)
+        async with aclosing(endless()) as source, self.make().open(source, sample_rate_hz=16000) as decoded:
+            await anext(decoded.blocks)
             for _ in range(50):
                 await asyncio.sleep(self.turn_s)
             assert taken_bytes < 4 << 20

@@ -76,12 +76,12 @@ def decoder() -> FfmpegDecoder:
 
 
 async def test_a_killed_ffmpeg_is_our_fault(decoder: FfmpegDecoder) -> None:
-    async with aclosing(endless()) as source, decoder.open(source, sample_rate_hz=16000) as blocks:
-        await anext(blocks)
+    async with aclosing(endless()) as source, decoder.open(source, sample_rate_hz=16000) as decoded:
+        await anext(decoded.blocks)
         (child,) = ffmpegs()
         os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(DecoderUnavailableError):
-            async for _ in blocks:
+            async for _ in decoded.blocks:
                 pass
 
 
@@ -151,8 +151,8 @@ async def test_cancelling_twice_ends_everything(decoder: FfmpegDecoder) -> None:
 
 
 async def test_leaving_while_output_waits_ends_everything(decoder: FfmpegDecoder) -> None:
-    async with aclosing(endless()) as source, decoder.open(source, sample_rate_hz=16000) as blocks:
-        await anext(blocks)
+    async with aclosing(endless()) as source, decoder.open(source, sample_rate_hz=16000) as decoded:
+        await anext(decoded.blocks)
         await asyncio.sleep(0.1)
     assert not ffmpegs()
 
@@ -198,8 +198,8 @@ async def test_thirty_at_once_take_turns() -> None:
     async def one() -> int:
         nonlocal most
         length = 0
-        async with decoder.open(pieces(recording("ogg opus")), sample_rate_hz=16000) as blocks:
-            async for block in blocks:
+        async with decoder.open(pieces(recording("ogg opus")), sample_rate_hz=16000) as decoded:
+            async for block in decoded.blocks:
                 most = max(most, len(ffmpegs()))
                 length += len(block)
         return length
@@ -232,8 +232,8 @@ async def test_memory_does_not_grow_with_the_recording(which: str, decoder: Ffmp
     chosen: AudioDecoder = WaveDecoder(SoxrResampler(), decoder) if which == "wave" else decoder
     given = 0
     peaks: list[int] = []
-    async with chosen.open(endless(96 << 20), sample_rate_hz=16000) as blocks:
-        async for block in blocks:
+    async with chosen.open(endless(96 << 20), sample_rate_hz=16000) as decoded:
+        async for block in decoded.blocks:
             given += len(block)
             if given % (1 << 22) < len(block):
                 peaks.append(sum(process.memory_info().rss for process in (psutil.Process(), *ffmpegs())))

@@ -28,8 +28,8 @@ async def main():
         nonlocal refused
         while windows < 40 or refused <= 20:
             with suppress(UndecodableAudioError):
-                async with decoder.open(garbage(), sample_rate_hz=16000) as blocks:
-                    async for _ in blocks:
+                async with decoder.open(garbage(), sample_rate_hz=16000) as decoded:
+                    async for _ in decoded.blocks:
                         pass
                 continue
             refused += 1

@@ -53,6 +53,29 @@ async def test_soft_speech_is_speech(gain: float) -> None:
     assert (await in_steps(_LOADED, demo() * np.float32(gain), RATE_HZ) > 0.2).mean() > 0.8
 
 
+@pytest.mark.parametrize("gain_db", [-60, -70])
+@pytest.mark.parametrize("step", [_PIECE, 4 * RATE_HZ])
+async def test_speech_is_found_at_any_level(gain_db: float, step: int) -> None:
+    soft = demo() * np.float32(10 ** (gain_db / 20))
+
+    assert (await in_steps(_LOADED, soft, step) > 0.2).mean() > 0.7
+
+
+@pytest.mark.parametrize(("hz", "level"), [(0, 0.05), (0, 0.3), (20, 0.1), (50, 0.1)])
+async def test_soft_speech_is_found_beside_an_offset_rumble_or_hum(hz: float, level: float) -> None:
+    wave_below = level * np.cos(2 * np.pi * hz * np.arange(len(demo())) / RATE_HZ)
+    drowned = demo() * np.float32(0.01) + wave_below.astype(np.float32)
+
+    assert (await in_steps(_LOADED, drowned, RATE_HZ) > 0.2).mean() > 0.7
+
+
+@pytest.mark.parametrize("level_db", [-110, -90, -70])
+async def test_soft_noise_is_no_speech(level_db: float) -> None:
+    noise = np.random.default_rng(3).normal(0, 10 ** (level_db / 20), 20 * RATE_HZ).astype(np.float32)
+
+    assert (await in_steps(_LOADED, noise, RATE_HZ)).max() < 0.2
+
+
 async def test_speech_in_noise_is_speech() -> None:
     loudness = float(np.sqrt(np.square(demo()).mean()))
     noise = np.random.default_rng(3).normal(0, loudness, len(demo())).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,15 +16,19 @@ from pathlib import Path
 
 import structlog
 
-from ...domain.audio import Encoding, PcmReader, Samples
+from ...application.ports.audio_decoder import DecodedAudio
+from ...domain.audio import Samples
 from ...domain.errors import (
     DecoderUnavailableError,
     EmptyAudioError,
+    InvalidRequestError,
     OverloadedError,
     StorageFullError,
     UndecodableAudioError,
     shortage_behind,
 )
+from ...domain.recording_warnings import DamagedAudio, FurtherTracks, RecordingWarning
+from .sun_audio import SunAudioReader
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -39,8 +44,9 @@ _BLOCK_BYTES = 1 << 16
 _LOG_BYTES = 1 << 12
 _MOST_MEMORY_BYTES = 384 << 20
 """What one ffmpeg may use; hours of m4a and 192 kHz on eight channels take 80 MB. `-max_alloc` bounds each block alone."""
+_MOST_TRACKS = 64
 # What ffmpeg says of each pipe that it caches, good or bad, and what it says when the cache itself fails.
-_NOISE = ("Inner protocol failed to seekback", "Last message repeated")
+_NOISE = ("Inner protocol failed to seekback", "Last message repeated", "non monotonically increasing dts")
 _CACHE_FAILURES = ("Failed to create tempfile", "write in cache failed")
 # The environment may hold keys, which a decoder has no need of, and FFREPORT would make it write files.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -52,7 +58,7 @@ class FfmpegDecoder:
     Who finds no place within `patience_s` is turned away.
 
     A recording that is cut short gives the samples that are there; only one without a single readable sample is
-    undecodable. Containers of the mp4 and caf kind may end with their index, so ffmpeg keeps what it has read of
+    undecodable. Samples stand where their presentation times say. Containers of the mp4 and caf kind may end with their index, so ffmpeg keeps what it has read of
     them in a file under ``/tmp`` that it unlinks before writing to it; all others are decoded as they arrive.
     """
 
@@ -63,13 +69,20 @@ class FfmpegDecoder:
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int
-    ) -> AsyncGenerator[AsyncIterator[Samples]]:
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+    ) -> AsyncGenerator[DecodedAudio]:
         """Decode `source`; see the port."""
-        async with aclosing(self._decode(aiter(source), sample_rate_hz)) as blocks:
-            yield blocks
+        warnings: list[RecordingWarning] = []
+        async with aclosing(self._decode(aiter(source), sample_rate_hz, track, warnings)) as blocks:
+            yield DecodedAudio(blocks, warnings)
 
-    async def _decode(self, source: AsyncIterator[bytes], sample_rate_hz: int) -> AsyncGenerator[Samples]:
+    async def _decode(
+        self,
+        source: AsyncIterator[bytes],
+        sample_rate_hz: int,
+        track: int | None,
+        warnings: list[RecordingWarning],
+    ) -> AsyncGenerator[Samples]:
         head = b""
         while len(head) < _HEAD_BYTES and (piece := await anext(source, None)) is not None:
             head += piece
@@ -77,21 +90,23 @@ class FfmpegDecoder:
             raise EmptyAudioError("The recording is empty.")
 
         async with self._slot():
-            process = self._start(_arguments(head, sample_rate_hz))
+            process = self._start(_arguments(head, sample_rate_hz, track))
             pump = asyncio.create_task(_pump(head, source, process.stdin))
-            complaints = asyncio.create_task(_tail(process.stderr))
-            reader, decoded = PcmReader(Encoding.PCM_F32LE), False
+            reporting = asyncio.create_task(_report(process.stderr))
+            reader, decoded = SunAudioReader(), False
             try:
-                while data := await _receive(process.stdout, _BLOCK_BYTES):
+                data = None
+                while data != b"":
+                    data = await _receive(process.stdout, _BLOCK_BYTES)
                     samples = reader.read(data)
                     if samples.size:
                         decoded = True
                         yield samples
                 if pump.done():
                     pump.result()  # What the source raised.
-                _judge(await process.wait(), await complaints, decoded=decoded)
+                warnings += _judge(await process.wait(), await reporting, track=track, decoded=decoded)
             finally:
-                await _end(process, pump, complaints)
+                await _end(process, pump, reporting)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncGenerator[None]:
@@ -178,17 +193,53 @@ class _Process:
         await self.wait()
 
 
-def _arguments(head: bytes, sample_rate_hz: int) -> list[str]:
+# In these, ffmpeg counts time from the first track that it writes, so it must seem to write all.
+_CLOCK_OF_ALL_TRACKS = "-map 0:a -map 0:v? -c copy -f null -"
+_MPEG_SYNC, _MPEG_PACK = 0x47, b"\0\0\1\xba"
+# By how much a presentation time may be off; more is a hole, or time that runs backwards.
+_JITTER_S = 0.05
+# A longer hole is none, but a clock that was set anew.
+_LONGEST_HOLE_S = 3600
+# MPEG's clocks are set anew at each cut, so ffmpeg takes a hole for one from so many seconds on; by default, from 10.
+_LONGEST_MPEG_HOLE_S = 60
+
+
+def _presentation_times() -> str:
+    """The filter that puts silence where the recording has no samples, and drops none.
+
+    Times that run backwards, as those of recordings that were joined, would have ffmpeg drop all audio until they are
+    where they were: those samples follow the ones before them. In the expression, 0 is what must be added to times,
+    and 1 where the samples so far end.
+    """
+    steps = (
+        "st(2,if(isnan(PTS),ld(1),PTS+ld(0)))",
+        f"st(3,if(lt(ld(2),ld(1)-{_JITTER_S}/TB)+gt(ld(2),ld(1)+{_LONGEST_HOLE_S}/TB),ld(1),ld(2)))",
+        "st(0,ld(0)+ld(3)-ld(2))",
+        "st(1,ld(3)+NB_SAMPLES/SR/TB)",
+        "ld(3)",
+    )
+    return f"asetpts='{';'.join(steps)}',aresample=async=1:first_pts=0"
+
+
+def _arguments(head: bytes, sample_rate_hz: int, track: int | None) -> list[str]:
     # Through a cache, ffmpeg asks for the size first and so reads everything before it decodes anything.
     indexed = head[4:8] in _INDEXED_ATOMS or head[:4] == b"caff"
     protocols, source = ("cache,pipe", "-read_ahead_limit -1 -i cache:pipe:0") if indexed else ("pipe", "-i pipe:0")
+    # Of several tracks, ffmpeg takes the one that is marked as default; of several such, that of most channels.
+    chosen = "" if track is None else f"-map 0:a:{track - 1}"
     return (
-        f"-nostdin -hide_banner -loglevel error -max_alloc {1 << 28} -threads 1"
-        f" -probesize {5 << 20} -analyzeduration {10_000_000}"
+        # "level" tells faults from the list of tracks.
+        f"-nostdin -hide_banner -nostats -loglevel level+info -max_alloc {1 << 28} -threads 1"
+        f" -probesize {5 << 20} -analyzeduration {10_000_000} -dts_delta_threshold {_LONGEST_MPEG_HOLE_S}"
         f" -protocol_whitelist {protocols} -format_whitelist {_DEMUXERS} {source}"
-        # Without rematrix_maxval, ffmpeg adds up the channels of float audio, beyond full scale, and does not average.
-        f" -map 0:a:0 -vn -sn -dn -ac 1 -ar {sample_rate_hz} -rematrix_maxval 1 -f f32le pipe:1"
+        # All channels: ffmpeg's own mix leaves out those for low frequencies, and lets opposite ones cancel.
+        f" {chosen} -vn -sn -dn -af {_presentation_times()} -ar {sample_rate_hz} -c:a pcm_f32be -f au pipe:1"
+        f" {_CLOCK_OF_ALL_TRACKS if _is_mpeg(head) else ''}"
     ).split()
+
+
+def _is_mpeg(head: bytes) -> bool:
+    return head[0] == _MPEG_SYNC or head[4:5] == bytes([_MPEG_SYNC]) or head.startswith(_MPEG_PACK)
 
 
 async def _receive(stream: socket.socket, limit_bytes: int) -> bytes:
@@ -209,16 +260,68 @@ async def _pump(head: bytes, source: AsyncIterator[bytes], sink: socket.socket) 
         sink.close()
 
 
-async def _tail(stream: socket.socket) -> str:
-    tail = b""
-    while piece := await _receive(stream, _LOG_BYTES):
-        tail = (tail + piece)[-_LOG_BYTES:]
-    lines = tail.decode("utf-8", "replace").splitlines()
-    return "\n".join(line for line in lines if not any(noise in line for noise in _NOISE))
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What ffmpeg said.
+
+    Attributes:
+        tracks: The audio tracks, each in a few words.
+        others: How many tracks of other kinds there are.
+        chosen: Index of the track that was decoded.
+        complaints: The last errors, a line each.
+    """
+
+    tracks: tuple[str, ...]
+    others: int
+    chosen: int
+    complaints: str
 
 
-def _judge(returncode: int, complaints: str, *, decoded: bool) -> None:
-    """Log how ffmpeg ended and raise what that means."""
+_TRACK = re.compile(r"\[info\] +Stream #0:(\d+)(?:\[\w+\])?(?:\((\w+)\))?: (\w+): (.*)")
+_MAPPING = re.compile(r"\[info\] +Stream #0:(\d+) -> #0:0")
+
+
+async def _report(stream: socket.socket) -> _Report:
+    indices: list[int] = []
+    tracks: list[str] = []
+    others = chosen = 0
+    of_input, complaints, rest = True, "", b""
+    while True:
+        piece = await _receive(stream, _LOG_BYTES)
+        *lines, rest = (rest + (piece or b"\n")).split(b"\n")
+        rest = rest[-_LOG_BYTES:]  # A line can be as long as what somebody wrote into the recording.
+        for line in (line.decode("utf-8", "replace").rstrip() for line in lines):
+            of_input = of_input and not line.startswith("[info] Output #")
+            if mapping := _MAPPING.fullmatch(line.split(" (")[0]):
+                chosen = int(mapping[1])
+            elif of_input and len(tracks) < _MOST_TRACKS and (found := _TRACK.fullmatch(line)):
+                if found[3] != "Audio":
+                    others += 1
+                    continue
+                indices.append(int(found[1]))
+                tracks.append(_described(found[2], found[4]))
+            elif _is_complaint(line):
+                complaints = f"{complaints}{line}\n"[-_LOG_BYTES:]
+        if not piece:
+            return _Report(tuple(tracks), others, indices.index(chosen) if chosen in indices else 0, complaints)
+
+
+def _described(language: str | None, properties: str) -> str:
+    """Language, codec and channels."""
+    codec, *more = properties.split(", ")
+    channels = more[1] if len(more) > 1 else ""
+    known = language if language != "und" else None
+    return ", ".join(part for part in (known, codec.split(" ")[0], channels) if part)
+
+
+def _is_complaint(line: str) -> bool:
+    is_fault = any(level in line for level in ("[error]", "[fatal]", "[panic]"))
+    return is_fault and not any(noise in line for noise in _NOISE)
+
+
+def _judge(returncode: int, report: _Report, *, track: int | None, decoded: bool) -> list[RecordingWarning]:
+    """Log how ffmpeg ended; raise what that means, or give what is worth a warning."""
+    complaints = report.complaints
     # 126 and 127: the loader or a wrapper could not run it. Negative: a signal.
     broken = returncode < 0 or returncode in {126, 127} or any(failure in complaints for failure in _CACHE_FAILURES)
     if "Cannot allocate memory" in complaints:
@@ -233,22 +336,32 @@ def _judge(returncode: int, complaints: str, *, decoded: bool) -> None:
     if returncode or complaints:
         _log.debug("ffmpeg_complained", returncode=returncode, decoded=decoded, stderr=complaints)
     if decoded:
-        return
+        warnings: list[RecordingWarning] = []
+        if len(report.tracks) > 1:
+            warnings.append(FurtherTracks(track=report.chosen + 1, tracks=report.tracks))
+        if returncode or complaints:
+            warnings.append(DamagedAudio())
+        return warnings
+    if track is not None and track > len(report.tracks) > 0:
+        known = len(report.tracks)
+        raise InvalidRequestError(f"track must be from 1 to {known}: so many audio tracks there are.", param="track")
+    if report.others and not report.tracks:
+        raise UndecodableAudioError("The recording has no audio track.")
     if returncode or complaints:
         raise UndecodableAudioError("The recording cannot be decoded: unknown format, or damaged.")
     raise EmptyAudioError("The recording contains no audio.")
 
 
-async def _end(process: _Process, pump: asyncio.Task[None], complaints: asyncio.Task[str]) -> None:
+async def _end(process: _Process, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
     """Leave nothing behind: no task, no process, not even a zombie."""
     pump.cancel()
-    complaints.cancel()
+    reporting.cancel()
     # A second cancellation must not stop this half-way.
-    await asyncio.shield(asyncio.create_task(_reap(process, pump, complaints)))
+    await asyncio.shield(asyncio.create_task(_reap(process, pump, reporting)))
 
 
-async def _reap(process: _Process, pump: asyncio.Task[None], complaints: asyncio.Task[str]) -> None:
-    await asyncio.gather(pump, complaints, return_exceptions=True)
+async def _reap(process: _Process, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
+    await asyncio.gather(pump, reporting, return_exceptions=True)
     await process.end()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing, asynccontextmanager
 from importlib import import_module
 from io import BytesIO
@@ -15,12 +15,15 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from ...application.ports.audio_decoder import DecodedAudio
 from ...application.ports.resampler import Resampler
 from ...domain.audio import Samples
+from ...domain.downmix import Downmix
 from ...domain.errors import (
     AudioTooLongError,
     DecoderUnavailableError,
     EmptyAudioError,
+    InvalidRequestError,
     UndecodableAudioError,
     UploadTooLargeError,
 )
@@ -59,7 +62,8 @@ class PydubDecoder:
     pydub knows no streams: `source` is read whole before decoding starts, and pydub writes it and the result to
     temporary files, which it removes, and rounds the length to milliseconds. So nothing is decoded that has more
     than `max_bytes` or plays longer than `max_duration_s`. Leaving the context while pydub works waits until it is
-    done, since it cannot be stopped. It takes float samples in an extensible WAVE for integers: put `WaveDecoder`
+    done, since it cannot be stopped. It takes the track that is marked as default and no other, gives no warnings, and
+    its times leave out what presentation times add. It takes float samples in an extensible WAVE for integers: put `WaveDecoder`
     before it.
     """
 
@@ -74,18 +78,22 @@ class PydubDecoder:
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int
-    ) -> AsyncGenerator[AsyncIterator[Samples]]:
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+    ) -> AsyncGenerator[DecodedAudio]:
         """Decode `source`; see the port.
 
         Raises:
             UploadTooLargeError: While iterating: `source` has more than `max_bytes`.
             AudioTooLongError: While iterating: the recording plays longer than `max_duration_s`.
         """
-        async with aclosing(self._decode(source, sample_rate_hz)) as blocks:
-            yield blocks
+        async with aclosing(self._decode(source, sample_rate_hz, track)) as blocks:
+            yield DecodedAudio(blocks)
 
-    async def _decode(self, source: AsyncIterable[bytes], sample_rate_hz: int) -> AsyncGenerator[Samples]:
+    async def _decode(
+        self, source: AsyncIterable[bytes], sample_rate_hz: int, track: int | None
+    ) -> AsyncGenerator[Samples]:
+        if track is not None:
+            raise InvalidRequestError("track has no effect with pydub, which takes the default one.", param="track")
         data = bytearray()
         async for piece in source:
             data += piece
@@ -97,11 +105,12 @@ class PydubDecoder:
         if len(frames) > self._max_duration_s * segment.frame_rate:
             raise AudioTooLongError(limit_s=self._max_duration_s, duration_s=len(frames) / segment.frame_rate)
         stream = self._resampler.open(from_hz=segment.frame_rate, to_hz=sample_rate_hz)
+        downmix = Downmix(channels=segment.channels, sample_rate_hz=segment.frame_rate)
         empty, full_scale = True, np.float32(1 << (8 * segment.sample_width - 1))
         for start in range(0, len(frames), _STEP_FRAMES):
             step = frames[start : start + _STEP_FRAMES]
-            mono = step.mean(axis=1, dtype=np.float32) / full_scale
-            samples = stream.resample(mono, last=start + _STEP_FRAMES >= len(frames))
+            last = start + _STEP_FRAMES >= len(frames)
+            samples = stream.resample(downmix.mix(step.astype(np.float32) / full_scale, last=last), last=last)
             if samples.size:
                 empty = False
                 yield samples

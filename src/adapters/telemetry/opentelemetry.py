@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, Status, StatusCode, Tracer
 from starlette._utils import get_route_path
 
-from ...application.ports.audio_decoder import AudioDecoder
+from ...application.ports.audio_decoder import AudioDecoder, DecodedAudio
 from ...application.ports.speech_model import (
     GREEDY,
     Decoding,
@@ -89,8 +89,8 @@ class _TracedDecoder:
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int
-    ) -> AsyncGenerator[AsyncIterator[Samples]]:
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+    ) -> AsyncGenerator[DecodedAudio]:
         # Not the current span: windows are read meanwhile, and are no part of it.
         span = self._tracer.start_span("decode")
         samples = 0
@@ -107,10 +107,10 @@ class _TracedDecoder:
 
         try:
             async with (
-                self._decoder.open(source, sample_rate_hz=sample_rate_hz) as blocks,
-                aclosing(counted(blocks)) as traced,
+                self._decoder.open(source, sample_rate_hz=sample_rate_hz, track=track) as decoded,
+                aclosing(counted(decoded.blocks)) as traced,
             ):
-                yield traced
+                yield DecodedAudio(traced, decoded.warnings)
         finally:
             span.set_attribute("audio.duration_s", samples / sample_rate_hz)
             span.end()

@@ -14,11 +14,15 @@ from ...assets import SILERO_VAD
 from ...domain.audio import Samples
 from ...domain.errors import ModelLoadError
 from ...domain.vad import Probabilities
+from .conditioning import ClearedRun, Conditioner
 from .silero_network import CONTEXT, FRAME, Frames, RecurrentState, SileroNetwork
 
 _RATE_HZ = 16_000
 _LONG = _RATE_HZ // 2
 """Samples that are worth a thread of their own: they take 0.3 ms, a hand-over 0.1 ms, and who shares would wait."""
+
+_LIKELY = 0.3
+"""Cleared silence has scores of its own, which are no better than those of silence; speech has more than these."""
 
 
 class SileroVad:
@@ -58,6 +62,8 @@ class SileroVadStream:
         self.state = RecurrentState.initial()
         # The context of the next frame, and what has come of that frame.
         self._kept: Samples = np.zeros(CONTEXT, np.float32)
+        self._conditioner = Conditioner(frame_s=FRAME / _RATE_HZ)
+        self._clear_state = RecurrentState.initial()
 
     @property
     def frame(self) -> int:
@@ -72,8 +78,16 @@ class SileroVadStream:
 
     def compute(self, samples: Samples) -> Probabilities:
         """The same, in the calling thread."""
-        (probabilities,) = self.network.read([self.frames_with(samples)], [self.state])
+        (probabilities,) = _read([self], [self.frames_with(samples)])
         return probabilities
+
+    def cleared(self, frames: Frames) -> list[tuple[ClearedRun, RecurrentState]]:
+        """The runs of these frames that are scored once more, and what the network remembers of each."""
+        runs = self._conditioner.clear(frames)
+        states = [self._clear_state if run.continues else RecurrentState.initial() for run in runs]
+        if states:
+            self._clear_state = states[-1]
+        return list(zip(runs, states, strict=True))
 
     def frames_with(self, samples: Samples) -> Frames:
         """The frames that `samples` complete; the rest is kept for the next call."""
@@ -83,6 +97,26 @@ class SileroVadStream:
         # Each with its context. Numpy's own views of this kind take a good part of what the network does for a frame.
         size = heard.itemsize
         return np.ndarray((whole, CONTEXT + FRAME), heard.dtype, heard, strides=(FRAME * size, size))
+
+
+def _read(streams: Sequence[SileroVadStream], frames: Sequence[Frames]) -> list[Probabilities]:
+    """The probability of speech in the next frames of each stream.
+
+    It is that of the signal as it is, but where that hides speech.
+    """
+    network = streams[0].network
+    probabilities = network.read(frames, [stream.state for stream in streams])
+    again = [
+        (given, run, state)
+        for stream, some, given in zip(streams, frames, probabilities, strict=True)
+        for run, state in stream.cleared(some)
+    ]
+    if again:
+        cleared = network.read([run.windows for _, run, _ in again], [state for _, _, state in again])
+        for (given, run, _), scores in zip(again, cleared, strict=True):
+            part = given[run.begin : run.begin + len(scores)]
+            np.maximum(part, scores, out=part, where=run.needed & (scores >= _LIKELY))
+    return probabilities
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +179,7 @@ def _score(asked: Sequence[_Asked]) -> Iterator[tuple[_Asked, Probabilities | Ba
     if not ready:
         return
     try:
-        probabilities = ready[0].stream.network.read(frames, [one.stream.state for one in ready])
+        probabilities = _read([one.stream for one in ready], frames)
     except BaseException as error:  # noqa: BLE001 - see above
         yield from ((one, error) for one in ready)
     else:

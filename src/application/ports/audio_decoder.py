@@ -2,32 +2,50 @@
 
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...domain.audio import Samples
+from ...domain.recording_warnings import RecordingWarning
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedAudio:
+    """A recording that is being decoded.
+
+    Attributes:
+        blocks: Its samples, in blocks of at least one.
+        warnings: What was passed over; complete when `blocks` has ended.
+    """
+
+    blocks: AsyncIterator[Samples]
+    warnings: list[RecordingWarning] = field(default_factory=list)
 
 
 class AudioDecoder(Protocol):
     """Turns the bytes of a recording, whatever its container and codec, into samples, piece by piece."""
 
     def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int
-    ) -> AbstractAsyncContextManager[AsyncIterator[Samples]]:
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+    ) -> AbstractAsyncContextManager[DecodedAudio]:
         """Decode `source` while it is read, in memory that does not grow with its length.
 
-        Channels are averaged to mono. Blocks have any length of at least one sample and, together, are the
-        recording at `sample_rate_hz`. The content decides the format; there is no name or type to believe.
+        Channels are averaged to mono, those that cancel each other without loss. Together, the blocks are the
+        recording at `sample_rate_hz`, from the first moment of its earliest track, with silence where it has none.
+        The content decides the format; there is no name or type to believe.
         A slow consumer slows the reading of `source`. Leaving the context, also by cancellation, ends every
         process and thread and removes every file that decoding needed. May be called concurrently.
 
         Args:
             source: The recording in order, in pieces of any size.
             sample_rate_hz: The rate of the samples to give.
+            track: Which audio track to decode, counted from 1; ``None`` takes the one that is marked as default.
 
         Raises:
             EmptyAudioError: `source` has no bytes, or a readable container holds no samples.
             UndecodableAudioError: The bytes are no audio we can read, are cut short before the first sample,
                 or refer to other files or hosts.
+            InvalidRequestError: There is no such `track`.
             OverloadedError: As many recordings are being decoded as may be.
             DecoderUnavailableError: The decoder is missing, could not start, or was killed.
 

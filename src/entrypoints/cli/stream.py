@@ -135,8 +135,8 @@ async def _after(head: bytes, source: AsyncGenerator[bytes]) -> AsyncGenerator[b
 
 
 async def _decoded(decoder: AudioDecoder, source: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    async with aclosing(source), decoder.open(source, sample_rate_hz=RawAudio().sample_rate_hz) as blocks:
-        async for block in blocks:
+    async with aclosing(source), decoder.open(source, sample_rate_hz=RawAudio().sample_rate_hz) as decoded:
+        async for block in decoded.blocks:
             yield np.clip(np.rint(block * 32768), -32768, 32767).astype("<i2").tobytes()
 
 

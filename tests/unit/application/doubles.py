@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
+from parakeet_service.application.ports.audio_decoder import DecodedAudio
 from parakeet_service.application.ports.speech_model import (
     GREEDY,
     Decoding,
@@ -19,6 +20,7 @@ from parakeet_service.application.ports.speech_model import (
 )
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.hypothesis import Hypothesis
+from parakeet_service.domain.recording_warnings import RecordingWarning
 from parakeet_service.domain.transcript import Token
 
 RATE_HZ = 100
@@ -80,17 +82,20 @@ class Decoder:
         self.open_now = 0
         self.opened = 0
         self.reading = 0
+        self.tracks: list[int | None] = []
+        self.warnings: list[RecordingWarning] = []
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int
-    ) -> AsyncGenerator[AsyncIterator[Samples]]:
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+    ) -> AsyncGenerator[DecodedAudio]:
         assert sample_rate_hz == RATE_HZ
         self.opened += 1
         self.open_now += 1
+        self.tracks.append(track)
         try:
             async with aclosing(self._blocks(source)) as blocks:
-                yield blocks
+                yield DecodedAudio(blocks, self.warnings)
         finally:
             self.open_now -= 1
 

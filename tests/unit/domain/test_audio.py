@@ -104,9 +104,17 @@ def test_samples_may_be_written_to(encoding: Encoding) -> None:
 
 
 class TestSilence:
-    def test_is_whatever_nobody_can_hear(self) -> None:
-        assert is_silence(np.full(1000, 0.9e-3, np.float32), 1000)
-        assert not is_silence(np.full(1000, 1.1e-3, np.float32), 1000)
+    @pytest.mark.parametrize("offset", [0.0, 0.1, -1.0])
+    def test_is_what_sixteen_bits_round_to_nothing(self, offset: float) -> None:
+        steps = np.random.default_rng(0).integers(-1, 2, 1000) / 32768
+
+        assert is_silence((offset + steps).astype(np.float32), 1000)
+
+    @pytest.mark.parametrize("level_db", [-40, -60, -80])
+    def test_is_no_matter_of_loudness(self, level_db: float) -> None:
+        noise = np.random.default_rng(0).normal(0, 10 ** (level_db / 20), 1000)
+
+        assert not is_silence(noise.astype(np.float32), 1000)
 
     def test_nothing_is_silent(self) -> None:
         assert is_silence(NO_SAMPLES, 1000)
@@ -120,6 +128,6 @@ class TestSilence:
 
     def test_is_not_ended_by_a_click(self) -> None:
         samples = np.zeros(1000, np.float32)
-        samples[500] = 0.009
+        samples[500] = 2e-4
 
         assert is_silence(samples, 1000)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from parakeet_service.adapters.decoders.wave import WaveDecoder
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
+from parakeet_service.application.ports.audio_decoder import DecodedAudio
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.errors import EmptyAudioError, UndecodableAudioError
+from parakeet_service.domain.errors import EmptyAudioError, InvalidRequestError, UndecodableAudioError
+from parakeet_service.domain.recording_warnings import DamagedAudio, RecordingWarning, UnderstatedLength
 from tests.contracts.audio_decoder import AudioDecoderContract, decode, pieces, sweep, wave_of
 
 SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
@@ -25,12 +27,15 @@ class FakeDecoder:
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
+        self.tracks: list[int | None] = []
+        self.warnings: list[RecordingWarning] = []
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int
-    ) -> AsyncGenerator[AsyncIterator[Samples]]:
-        yield self._decode(source, sample_rate_hz)
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+    ) -> AsyncGenerator[DecodedAudio]:
+        self.tracks.append(track)
+        yield DecodedAudio(self._decode(source, sample_rate_hz), self.warnings)
 
     async def _decode(self, source: AsyncIterable[bytes], sample_rate_hz: int) -> AsyncIterator[Samples]:
         data = b"".join([piece async for piece in source])
@@ -236,10 +241,10 @@ async def test_gives_what_has_come_and_does_not_wait_for_more() -> None:
             yield piece
 
     recording, heard = wave_of(sweep(duration_s=3)), 0
-    async with WaveDecoder(SoxrResampler(), FakeDecoder()).open(live(), sample_rate_hz=16000) as blocks:
+    async with WaveDecoder(SoxrResampler(), FakeDecoder()).open(live(), sample_rate_hz=16000) as decoded:
         for at in range(0, len(recording), 3201):
             came.put_nowait(recording[at : at + 3201])
-            heard += len(await asyncio.wait_for(anext(blocks), 5))
+            heard += len(await asyncio.wait_for(anext(decoded.blocks), 5))
             assert heard == (min(at + 3201, len(recording)) - 44) // 2
 
 
@@ -260,3 +265,130 @@ class NoFallback:
     ) -> AsyncGenerator[AsyncIterator[Samples]]:
         raise AssertionError
         yield
+
+
+@pytest.mark.parametrize("stated_bytes", [2, 3200, 3201])
+async def test_reads_what_follows_the_stated_samples(stated_bytes: int) -> None:
+    whole = wave_of(sweep())
+    data = whole[:40] + struct.pack("<I", stated_bytes) + whole[44:]
+
+    given, warnings = await with_warnings(data)
+
+    assert np.array_equal(given, await decode(make(), whole))
+    assert warnings == [UnderstatedLength(stated_bytes // 2 / 16000)]
+
+
+@pytest.mark.parametrize("bits", [8, 24])
+async def test_reads_what_follows_an_odd_number_of_stated_bytes(bits: int) -> None:
+    width = bits // 8
+    samples = bytes(range(1, 250)) * 100 * width
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        b"RIFF",
+        0,
+        b"WAVE",
+        b"fmt ",
+        16,
+        1,
+        1,
+        16000,
+        16000 * width,
+        width,
+        bits,
+        b"data",
+        801 * width,
+    )
+
+    assert len(await decode(make(), head + samples)) == len(samples) // width
+
+
+@pytest.mark.parametrize("chunk", [b"LIST", b"id3 ", b"bext", b"_PMX", b"afsp", b"iXML"])
+@pytest.mark.parametrize("size", [1, 4, 30_000])
+async def test_other_chunks_are_no_samples(chunk: bytes, size: int) -> None:
+    data = (
+        wave_of(sweep())
+        + chunk
+        + struct.pack("<I", size)
+        + bytes(range(256)) * (size // 256)
+        + bytes(size % 256 + size % 2)
+    )
+
+    given, warnings = await with_warnings(data)
+
+    assert len(given) == 16000
+    assert warnings == []
+
+
+async def test_reads_a_second_file_behind_the_first() -> None:
+    first, second = wave_of(sweep()), wave_of(sweep(rate_hz=48000), rate_hz=48000)
+
+    given = await decode(make(), first + b"LIST" + struct.pack("<I", 4) + b"INFO" + second)
+
+    assert abs(len(given) - 32000) <= 2
+    assert np.array_equal(given[:16000], await decode(make(), first))
+
+
+@pytest.mark.parametrize(("tag", "bits"), [(1, 8), (1, 16), (1, 24), (1, 32), (3, 32), (3, 64), (6, 8)])
+@pytest.mark.parametrize("extensible", [False, True])
+async def test_reads_the_other_byte_order(tag: int, bits: int, *, extensible: bool) -> None:
+    width = bits // 8
+    samples = np.random.default_rng(0).integers(0, 256, 3000 * width, np.uint8)
+    if tag == 3:
+        samples = np.linspace(-1, 1, 3000).astype(f"<f{width}").view(np.uint8)
+    swapped = samples.reshape(-1, width)[:, ::-1]
+
+    def file(order: str, data: bytes) -> bytes:
+        known = struct.pack(
+            f"{order}HHHHIIHH", 0, 0, 0xFFFE if extensible else tag, 1, 16000, 16000 * width, width, bits
+        )[4:]
+        if extensible:
+            known += struct.pack(f"{order}HHIIHH8s", 22, bits, 4, tag, 0, 16, SUBFORMAT_TAIL[-8:])
+        head = struct.pack(f"{order}4sI4s4sI", b"RIFX" if order == ">" else b"RIFF", 0, b"WAVE", b"fmt ", len(known))
+        return head + known + struct.pack(f"{order}4sI", b"data", len(data)) + data
+
+    given = await decode(make(), file(">", swapped.tobytes()))
+
+    assert len(given) == 3000
+    assert np.array_equal(given, await decode(make(), file("<", samples.tobytes())))
+
+
+async def test_opposite_channels_do_not_cancel() -> None:
+    given = await decode(make(), wave_of(np.stack([sweep(), -sweep()], axis=1)))
+
+    assert len(given) == 16000
+    assert np.square(given).mean() > 0.3 * np.square(sweep()).mean()
+
+
+async def test_has_no_second_track() -> None:
+    with pytest.raises(InvalidRequestError, match="track"):
+        async with make().open(pieces(wave_of(sweep())), sample_rate_hz=16000, track=2) as decoded:
+            await anext(decoded.blocks)
+
+
+class WarningDecoder(FakeDecoder):
+    async def _decode(self, source: AsyncIterable[bytes], sample_rate_hz: int) -> AsyncIterator[Samples]:  # noqa: ARG002
+        async for _ in source:
+            pass
+        yield sweep()
+        self.warnings.append(DamagedAudio())
+
+
+async def test_passes_on_what_the_fallback_warns_of_and_the_track() -> None:
+    fallback = WarningDecoder()
+
+    async with WaveDecoder(SoxrResampler(), fallback).open(pieces(b"x"), sample_rate_hz=16000, track=3) as decoded:
+        async for _ in decoded.blocks:
+            pass
+
+    assert decoded.warnings == [DamagedAudio()]
+    assert fallback.tracks == [3]
+
+
+def make() -> WaveDecoder:
+    return WaveDecoder(SoxrResampler(), FakeDecoder())
+
+
+async def with_warnings(data: bytes) -> tuple[Samples, list[RecordingWarning]]:
+    async with make().open(pieces(data), sample_rate_hz=16000) as decoded:
+        blocks = [block async for block in decoded.blocks]
+    return np.concatenate(blocks), decoded.warnings

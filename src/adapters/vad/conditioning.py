@@ -1,0 +1,108 @@
+"""What the detector is given beside a signal that is too soft, or lost in what lies below speech."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LOWEST_SHAPES, _REMOVED_SHAPES = 8, 12
+"""Polynomials that stand for what lies below speech. In a window of 36 ms, the first ones are all that is below 55 Hz:
+they tell whether it drowns the rest. All of them take it off by more than 40 dB."""
+_BELOW_SPEECH = 0.75
+"""Where these are more of a window's power than this, speech may hide behind them. Of a deep voice they are less."""
+_SOFT_DB, _CLEAR_DB = -60.0, -40.0
+"""Of full scale, mean power of a frame. Speech that is louder than the first is found as it is; what is softer is made
+as loud as the second."""
+_MOST_GAIN_DB = 60.0
+_HOLD_S = 1.0
+_FADES_DB_S = 20.0
+"""How fast a loud sound is forgotten."""
+
+_NOTHING = 1e-12
+"""Power, of -120 dB: what is softer is no sound, but the rounding of one."""
+
+Windows: TypeAlias = NDArray[np.float32]
+"""Frames with their context, shape ``(n, window)``, float32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClearedRun:
+    """Neighbouring frames that are scored once more, without what hides speech in them.
+
+    Attributes:
+        begin: Its first frame, counted in the windows that were given.
+        windows: What to score.
+        needed: Which of them needed it, shape ``(n,)``; the others are there for the detector to hear on.
+        continues: Whether it goes on where the last run of the windows before ended.
+    """
+
+    begin: int
+    windows: Windows
+    needed: NDArray[np.bool_]
+    continues: bool
+
+
+class Conditioner:
+    """Follows one signal: takes off an offset, rumble or hum that drowns it, and makes it louder where it is soft."""
+
+    def __init__(self, *, frame_s: float) -> None:
+        """Begin before the first frame; each lasts `frame_s` seconds."""
+        self._fades_db = _FADES_DB_S * frame_s
+        self._level_db = -np.inf
+        self._hold = round(_HOLD_S / frame_s)
+        self._open = False  # whether the last frame was in a run
+        self._since = self._hold  # frames since one needed it
+
+    def clear(self, windows: Windows) -> list[ClearedRun]:
+        """The runs of the next windows that need it: none, in most recordings."""
+        if not len(windows):
+            return []
+        shapes = _lowest_shapes(windows.shape[1])
+        parts = windows @ shapes
+        power = np.einsum("ij,ij->i", windows, windows)
+        drowned = np.square(parts[:, :_LOWEST_SHAPES]).sum(axis=1) > _BELOW_SPEECH * power
+        clean = windows
+        if drowned.any():
+            clean = windows - np.where(drowned[:, np.newaxis], parts @ shapes.T, np.float32(0))
+            power = np.einsum("ij,ij->i", clean, clean)
+        level = power / windows.shape[1]
+        heard_db = self._follow(level)
+        soft = heard_db < _SOFT_DB
+        needed = (drowned | soft) & (level > _NOTHING)
+        held = self._held(needed)
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], held, [False]]))).reshape(-1, 2).tolist()
+        runs: list[ClearedRun] = []
+        for begin, end in edges:
+            gains_db = np.where(soft[begin:end], np.minimum(_CLEAR_DB - heard_db[begin:end], _MOST_GAIN_DB), 0.0)
+            gains = (10 ** (gains_db / 20)).astype(np.float32)[:, np.newaxis]
+            runs.append(
+                ClearedRun(begin, clean[begin:end] * gains, needed[begin:end], continues=begin == 0 and self._open)
+            )
+        self._open = bool(held[-1])
+        return runs
+
+    def _held(self, needed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The same, and the frames after each."""
+        frames = np.arange(len(needed))
+        latest = np.maximum.accumulate(np.where(needed, frames, -1 - self._since))
+        since = frames - latest
+        self._since = min(int(since[-1]), self._hold)
+        return np.asarray(since < self._hold)
+
+    def _follow(self, power: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The level at each frame, in dB: that of the loudest sound so far, as far as it is not forgotten."""
+        faded = self._fades_db * np.arange(1, len(power) + 1)
+        levels = 10 * np.log10(np.maximum(power.astype(np.float64), 1e-20))
+        levels[0] = max(levels[0], self._level_db - self._fades_db)
+        levels = np.maximum.accumulate(levels + faded) - faded
+        self._level_db = float(levels[-1])
+        return levels
+
+
+@cache
+def _lowest_shapes(length: int) -> NDArray[np.float32]:
+    """Legendre polynomials over so many samples, orthonormal, shape ``(length, _REMOVED_SHAPES)``."""
+    polynomials = np.polynomial.legendre.legvander(np.linspace(-1, 1, length), _REMOVED_SHAPES - 1)
+    return np.linalg.qr(polynomials)[0].astype(np.float32)
