@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from types import FrameType
 
 import structlog
 
@@ -103,15 +104,12 @@ async def serve_until_signalled(
     Raises:
         ModelLoadError: The model cannot be loaded.
     """
-    loop = asyncio.get_running_loop()
     signalled, again = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         (again if signalled.is_set() else signalled).set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    try:
+    with _handled_signals(on_signal):
         async with service.lifecycle() as ready, AsyncExitStack() as stack:
             for server in servers:
                 await stack.enter_async_context(server(service))
@@ -121,6 +119,20 @@ async def serve_until_signalled(
                 await ready
             await waiting
             await run_unless(again.wait(), service.drain.finish())
+
+
+@contextmanager
+def _handled_signals(handle: Callable[[], None]) -> Generator[None]:
+    """Have the event loop call `handle` at SIGTERM and SIGINT; to be entered in the main thread."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(handle)
+
+    # Not the loop's own handlers: Windows has none.
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import resource
 import statistics
 import sys
 from collections.abc import AsyncGenerator
@@ -142,6 +141,10 @@ class _Screen:
         self._say(f"{at_once} in parallel", f"{reading.took_s:.3f} s, {reading.real_time_factor:.1f} times real time")
 
     def show_memory(self, *, isolated: bool) -> _Findings:
+        if sys.platform == "win32":
+            return {}
+        import resource  # noqa: PLC0415 - Windows has none
+
         own_mb, child_mb = (
             resource.getrusage(who).ru_maxrss * _RSS_UNIT_BYTES / 1e6
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
