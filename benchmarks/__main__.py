@@ -31,6 +31,14 @@ parser.add_argument(
 parser.add_argument("--minutes", type=float, default=10, help="length of the long recording")
 parser.add_argument("--model", default="embedded", help="embedded, 0.6b (random weights) or a directory")
 parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16, 32], help="clips read at once")
+parser.add_argument(
+    "--engine",
+    choices=("plain", "mlx", "onnx"),
+    nargs=2,
+    default=["plain", "mlx"],
+    metavar=("ENGINE", "ENGINE"),
+    help="what engine compares: plain (parakeet-mlx as it comes), mlx, onnx",
+)
 parser.add_argument("--uploads", type=int, default=20)
 parser.add_argument("--streams", type=int, default=4)
 
@@ -54,7 +62,7 @@ parser.add_argument("--no-engine", action="store_true", help="in service: leave 
 parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw what is measured (needs matplotlib)")
 
 measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
-    "engine": lambda given: engine.run(given.speech, given.model, given.at_once),
+    "engine": lambda given: engine.run(given.speech, given.model, given.at_once, given.engine),
     "overhead": lambda given: overhead.run(given.speech, given.model, given.rounds),
     "fairness": lambda given: fairness.run(given.speech, given.model, given.clips, given.long_ones, given.hours),
     "memory": lambda given: memory.run(given.speech, given.model, given.requests, given.every),

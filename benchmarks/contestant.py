@@ -38,7 +38,7 @@ def main() -> None:
     answers = sys.stdout
     # Logs and warnings are not answers.
     with redirect_stdout(sys.stderr), asyncio.Runner() as runner:
-        read = _plain(model_id) if who == "plain" else _ours(who, model_id, runner)
+        read = _plain(model_id) if who == "plain" else _ours(who, model_id, Path(path).parent / "graphs", runner)
         for line in sys.stdin:
             clips = [clip(samples, number, CLIP_S) for number in range(int(line))]
             began, before_s = time.perf_counter(), time.process_time()
@@ -62,14 +62,14 @@ def _plain(model_id: str) -> Reads:
     return read
 
 
-def _ours(engine: str, model_id: str, runner: asyncio.Runner) -> Reads:
+def _ours(engine: str, model_id: str, scratch: Path, runner: asyncio.Runner) -> Reads:
     from parakeet_service.adapters.onnx.model import onnx_model  # noqa: PLC0415
     from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model  # noqa: PLC0415 - plain needs none of it
     from parakeet_service.config.logs import configure_logging  # noqa: PLC0415
 
     configure_logging(level="WARNING", log_format="json")
     if engine == "onnx":
-        make = partial(onnx_model, precision="int8", cache=Path(model_id) / "onnx-graphs")
+        make = partial(onnx_model, precision="int8", cache=scratch)
     else:
         make = partial(parakeet_mlx_model, precision="bf16", cache_limit_bytes=CACHE_LIMIT_BYTES)
     model = make(

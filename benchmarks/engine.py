@@ -1,4 +1,4 @@
-"""Our engine against plain parakeet-mlx as its wheel comes: the same audio, model and device, turn by turn."""
+"""Two of plain parakeet-mlx as its wheel comes and our engines: the same audio, model and device, turn by turn."""
 
 import statistics
 import tempfile
@@ -16,35 +16,46 @@ from .speech import RATE_HZ, joined, recordings
 _ROUNDS = 5
 
 
-def run(directory: Path | None, model: str, at_once: Sequence[int]) -> Chart:
-    """Print, for one clip and for many at once, the median time of each contestant, and the ratio.
+def run(directory: Path | None, model: str, at_once: Sequence[int], contestants: Sequence[str]) -> Chart:
+    """Print, for one clip and for many at once, the median time of each contestant, and the ratios of time and CPU time.
 
     Args:
         directory: Of recordings; by default the bundled one.
         model: ``embedded``, ``0.6b`` (that architecture, random weights), or a directory.
         at_once: How many clips are read at once.
+        contestants: Two of ``plain``, ``mlx`` and ``onnx``.
     """
-    lines: dict[str, list[tuple[float, float]]] = {"parakeet-mlx": [], "ours": []}
+    lines: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         samples = joined(recordings(directory), at_least_s=60).samples.astype(np.float32) / np.float32(32768)
         np.save(scratch / "samples.npy", samples[: 60 * RATE_HZ])
         found = model_directory(model, scratch)
-        plain, ours = (
-            stack.enter_context(running_contestant(who, found, scratch / "samples.npy")) for who in ("plain", "ours")
+        first, second = (
+            stack.enter_context(running_contestant(who, found, scratch / "samples.npy")) for who in contestants
         )
-        table = Table("clips of 10 s at once", "parakeet-mlx", "x real time", "ours", "x real time", "ratio")
+        table = Table(
+            "clips of 10 s at once",
+            contestants[0],
+            "x real time",
+            contestants[1],
+            "x real time",
+            "ratio",
+            "of CPU time",
+        )
         for count in at_once:
             # Turn by turn: what disturbs a machine for a while disturbs both. The first round compiles.
-            rounds = [(plain.read(count).wall_s, ours.read(count).wall_s) for _ in range(_ROUNDS + 1)][1:]
-            theirs_s, ours_s = (statistics.median(times) for times in zip(*rounds, strict=True))
-            speeds = [count * CLIP_S / seconds for seconds in (theirs_s, ours_s)]
+            rounds = [(first.read(count), second.read(count)) for _ in range(_ROUNDS + 1)][1:]
+            each = list(zip(*rounds, strict=True))
+            walls = [statistics.median(took.wall_s for took in tooks) for tooks in each]
+            cpus = [statistics.median(took.cpu_s for took in tooks) for tooks in each]
+            speeds = [count * CLIP_S / seconds for seconds in walls]
             cells = (
                 cell
-                for seconds, speed in zip((theirs_s, ours_s), speeds, strict=True)
+                for seconds, speed in zip(walls, speeds, strict=True)
                 for cell in (f"{seconds:.3f} s", f"{speed:.0f}")
             )
-            table.row(str(count), *cells, f"{theirs_s / ours_s:.1f}x")
+            table.row(str(count), *cells, f"{walls[0] / walls[1]:.1f}x", f"{cpus[0] / cpus[1]:.1f}x")
             for name, speed in zip(lines, speeds, strict=True):
                 lines[name].append((count, speed))
     return Chart("Throughput", "clips of 10 s at once", "times real time", lines)

@@ -156,7 +156,7 @@ class Contestant:
 
 @contextmanager
 def running_contestant(who: str, model: str, samples: Path) -> Generator[Contestant]:
-    """Start ``plain`` or ``ours`` with a model's directory and the samples in a ``.npy``, and end it."""
+    """Start ``plain``, ``mlx`` or ``onnx`` with a model's directory and the samples in a ``.npy``, and end it."""
     command = [sys.executable, "-m", "benchmarks.contestant", who, model, str(samples)]
     with (
         tempfile.TemporaryFile("w+") as errors,

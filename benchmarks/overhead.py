@@ -38,12 +38,13 @@ def run(directory: Path | None, model: str, rounds: int) -> Chart:
         samples = joined(recordings(directory), at_least_s=60).samples[: 60 * RATE_HZ]
         np.save(scratch / "samples.npy", samples.astype(np.float32) / np.float32(32768))
         found = model_directory(model, scratch)
-        engine = stack.enter_context(running_contestant("ours", found, scratch / "samples.npy"))
+        engine = stack.enter_context(running_contestant("mlx", found, scratch / "samples.npy"))
         services = {
             f"service, VAD={vad}": stack.enter_context(
                 running_service(
                     MODEL_ID=found,
                     MODEL_PRECISION="bf16",
+                    ENGINE="mlx",
                     BATCH_SIZE=str(BATCH_SIZE),
                     MLX_CACHE_LIMIT=str(CACHE_LIMIT_BYTES),
                     PROCESSING_TIMEOUT="3600",

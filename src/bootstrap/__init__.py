@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import os
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
@@ -37,7 +36,7 @@ def build_app(settings: Settings | None = None) -> FastAPI:
     """The web application; without `settings`, under those of the environment."""
     settings = settings or load_settings()
     configure_logging(level=settings.log_level, log_format=settings.log_format)
-    return _app(settings, on_fatal=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return _app(settings, on_fatal=lambda: signal.raise_signal(signal.SIGTERM))
 
 
 def run_cli(arguments: Sequence[str]) -> int:

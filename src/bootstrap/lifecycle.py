@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import TypeAlias
 
 import structlog
@@ -121,7 +122,6 @@ async def serve_until_signalled(service: Service, *servers: Server) -> None:
     Raises:
         ModelLoadError: The model cannot be loaded.
     """
-    loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
 
     def on_signal() -> None:
@@ -129,9 +129,7 @@ async def serve_until_signalled(service: Service, *servers: Server) -> None:
             service.drain.hurry()
         signalled.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    try:
+    with _handled_signals(on_signal):
         async with beside(service, servers).lifecycle() as ready:
             waiting = asyncio.create_task(signalled.wait())
             await asyncio.wait((waiting, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -139,6 +137,20 @@ async def serve_until_signalled(service: Service, *servers: Server) -> None:
                 await ready
             await waiting
             await service.drain.finish()
+
+
+@contextmanager
+def _handled_signals(handle: Callable[[], None]) -> Generator[None]:
+    """Have the event loop call `handle` at SIGTERM and SIGINT; to be entered in the main thread."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(handle)
+
+    # Not the loop's own handlers: Windows has none.
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)

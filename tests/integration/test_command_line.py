@@ -98,9 +98,17 @@ def test_doctor_finds_a_working_machine(tmp_path: Path) -> None:
     ran = run("doctor", "--model-id", "embedded", "--port", "0", cwd=tmp_path, API_KEYS="secret")
 
     assert ran.returncode == 0, ran.stdout
-    for name in ("Python", "BLAS", "MLX", "ffmpeg", "VAD", "model", "API_KEYS"):
+    for name in ("Python", "engine", "ffmpeg", "VAD", "model", "API_KEYS"):
         assert f"  {name} " in ran.stdout
     assert "secret" not in ran.stdout
+
+
+def test_doctor_tells_of_mlx_where_it_computes(tmp_path: Path) -> None:
+    ran = run("doctor", "--model-id", "embedded", "--port", "0", "--engine", "mlx", cwd=tmp_path)
+
+    assert ran.returncode == 0, ran.stdout
+    for name in ("engine", "BLAS", "MLX"):
+        assert f"  {name} " in ran.stdout
 
 
 def test_doctor_says_what_keeps_the_model_from_being_had(tmp_path: Path) -> None:

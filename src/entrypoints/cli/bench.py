@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import resource
 import statistics
 import sys
 from collections.abc import AsyncGenerator
@@ -144,6 +143,10 @@ class _Screen:
         )
 
     def show_memory(self, *, isolated: bool) -> _Findings:
+        if sys.platform == "win32":
+            return {}
+        import resource  # noqa: PLC0415 - Windows has none
+
         own_mb, child_mb = (
             resource.getrusage(who).ru_maxrss * _RSS_UNIT_BYTES / 1e6
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
