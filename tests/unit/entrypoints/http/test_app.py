@@ -113,7 +113,7 @@ async def test_documents_what_it_answers() -> None:
         "/v1/models/{model_id}",
     }
     assert set(paths["/transcribe"]["post"]["responses"]) == {
-        *("200", "400", "401", "408", "413", "415", "422", "429", "500", "503", "504")
+        *("200", "400", "401", "408", "413", "415", "421", "422", "429", "500", "503", "504", "507")
     }
     openai = paths["/v1/audio/transcriptions"]["post"]
     assert "422" not in openai["responses"]
