@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -17,7 +18,12 @@ from parakeet_service.adapters.decoders.wave import WaveDecoder
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
 from parakeet_service.application.ports.audio_decoder import AudioDecoder
 from parakeet_service.domain.audio import NO_SAMPLES
-from parakeet_service.domain.errors import DecoderUnavailableError, OverloadedError, UndecodableAudioError
+from parakeet_service.domain.errors import (
+    DecoderUnavailableError,
+    OutOfResourcesError,
+    OverloadedError,
+    UndecodableAudioError,
+)
 from tests.contracts.audio_decoder import decode, pieces, wave_of
 from tests.integration.recordings import SIGNAL, likeness, recording
 
@@ -110,6 +116,18 @@ async def test_an_ffmpeg_may_use_so_much_memory_and_no_more(tmp_path: Path) -> N
     with pytest.raises(UndecodableAudioError):
         await decode(FfmpegDecoder(program), recording("mp3"))
     assert (tmp_path / "limit").read_text().strip() == str(384 << 10)
+
+
+async def test_descriptors_that_are_used_up_are_a_reason_to_try_again(decoder: FfmpegDecoder) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 2, hard))
+    try:
+        with pytest.raises(OutOfResourcesError):
+            await decode(decoder, recording("mp3"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_what_a_wrapper_has_started_ends_with_it(tmp_path: Path) -> None:

@@ -204,9 +204,9 @@ async def be_cut_off(signals: list[signal.Signals], *, grace_s: float) -> None:
         httpx2.AsyncClient(base_url=server.url, timeout=None) as client,
         websockets.connect(server.live_url) as live,
     ):
-        upload = {"files": {"file": pcm(0.4)}}
-        plain = asyncio.create_task(client.post("/transcribe", **upload))
-        openai = asyncio.create_task(client.post("/v1/audio/transcriptions", data={"model": "whisper-1"}, **upload))
+        files = {"file": pcm(0.4)}
+        plain = asyncio.create_task(client.post("/transcribe", files=files))
+        openai = asyncio.create_task(client.post("/v1/audio/transcriptions", data={"model": "whisper-1"}, files=files))
         await server.counts_become(decoders=2)
         await live.send(pcm(0.4))
         await live.send('{"type": "finalize"}')

@@ -15,8 +15,23 @@ def test_each_language_has_its_own(language: str, code: str) -> None:
 
 @pytest.mark.parametrize(
     "language",
-    [*("", " ", "auto", "AUTO", "null", "none", "None", "und", "undefined", "unknown", "multi", "mul", "any", "detect")]
-    + [
+    [
+        *(
+            "",
+            " ",
+            "auto",
+            "AUTO",
+            "null",
+            "none",
+            "None",
+            "und",
+            "undefined",
+            "unknown",
+            "multi",
+            "mul",
+            "any",
+            "detect",
+        ),
         "auto-detect",
         "auto_detect",
         "autodetect",

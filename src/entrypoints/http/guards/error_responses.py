@@ -80,6 +80,17 @@ _NO_USE_TO_RETRY = (domain.ProcessingTimeoutError, domain.UndecodableAudioError,
 _NO_FILE = "Expected a file, got text. With curl, -F file=@NAME uploads a file; -F file=NAME sends only its name."
 """For what FastAPI says with the names of Python's types; curl without the @ is the usual way to it."""
 
+_NO_RECORDING = (
+    "no recording was received. Send multipart/form-data with a part `file` that has a filename, and end the form with "
+    "its last boundary; with curl: -F file=@NAME."
+)
+_FORM_HINTS = (
+    ("Part exceeded maximum size", "A recording must be sent as a file: its part needs a filename."),
+    ("Field exceeded maximum size", "A recording must be sent as multipart/form-data; with curl: -F file=@NAME."),
+    ("Too many fields", "A recording must be sent as multipart/form-data; with curl: -F file=@NAME."),
+)
+"""What Starlette's parser says of recordings that do not look like files, and what helps."""
+
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -162,6 +173,8 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"][1:])
     reason = _NO_FILE if "UploadFile" in first["msg"] else first["msg"]
+    if first["type"] == "missing" and param == "file":
+        reason = _NO_RECORDING
     return error_response(InvalidRequestError(f"{param}: {reason}", param=param), request.scope)
 
 
@@ -178,10 +191,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     code = _HTTP_CODES.get(error.status_code, InvalidRequestError.code)
     note(request, code=code)
     headers = dict(error.headers or {})
+    message = " ".join((error.detail, *(hint for start, hint in _FORM_HINTS if error.detail.startswith(start))))
     if is_openai(route_path(request.scope)):
-        body = OpenAIErrorBody(message=error.detail, type=_CALLER, param=None, code=code)
+        body = OpenAIErrorBody(message=message, type=_CALLER, param=None, code=code)
         return _response(error.status_code, body.model_dump(), headers)
-    return _response(error.status_code, {"code": code, "message": error.detail}, headers)
+    return _response(error.status_code, {"code": code, "message": message}, headers)
 
 
 def log_shortage(shortage: ServiceError, cause: BaseException | None) -> None:

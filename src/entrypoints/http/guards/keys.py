@@ -30,7 +30,7 @@ class KeyRing:
     def name_of(self, scope: Scope) -> str | None:
         """The name of the key that the request carries; ``None`` if it carries none that is known."""
         # Starlette reads headers as latin-1; clients write what is not ASCII in UTF-8.
-        offered = [_digest(key.encode("latin-1", "replace")) for key in offered_keys(scope)]
+        offered = [_digest(key.encode("latin-1", "backslashreplace")) for key in offered_keys(scope)]
         # Every pair is compared, each in constant time and at one length: how long it takes tells nothing of a key.
         matches = [name for one in offered for name, known in self._keys if secrets.compare_digest(one, known)]
         return matches[0] if matches else None

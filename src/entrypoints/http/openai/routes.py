@@ -88,7 +88,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
         return model_body(description, since=since)
 
     routes = APIRouter(prefix="/v1", tags=["OpenAI"])
-    errors = documented_errors(OpenAIProblemBody, without=422)
+    errors = documented_errors(OpenAIProblemBody, without={415, 422})
     # Without it, FastAPI would promise its own 422.
     other: dict[int | str, dict[str, Any]] = {"default": {"model": OpenAIProblemBody, "description": "Any other error"}}
     add_post = partial(routes.add_api_route, methods=["POST"])

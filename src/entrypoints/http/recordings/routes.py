@@ -98,7 +98,7 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
         summary="Transcribe a recording",
         response_model=TranscriptionBody,
         response_model_exclude_none=True,
-        responses={200: _STREAMED, **documented_errors(ProblemBody, without=404)},
+        responses={200: _STREAMED, **documented_errors(ProblemBody, without={404})},
     )
     return routes
 

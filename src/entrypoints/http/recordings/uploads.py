@@ -1,7 +1,7 @@
 """What the routes that take a recording have in common."""
 
 import re
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from fastapi import UploadFile
@@ -22,20 +22,22 @@ _PROBLEMS = {
     408: "The upload stalled, or was too slow",
     413: "Too many bytes or seconds; the limit is in the body",
     415: "Not audio, or damaged",
+    421: "Without `API_KEYS`: a host name that the service is not known by",
     422: "A field is missing or invalid",
     429: "Rate limit exceeded; `Retry-After` says when to retry",
     500: "A fault of the service",
     503: "Not ready, overloaded, or shutting down; `Retry-After` says when to retry",
     504: "Processing took too long and was stopped",
+    507: "The disk of the service is full; `Retry-After` says when to retry",
 }
 
 
-def documented_errors(envelope: type[BaseModel], *, without: int) -> dict[int | str, dict[str, Any]]:
-    """For the documentation: what a route with an upload may answer, all but one status."""
+def documented_errors(envelope: type[BaseModel], *, without: Collection[int]) -> dict[int | str, dict[str, Any]]:
+    """For the documentation: what a route with an upload may answer; `without` are those of others."""
     return {
         status: {"model": envelope, "description": description}
         for status, description in _PROBLEMS.items()
-        if status != without
+        if status not in without
     }
 
 

@@ -261,9 +261,9 @@ class NoFallback:
         self,
         source: AsyncIterable[bytes],
         *,
-        sample_rate_hz: int,  # noqa: ARG002
+        sample_rate_hz: int,
     ) -> AsyncGenerator[AsyncIterator[Samples]]:
-        raise AssertionError
+        raise AssertionError((source, sample_rate_hz))
         yield
 
 

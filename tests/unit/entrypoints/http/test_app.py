@@ -146,8 +146,23 @@ async def test_documents_what_it_answers() -> None:
         "/v1/models/{model_id}",
     }
     assert set(paths["/transcribe"]["post"]["responses"]) == {
-        *("200", "400", "401", "408", "413", "415", "422", "429", "500", "503", "504")
+        *("200", "400", "401", "408", "413", "415", "421", "422", "429", "500", "503", "504", "507")
     }
     openai = paths["/v1/audio/transcriptions"]["post"]
     assert "422" not in openai["responses"]
     assert all(operation["summary"] for path in paths.values() for operation in path.values())
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_probes_answer_head(path: str) -> None:
+    async with World().client() as client:
+        head, get = await client.head(path), await client.get(path)
+    assert head.status_code == get.status_code
+
+
+@pytest.mark.parametrize("path", ["/ws", "/v1/realtime"])
+async def test_a_plain_request_for_a_socket_is_told_what_it_lacks(path: str) -> None:
+    async with World().client() as client:
+        answer = await client.get(path)
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert "proxy" in answer.json()["error"]["message"]

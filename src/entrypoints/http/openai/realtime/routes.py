@@ -126,7 +126,7 @@ def secrets_router(*, model: SpeechModel, client_secrets: ClientSecrets) -> APIR
         return FlatSessionBody(client_secret=secret, **setup.in_force(new_id("sess"), flat=True))
 
     routes = APIRouter(prefix=REALTIME, tags=["OpenAI"])
-    errors = documented_errors(OpenAIProblemBody, without=422)
+    errors = documented_errors(OpenAIProblemBody, without={415, 422})
     other: dict[int | str, dict[str, Any]] = {"default": {"model": OpenAIProblemBody, "description": "Any other error"}}
     add_post = partial(routes.add_api_route, methods=["POST"], responses={**other, **errors})
     add_post("/client_secrets", client_secret, summary="A key for one realtime client")

@@ -196,10 +196,10 @@ async def test_what_a_second_signal_cuts_off_is_told_so(caught: Caught) -> None:
         world.live() as speaking,
         speaker(world) as realtime,
     ):
-        upload = {"files": {"file": pcm(0.4)}}
+        files = {"file": pcm(0.4)}
         requests = [
-            asyncio.create_task(client.post("/transcribe", **upload)),
-            asyncio.create_task(client.post("/v1/audio/transcriptions", data={"model": "whisper-1"}, **upload)),
+            asyncio.create_task(client.post("/transcribe", files=files)),
+            asyncio.create_task(client.post("/v1/audio/transcriptions", data={"model": "whisper-1"}, files=files)),
         ]
         await model.at_work.wait()
         await speaking.ready()
@@ -243,6 +243,7 @@ class DeafModel(ScriptedModel):
 class DeafStream:
     async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:  # noqa: ARG002
         await asyncio.Event().wait()
+        raise AssertionError
 
     async def flush(self) -> Hypothesis:
         await asyncio.Event().wait()

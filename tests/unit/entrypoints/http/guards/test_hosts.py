@@ -4,7 +4,6 @@ import socket
 
 import pytest
 
-from parakeet_service.config.settings import Settings
 from parakeet_service.entrypoints.http.guards.hosts import is_known_host
 from tests.unit.entrypoints.world import a_settings, pcm, started
 
@@ -96,4 +95,4 @@ async def test_with_keys_any_name_will_do() -> None:
 @pytest.mark.parametrize("hosts", ["https://stt.example.com", "stt.example.com:443", "a/b", "*.*", "a..b"])
 def test_what_is_no_name_stops_the_start(hosts: str) -> None:
     with pytest.raises(ValueError, match="a host is a name"):
-        Settings(allowed_hosts=hosts)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        a_settings(allowed_hosts=hosts)

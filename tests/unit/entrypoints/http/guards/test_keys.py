@@ -87,3 +87,12 @@ def test_knows_what_this_machine_alone_reaches(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
 def test_knows_what_other_machines_reach(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("sent", "known"), [("käse".encode(), True), ("käse".encode("latin-1"), False), (b"k?se", False)]
+)
+def test_a_key_that_is_not_ascii_is_sent_in_utf_8(sent: bytes, known: bool) -> None:  # noqa: FBT001
+    ring = KeyRing(a_settings(api_keys="bob:käse").named_keys)
+    scope = {"type": "http", "headers": [(b"authorization", b"Bearer " + sent)]}
+    assert (ring.name_of(scope) == "bob") is known

@@ -68,8 +68,7 @@ async def test_metrics_need_one_and_cost_nothing(proxied: Proxied) -> None:
 
 async def test_errors_of_openais_routes_are_openais(proxied: Proxied) -> None:
     async with proxied.client(**KEY) as client:
-        upload = {"files": {"file": NOT_AUDIO}, "data": {"model": "whisper-1"}}
-        bad = await client.post("/v1/audio/transcriptions", **upload)
+        bad = await client.post("/v1/audio/transcriptions", files={"file": NOT_AUDIO}, data={"model": "whisper-1"})
         missing = await client.post("/v1/audio/transcriptions", data={"model": "whisper-1"})
     for answer in (bad, missing):
         assert answer.status_code == 400

@@ -397,3 +397,36 @@ async def test_pages_may_read_whether_to_send_again() -> None:
     assert answer.headers["x-should-retry"] == "false"
     exposed = answer.headers["access-control-expose-headers"].split(", ")
     assert {"x-request-id", "retry-after", "x-should-retry", "x-ignored-parameters"} <= set(exposed)
+
+
+@pytest.mark.parametrize(
+    "language", ["auto", "AUTO", "null", "und", "undefined", "multi", "", "eng", "English", "en-US"]
+)
+async def test_a_language_that_is_not_said_or_called_otherwise_is_fine(language: str) -> None:
+    world = await started()
+    for fields in ({"language": language}, {"languages": language}, {"languages[]": language}):
+        answer = await post(world, pcm(0.4), **fields)
+        assert (answer.status_code, answer.json()["text"]) == (200, "This"), fields
+        assert "language" not in answer.headers.get("x-ignored-parameters", "")
+
+
+async def test_milliseconds_beyond_reason_are_refused() -> None:
+    world = await started()
+    huge = "1" + "0" * 320
+    plain = {"chunking_strategy": f'{{"type": "server_vad", "silence_duration_ms": {huge}}}'}
+    bracketed = {"chunking_strategy[type]": "server_vad", "chunking_strategy[prefix_padding_ms]": huge}
+    for fields in (plain, bracketed):
+        answer = await post(world, pcm(0.4), **fields)
+        assert answer.status_code == 400
+    async with world.client() as client:
+        for name in ("silence_duration_ms", "prefix_padding_ms", "idle_timeout_ms"):
+            session = f'{{"audio": {{"input": {{"turn_detection": {{"type": "server_vad", "{name}": {huge}}}}}}}}}'
+            content, kind = f'{{"session": {session}}}', {"content-type": "application/json"}
+            answer = await client.post("/v1/realtime/client_secrets", content=content, headers=kind)
+            assert answer.status_code == 400, name
+
+
+async def test_names_the_file_that_cannot_be_decoded() -> None:
+    answer = await post(await started(), NOT_AUDIO)
+    error = answer.json()["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", "file")

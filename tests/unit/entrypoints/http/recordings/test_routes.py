@@ -263,3 +263,30 @@ async def test_fields_that_it_does_not_know_are_named_in_the_answer(stream: str)
     assert answer.status_code == 200
     assert answer.headers["x-ignored-parameters"] == "include_timestamp, language, n?me"
     assert "x-ignored-parameters" not in clean.headers
+
+
+@pytest.mark.parametrize("path", ["/transcribe", "/v1/audio/transcriptions"])
+@pytest.mark.parametrize("disposition", ['name="file"', "name=\"file\"; filename*=UTF-8''a.wav"])
+async def test_says_what_a_recording_lacks_that_is_no_file(path: str, disposition: str) -> None:
+    head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n"
+    body = head.encode() + pcm(4) + f"\r\n--{BOUNDARY}--\r\n".encode()
+    async with (await started()).client() as client:
+        answer = await client.post(path, content=body, headers=FORM)
+    assert answer.status_code == 400
+    assert "needs a filename" in answer.json()["error"]["message"]
+
+
+async def test_says_how_to_send_a_recording_that_came_as_the_body_itself() -> None:
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    async with (await started()).client() as client:
+        for body in (pcm(4), b"\x00" * 1000, b"a=1&" * 100):
+            answer = await client.post("/transcribe", content=body, headers=kind)
+            assert 400 <= answer.status_code < 500
+            assert "-F file=@NAME" in answer.json()["error"]["message"]
+
+
+async def test_says_how_to_send_a_recording_that_did_not_come() -> None:
+    async with (await started()).client() as client:
+        answer = await client.post("/transcribe", data={"should_chunk": "true"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "file")
+    assert "last boundary" in answer.json()["error"]["message"]
