@@ -104,7 +104,8 @@ def test_a_service_that_goes_away_says_so_and_what_was_said_stays(tmp_path: Path
         button(page, "Speak").click()
         heard_at_least(page, 10)
         assert server.stop() == 0
-        expect(page.get_by_role("alert")).to_contain_text("The service is shutting down or restarting.")
+        expect(page.get_by_role("alert")).to_contain_text("The microphone is still on: what you say is kept")
+        button(page, "Stop").click()
         expect(page.get_by_role("alert")).to_contain_text("The text so far is kept.")
         assert len(plain(text(page))) >= 8
         expect(page.locator("#draft")).to_be_hidden()
@@ -114,15 +115,39 @@ def test_a_service_that_goes_away_says_so_and_what_was_said_stays(tmp_path: Path
         assert save(page, "txt")[1].decode().split() == text(page).split()
 
 
-def test_what_a_broken_connection_lost_is_read_after_it(service: str, open_page: Open, finals: list[str]) -> None:
+def test_the_microphone_goes_on_while_the_connection_is_broken(
+    service: str, open_page: Open, finals: list[str]
+) -> None:
     with Line(service) as line:
         page = ready(open_page(line.url))
         button(page, "Speak").click()
         heard_at_least(page, 12)
         line.cut()
-        expect(page.get_by_role("alert")).to_contain_text("The connection was lost.")
-        expect(page.get_by_role("alert")).to_contain_text("will be transcribed when you reconnect")
+        expect(page.get_by_role("alert")).to_contain_text("The microphone is still on: what you say is kept")
+        expect(page.get_by_text("Listening, and connecting again")).to_be_visible()
         expect(page.locator("#service")).to_contain_text("cannot be reached")
+        expect(button(page, "Stop")).to_be_enabled()
+        page.wait_for_timeout(3000)
+        line.mend()
+        expect(page.locator("#service")).to_have_text("Ready")
+        expect(page.get_by_role("alert")).to_have_text("")
+        expect(page.get_by_text("Listening", exact=True)).to_be_visible()
+        until(page, "document.getElementById('elapsed').textContent >= '0:15'")
+        button(page, "Stop").click()
+        expect(button(page, "Play")).to_be_visible()
+        # What was said before, while and after it was broken.
+        assert likeness(text(page), finals) > 0.75
+
+
+def test_what_was_not_transcribed_before_the_stop_can_be_afterwards(service: str, open_page: Open) -> None:
+    with Line(service) as line:
+        page = ready(open_page(line.url))
+        button(page, "Speak").click()
+        heard_at_least(page, 12)
+        line.cut()
+        expect(page.get_by_text("Listening, and connecting again")).to_be_visible()
+        button(page, "Stop").click()
+        expect(page.get_by_role("alert")).to_contain_text("will be transcribed when you reconnect")
         line.mend()
         expect(page.locator("#service")).to_have_text("Ready")
         button(page, "Reconnect").click()
@@ -130,8 +155,36 @@ def test_what_a_broken_connection_lost_is_read_after_it(service: str, open_page:
         until(page, "document.getElementById('transcript').textContent.split('early part').length > 2")
         button(page, "Stop").click()
         expect(button(page, "Play")).to_be_visible()
-        said = plain(text(page))
-        assert likeness(" ".join(said[:10]), finals[:10]) > 0.8
+
+
+def test_a_service_that_is_gone_is_not_taken_for_a_microphone_that_fails(service: str, open_page: Open) -> None:
+    with Line(service) as line:
+        page = ready(open_page(line.url))
+        line.cut()
+        button(page, "Speak").click()
+        expect(page.get_by_role("alert")).to_have_text("The service cannot be reached.")
+        line.mend()
+        expect(page.locator("#service")).to_have_text("Ready")
+
+
+def test_the_question_of_the_browser_can_be_waited_for_or_not(service: str, open_page: Open) -> None:
+    page = ready(open_page(service))
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => new Promise(() => {}); }")
+    button(page, "Speak").click()
+    expect(page.get_by_text("Allow the microphone where the browser asks for it")).to_be_visible()
+    button(page, "Cancel").click()
+    expect(button(page, "Speak")).to_be_focused()
+    expect(page.get_by_role("alert")).to_have_text("")
+    expect(page.locator("#choice")).to_be_visible()
+
+
+def test_a_question_that_nobody_answers_is_given_up(service: str, open_page: Open) -> None:
+    page = open_page("about:blank")
+    page.add_init_script("AbortSignal.timeout = () => AbortSignal.abort(new DOMException('', 'TimeoutError'))")
+    page.goto(service)
+    button(ready(page), "Speak").click()
+    expect(page.get_by_role("alert")).to_contain_text("The browser has not opened the microphone for a minute.")
+    expect(button(page, "Speak")).to_be_enabled()
 
 
 def test_without_a_free_place_it_says_when_to_come_back(tmp_path: Path, open_page: Open) -> None:

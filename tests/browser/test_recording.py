@@ -95,6 +95,58 @@ def test_progress_is_shown_and_cancel_stops_the_work(tmp_path: Path, open_page: 
     assert request["code"] == "client_gone"
 
 
+def test_several_are_read_one_after_the_other_and_none_is_lost(service: str, open_page: Open, tmp_path: Path) -> None:
+    page = ready(open_page(service))
+    (tmp_path / "letter.txt").write_text("Dear Sir or Madam")
+    (tmp_path / "second.wav").write_bytes(SAMPLE.read_bytes())
+    page.set_input_files("#file", [SAMPLE, tmp_path / "letter.txt", tmp_path / "second.wav"])
+    listed = page.locator("#recordings button")
+    expect(listed).to_have_text(["demo.wav: done", "letter.txt: not finished", "second.wav: done"])
+    expect(page.get_by_role("heading", name="second.wav")).to_be_visible()
+    read = text(page)
+    assert read
+    listed.nth(1).click()
+    expect(words(page)).to_have_count(0)
+    listed.nth(0).click()
+    expect(page.get_by_role("heading", name="demo.wav")).to_be_visible()
+    assert text(page) == read
+    assert save(page, "txt")[0] == "demo.txt"
+    drop(page, name="third.wav")
+    expect(listed).to_have_count(4)
+    expect(listed.nth(3)).to_have_text("third.wav: done")
+
+
+def test_a_transcript_can_be_copied(service: str, open_page: Open) -> None:
+    page = ready(open_page(service))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    read_sample(page)
+    button(page, "Copy").click()
+    expect(button(page, "Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").split() == text(page).split()
+
+
+def test_a_transcript_is_not_thrown_away_without_a_question(service: str, open_page: Open) -> None:
+    page = ready(open_page(service))
+    read_sample(page)
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    button(page, "Clear the page").click()
+    assert asked == ["There is a transcript that has not been saved. Discard it?"]
+    assert words(page).count() > 10
+    save(page, "txt")
+    button(page, "Clear the page").click()
+    expect(words(page)).to_have_count(0)
+
+
+def test_cancel_stays_in_view(service: str, open_page: Open, long_recording: Path) -> None:
+    page = ready(open_page(service, viewport={"width": 360, "height": 500}))
+    page.set_input_files("#file", long_recording)
+    expect(words(page).nth(200)).to_be_attached()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(button(page, "Cancel")).to_be_in_viewport()
+    button(page, "Cancel").click()
+
+
 def test_what_is_no_recording_is_told_so(service: str, open_page: Open, tmp_path: Path) -> None:
     page = ready(open_page(service))
     (tmp_path / "letter").write_text("Dear Sir or Madam")

@@ -32,6 +32,7 @@ def after(service: str, open_page: Open) -> Any:
 
 
 CONFIGURATION = {"settings": {"max_upload_bytes": 1}, "model": None}
+ADDED = {"type": "recordings are added", "names": ["a.wav", "b.wav"]}
 SPOKEN = (
     {"type": "microphone opens"},
     {"type": "microphone is open"},
@@ -40,25 +41,29 @@ SPOKEN = (
 
 
 def test_a_recording_goes_from_uploading_to_done(after: Any) -> None:
-    start = {"type": "upload starts", "name": "a.wav"}
+    start = {"type": "upload starts", "at": 0}
     sent = {"type": "upload is sent", "share": 0.5}
-    assert after(start, sent)["progress"] == {"label": "Uploading", "share": 0.5}
+    assert after(ADDED, start, sent)["progress"] == {"label": "Uploading", "share": 0.5}
     all_sent = {"type": "upload is sent", "share": 1}
-    assert after(start, sent, all_sent)["progress"] == {"label": "Transcribing", "share": None}
+    assert after(ADDED, start, sent, all_sent)["progress"] == {"label": "Transcribing", "share": None}
     read = {"type": "upload is read", "words": 1, "label": "Transcribing: 0:02 so far", "share": 0.1}
-    assert after(start, all_sent, read)["words"] == 1
-    done = after(start, all_sent, read, {"type": "upload is done", "words": 1})
+    assert after(ADDED, start, all_sent, read)["words"] == 1
+    done = after(ADDED, start, all_sent, read, {"type": "upload is done", "words": 1})
     assert (done["activity"], done["isComplete"], done["isUnsaved"]) == ("idle", True, False)
+    assert done["recordings"] == [
+        {"name": "a.wav", "progress": "done", "isUnsaved": True},
+        {"name": "b.wav", "progress": "waiting", "isUnsaved": False},
+    ]
     assert done["status"] == "Done: 1 word."
-    empty = after(start, {"type": "upload is done", "words": 0})
+    empty = after(ADDED, start, {"type": "upload is done", "words": 0})
     assert empty["status"] == "No speech was found."
 
 
 @pytest.mark.parametrize(("words", "message"), [(0, "Cancelled."), (2, "Cancelled. The text so far is kept.")])
 def test_what_was_read_before_it_was_cancelled_is_kept(after: Any, words: int, message: str) -> None:
-    start = {"type": "upload starts", "name": "a.wav"}
+    start = {"type": "upload starts", "at": 0}
     read = {"type": "upload is read", "words": words, "label": "", "share": None}
-    state = after(start, read, {"type": "upload is cancelled"})
+    state = after(ADDED, start, read, {"type": "upload is cancelled"})
     assert (state["activity"], state["message"], state["words"]) == ("idle", message, words)
 
 
@@ -87,3 +92,22 @@ def test_a_new_attempt_takes_back_what_was_told_of_the_last_one(after: Any) -> N
     assert after(problem)["remedy"] == "reconnect"
     again = after(problem, {"type": "microphone opens"})
     assert (again["message"], again["remedy"]) == ("", None)
+
+
+def test_a_connection_that_is_lost_leaves_the_microphone_open(after: Any) -> None:
+    lost = (*SPOKEN, {"type": "connection is lost", "why": "The connection was lost."})
+    state = after(*lost)
+    assert (state["activity"], state["isReconnecting"], state["message"]) == (
+        "listening",
+        True,
+        "The connection was lost.",
+    )
+    back = after(*lost, {"type": "connection is back"})
+    assert (back["activity"], back["isReconnecting"], back["message"]) == ("listening", False, "")
+
+
+def test_a_copy_is_one_of_what_stands_there(after: Any) -> None:
+    copied = (*SPOKEN, {"type": "transcript is copied"})
+    assert (after(*copied)["isCopied"], after(*copied)["isUnsaved"]) == (True, False)
+    more = after(*copied, {"type": "words are heard", "words": 4})
+    assert (more["isCopied"], more["isUnsaved"]) == (False, True)

@@ -11,7 +11,8 @@ const MOST_UNSENT = 1 << 20; // bytes that wait in the browser; the rest waits i
 /**
  * What the service says.
  *
- * @typedef {{type: "speech_started"}
+ * @typedef {{type: "ready"}
+ *   | {type: "speech_started"}
  *   | {type: "partial", text: string, draft: string, lag_ms: number}
  *   | {type: "final", words: import("./captions.js").Word[]}
  *   | {type: "error", message: string, code: string, retry_after_ms?: number}
@@ -22,6 +23,7 @@ const MOST_UNSENT = 1 << 20; // bytes that wait in the browser; the rest waits i
  * What is told of a session.
  *
  * @typedef {object} Listener
+ * @property {() => void} opened The service listens.
  * @property {() => void} started Somebody speaks.
  * @property {(text: string, draft: string) => void} partial `draft` is the end of `text` that may still change.
  * @property {(words: import("./captions.js").Word[]) => void} final
@@ -132,6 +134,9 @@ export class Live {
   #hear(message) {
     const beginS = this.#from / this.#sound.rateHz;
     switch (message.type) {
+      case "ready":
+        this.#on.opened();
+        break;
       case "speech_started":
         this.#on.started();
         break;

@@ -1,8 +1,9 @@
 // The microphone, as blocks of samples.
 
-import { Problem } from "./service.js";
+import { Problem, UNREACHABLE } from "./service.js";
 
 const BLOCK_S = 0.05;
+const PATIENCE_MS = 60_000;
 
 // What browsers do to make calls pleasant is of no use here, or does harm:
 const WISHES = {
@@ -22,6 +23,9 @@ const REFUSALS = {
   NotFoundError: "No microphone was found. Connect one and press Speak again, or choose a recording.",
   NotReadableError: "The microphone cannot be used. Another program may be using it.",
   OverconstrainedError: "The microphone does not support the settings that are needed.",
+  TimeoutError:
+    "The browser has not opened the microphone for a minute. Look for its question, or connect a speaker: some browsers " +
+    "record nothing without one. Then press Speak again.",
 };
 
 /**
@@ -49,20 +53,25 @@ export function whyNoMicrophone() {
  *
  * @param {(block: Float32Array) => void} onBlock Hears the samples, in [-1, 1].
  * @param {() => void} onLost Hears that the microphone was unplugged, or taken away.
+ * @param {AbortSignal} cancelled Ends the waiting for the browser.
  * @param {number} [rateHz] The rate to be had; without it, it is what the device has.
- * @returns {Promise<Microphone>}
+ * @returns {Promise<Microphone | null>} `null` if it was cancelled.
  * @throws {Problem} There is none, or it was refused.
  */
-export async function openMicrophone(onBlock, onLost, rateHz) {
+export async function openMicrophone(onBlock, onLost, cancelled, rateHz) {
+  const over = AbortSignal.any([cancelled, AbortSignal.timeout(PATIENCE_MS)]);
   /** @type {MediaStream | undefined} */
   let stream;
   /** @type {AudioContext | undefined} */
   let context;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ audio: WISHES });
+    const asked = navigator.mediaDevices.getUserMedia({ audio: WISHES });
+    // Who answers the question too late has the microphone closed again.
+    asked.then((late) => over.aborted && close(late), () => {});
+    stream = await unless(over, asked);
     const opened = (context = new AudioContext(rateHz ? { sampleRate: rateHz } : {}));
-    await opened.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
-    await opened.resume();
+    await unless(over, loadWorklet(opened));
+    await unless(over, opened.resume());
     const source = opened.createMediaStreamSource(stream);
     const blocks = new AudioWorkletNode(opened, "blocks", {
       numberOfOutputs: 0,
@@ -90,11 +99,45 @@ export async function openMicrophone(onBlock, onLost, rateHz) {
       },
     };
   } catch (error) {
-    stream?.getTracks().forEach((track) => track.stop());
+    if (stream) close(stream);
     await context?.close();
+    if (cancelled.aborted) return null;
+    if (error instanceof Problem) throw error;
     const { name, message } = /** @type {Error} */ (error);
     throw new Problem(REFUSALS[name] ?? `The microphone cannot be used: ${message}`);
   }
+}
+
+/** @param {AudioContext} context */
+async function loadWorklet(context) {
+  try {
+    await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
+  } catch {
+    // It comes from the service, like all of the page.
+    throw new Problem("The service cannot be reached.", { code: UNREACHABLE });
+  }
+}
+
+/** @param {MediaStream} stream */
+function close(stream) {
+  stream.getTracks().forEach((track) => track.stop());
+}
+
+/**
+ * What comes of `promise`, unless `signal` is first.
+ *
+ * @template T
+ * @param {AbortSignal} signal
+ * @param {Promise<T>} promise
+ * @returns {Promise<T>}
+ */
+function unless(signal, promise) {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
 }
 
 /** Keep a phone from locking its screen, and the microphone with it; `null` where browsers refuse that. */

@@ -5,10 +5,10 @@ import { $ } from "./dom.js";
 import { whyNoMicrophone } from "./microphone.js";
 import { Player } from "./player.js";
 import { Recordings } from "./recording.js";
-import { save } from "./save.js";
+import { copy, save } from "./save.js";
 import { key } from "./service.js";
 import { Speech } from "./speech.js";
-import { initial, update } from "./state.js";
+import { initial, isUnsaved, update } from "./state.js";
 import { Transcript } from "./transcript.js";
 import { render } from "./view.js";
 
@@ -70,12 +70,18 @@ export class Page {
     }
   }
 
+  /** See whether the service can be used, and show it. */
+  meet() {
+    this.#connection.meet();
+  }
+
   /** Clear the page, if whoever has spoken agrees. */
   clear() {
-    if (this.#state.isUnsaved && !confirm("What you said has not been saved. Discard it?")) return false;
+    if (isUnsaved(this.#state) && !confirm("There is a transcript that has not been saved. Discard it?")) return false;
     this.transcript.clear();
     this.player.unload();
     this.#speech.clear();
+    this.#recordings.clear();
     this.tell({ type: "page is cleared" });
     return true;
   }
@@ -90,13 +96,22 @@ export class Page {
       location.reload();
     };
     $("microphone", HTMLElement).onclick = () => {
-      if (this.#state.activity === "listening") this.#speech.stop();
+      const { activity } = this.#state;
+      if (activity === "listening") this.#speech.stop();
+      else if (activity === "opening") this.#speech.cancel();
       else this.#speech.listen();
     };
     $("cancel", HTMLElement).onclick = () => this.#recordings.cancel();
     $("again", HTMLElement).onclick = () => {
       if (this.#state.remedy === "retry") this.#recordings.retry();
       else this.#speech.listen();
+    };
+    $("copy", HTMLElement).onclick = async () => {
+      if (await copy(this.transcript.text)) this.tell({ type: "transcript is copied" });
+      else this.#note("The browser did not let this page copy. Select the text, or save it.");
+    };
+    $("recordings", HTMLElement).onclick = ({ target }) => {
+      if (target instanceof HTMLButtonElement) this.#recordings.show(Number(target.dataset.recording));
     };
     $("new", HTMLElement).onclick = () => {
       if (this.clear()) this.#focusSource();
@@ -107,7 +122,7 @@ export class Page {
     }
     this.#takeFiles();
     addEventListener("beforeunload", (event) => {
-      if (this.#state.isUnsaved || this.#state.activity === "listening") event.preventDefault();
+      if (isUnsaved(this.#state) || this.#state.activity !== "idle") event.preventDefault();
     });
     render(this.#state);
     this.#connection.meet();
@@ -116,8 +131,7 @@ export class Page {
   #takeFiles() {
     const input = $("file", HTMLInputElement);
     input.onchange = () => {
-      const chosen = input.files?.[0];
-      if (chosen) this.#recordings.read(chosen);
+      this.#take([...(input.files ?? [])]);
       // So that the same one can be chosen again.
       input.value = "";
     };
@@ -131,16 +145,15 @@ export class Page {
     addEventListener("drop", (event) => {
       event.preventDefault();
       this.tell({ type: "file is dragged", isOver: false });
-      const dropped = event.dataTransfer?.files[0];
-      if (dropped) this.#drop(dropped);
+      this.#take([...(event.dataTransfer?.files ?? [])]);
     });
   }
 
-  /** @param {File} file */
-  #drop(file) {
+  /** @param {File[]} files */
+  #take(files) {
     const { activity } = this.#state;
-    if (activity === "idle") this.#recordings.read(file);
-    else if (activity === "transcribing") this.#note("Another recording is being transcribed. Cancel it first.");
+    if (!files.length) return;
+    if (activity === "idle" || activity === "transcribing") this.#recordings.add(files);
     else this.#note("Stop the microphone first, then drop the recording again.");
   }
 

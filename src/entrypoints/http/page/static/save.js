@@ -18,6 +18,28 @@ const FORMATS = {
 };
 
 /**
+ * Put a text on the clipboard.
+ *
+ * @param {string} text
+ * @returns {Promise<boolean>} Whether the browser did.
+ */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Over plain HTTP browsers have no clipboard for pages, but what is selected can be copied.
+    const field = document.createElement("textarea");
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    const isCopied = document.execCommand("copy");
+    field.remove();
+    return isCopied;
+  }
+}
+
+/**
  * Let the browser save `content`.
  *
  * @param {string} ending Which format, and the end of the file's name.

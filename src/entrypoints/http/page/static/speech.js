@@ -3,7 +3,7 @@
 import { $, clock } from "./dom.js";
 import { Live } from "./live.js";
 import { openMicrophone } from "./microphone.js";
-import { Problem } from "./service.js";
+import { Problem, UNREACHABLE } from "./service.js";
 import { Sound } from "./sound.js";
 import { kept } from "./state.js";
 
@@ -11,6 +11,9 @@ const LOST_S = 1;
 // No utterance is longer: what lies farther back than this has been read, or is silence.
 const LONGEST_UNREAD_S = 60;
 const GIVE_UP_S = 30;
+const LONGEST_WAIT_MS = 10_000;
+// After these, the same may work a little later; the empty one is a connection that was lost.
+const PASSING = ["", UNREACHABLE, "model_not_ready", "too_many_streams", "shutting_down"];
 
 /** Listens, and goes on later where it stopped. */
 export class Speech {
@@ -24,6 +27,12 @@ export class Speech {
   /** So many samples of the sound are among the words, or hold none. */
   #read = 0;
   #isSpeaking = false;
+  /** Ends the waiting for the browser to open the microphone. */
+  #opening = new AbortController();
+  #isConnected = false;
+  /** How often it was connected in vain since it was connected last. */
+  #failures = 0;
+  #retry = 0; // the timer of the next attempt
 
   /** @param {import("./page.js").Page} page */
   constructor(page) {
@@ -40,15 +49,23 @@ export class Speech {
   async listen() {
     const { state, player } = this.#page;
     if (state.activity !== "idle") return;
-    if (state.source?.type === "recording") this.#page.clear();
+    if (state.source?.type === "recording" && !this.#page.clear()) return;
     player.unload();
     this.#page.tell({ type: "microphone opens" });
+    this.#opening = new AbortController();
+    this.#isConnected = false;
+    this.#failures = 0;
     try {
       const microphone = await openMicrophone(
         (block) => this.#hear(block),
         () => this.stop("The microphone was disconnected."),
+        this.#opening.signal,
         this.#sound?.rateHz,
       );
+      if (!microphone) {
+        this.#page.tell({ type: "microphone fails" });
+        return;
+      }
       this.#microphone = microphone;
       this.#sound ??= new Sound(microphone.rateHz);
       this.#live = this.#connect(this.#sound);
@@ -61,6 +78,11 @@ export class Speech {
     }
   }
 
+  /** Do not wait for the browser any longer. */
+  cancel() {
+    this.#opening.abort();
+  }
+
   /**
    * Close the microphone, and wait for the last words.
    *
@@ -71,7 +93,9 @@ export class Speech {
     const live = this.#live;
     this.#page.tell({ type: "microphone closes", why });
     await this.#closeMicrophone();
-    live?.finish();
+    clearTimeout(this.#retry);
+    if (live) live.finish();
+    else if (this.#sound) this.#breakOff(this.#sound, new Problem("The connection was lost."), true);
   }
 
   /** Forget what was spoken. */
@@ -103,8 +127,12 @@ export class Speech {
   #connect(sound) {
     const { transcript } = this.#page;
     this.#isSpeaking = false;
-    const from = Math.max(this.#read, sound.length - LONGEST_UNREAD_S * sound.rateHz);
-    const live = new Live(sound, from, {
+    const live = new Live(sound, this.#read, {
+      opened: () => {
+        this.#isConnected = true;
+        this.#failures = 0;
+        if (this.#page.state.isReconnecting) this.#page.tell({ type: "connection is back" });
+      },
       started: () => {
         this.#isSpeaking = true;
       },
@@ -133,17 +161,54 @@ export class Speech {
    * @param {Problem | null} problem
    */
   async #closed(sound, live, problem) {
-    if (problem && this.#page.state.activity === "listening") this.#page.tell({ type: "microphone closes", why: "" });
-    await this.#closeMicrophone();
     const isLost = this.#isSpeaking || live.unsentS > LOST_S;
     this.#live = null;
-    if (sound.length) this.#page.player.load(sound.wav());
+    // What was sent longer ago than an utterance lasts has been read; what could not be sent has not.
+    const unsent = Math.round(live.unsentS * sound.rateHz);
+    this.#read = Math.max(this.#read, sound.length - unsent - LONGEST_UNREAD_S * sound.rateHz);
+    const goesOn = problem && this.#isConnected && PASSING.includes(problem.code);
+    if (goesOn && this.#page.state.activity === "listening") {
+      this.#reconnect(sound, problem);
+      return;
+    }
+    if (problem && this.#page.state.activity === "listening") this.#page.tell({ type: "microphone closes", why: "" });
+    await this.#closeMicrophone();
     if (!problem) {
+      if (sound.length) this.#page.player.load(sound.wav());
       this.#read = sound.length;
       this.#page.transcript.draft("", "");
       this.#page.tell({ type: "speech is read" });
       return;
     }
+    this.#breakOff(sound, problem, isLost);
+  }
+
+  /**
+   * The microphone goes on; what it hears is kept until the service can be had again.
+   *
+   * @param {Sound} sound
+   * @param {Problem} problem
+   */
+  #reconnect(sound, problem) {
+    const why = `${problem.message} The microphone is still on: what you say is kept, and transcribed when the ` +
+      "service is back.";
+    this.#page.tell({ type: "connection is lost", why });
+    this.#page.meet();
+    const waitMs = Math.min(LONGEST_WAIT_MS, 500 * 2 ** this.#failures++);
+    this.#retry = setTimeout(() => {
+      if (this.#page.state.activity === "listening") this.#live = this.#connect(sound);
+    }, waitMs);
+  }
+
+  /**
+   * The end, but not the one that was wished for.
+   *
+   * @param {Sound} sound
+   * @param {Problem} problem
+   * @param {boolean} isLost Whether something was said that has not been transcribed.
+   */
+  #breakOff(sound, problem, isLost) {
+    if (sound.length) this.#page.player.load(sound.wav());
     this.#page.tell({ type: "speech breaks off" });
     const since = clock(this.#read / sound.rateHz);
     const lost =

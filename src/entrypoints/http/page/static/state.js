@@ -27,11 +27,21 @@
  * @property {number} words How many final words there are.
  * @property {boolean} isComplete Everything has been read.
  * @property {boolean} isUnsaved Some of what was spoken has not been saved.
+ * @property {boolean} isCopied The transcript, as it stands, was copied last.
+ * @property {boolean} isReconnecting The connection is lost, and the microphone goes on.
+ * @property {Recording[]} recordings All that were given since the page was cleared, in their order.
+ * @property {number} shown Which of them the transcript is of.
  * @property {boolean} isUnplayable This browser cannot play the recording.
  * @property {boolean} isDropping A file is being dragged over the page.
  * @property {string} message Tells of a problem.
  * @property {Remedy | null} remedy
  * @property {string} status For those who do not see the page move.
+ */
+
+/**
+ * A recording, and how far it is.
+ *
+ * @typedef {{name: string, progress: "waiting" | "reading" | "done" | "failed", isUnsaved: boolean}} Recording
  */
 
 /**
@@ -50,7 +60,9 @@
  *   | {type: "key is accepted"}
  *   | {type: "page is cleared"}
  *   | {type: "file is dragged", isOver: boolean}
- *   | {type: "upload starts", name: string}
+ *   | {type: "recordings are added", names: string[]}
+ *   | {type: "recording is shown", at: number, words: number}
+ *   | {type: "upload starts", at: number}
  *   | {type: "upload is sent", share: number}
  *   | {type: "upload is read", words: number, label: string, share: number | null}
  *   | {type: "upload is done", words: number}
@@ -64,6 +76,9 @@
  *   | {type: "words are heard", words: number}
  *   | {type: "speech is read"}
  *   | {type: "speech breaks off"}
+ *   | {type: "connection is lost", why: string}
+ *   | {type: "connection is back"}
+ *   | {type: "transcript is copied"}
  *   | {type: "transcript is saved"}
  *   | {type: "recording cannot be played"}
  *   | {type: "problem", message: string, remedy: Remedy | null}
@@ -71,7 +86,9 @@
  */
 
 const SILENCE = { seconds: 0, level: 0, lagS: 0, unsentS: 0 };
-const NOTHING = { source: null, words: 0, isComplete: false, isUnsaved: false, isUnplayable: false };
+const NOTHING = { source: null, words: 0, isComplete: false, isUnsaved: false, isUnplayable: false, isCopied: false };
+/** @type {{recordings: Recording[], shown: number}} */
+const NO_RECORDINGS = { recordings: [], shown: -1 };
 const QUIET = { message: "", remedy: null };
 
 /**
@@ -81,7 +98,9 @@ const QUIET = { message: "", remedy: null };
 export function initial({ noMicrophone, hasKey }) {
   return {
     ...NOTHING,
+    ...NO_RECORDINGS,
     ...QUIET,
+    isReconnecting: false,
     waiting: "Connecting to the service…",
     configuration: null,
     hasKey,
@@ -119,17 +138,34 @@ export function update(state, event) {
     case "key is accepted":
       return { ...state, status: "Key accepted." };
     case "page is cleared":
-      return { ...state, ...NOTHING, ...QUIET };
+      return { ...state, ...NOTHING, ...NO_RECORDINGS, ...QUIET };
     case "file is dragged":
       return { ...state, isDropping: event.isOver };
 
-    case "upload starts":
+    case "recordings are added": {
+      const added = event.names.map((name) => recording(name));
+      return { ...state, recordings: [...state.recordings, ...added] };
+    }
+    case "recording is shown":
       return {
         ...state,
-        source: { type: "recording", name: event.name },
+        ...NOTHING,
+        ...QUIET,
+        source: { type: "recording", name: state.recordings[event.at].name },
+        shown: event.at,
+        words: event.words,
+        isComplete: state.recordings[event.at].progress === "done",
+      };
+    case "upload starts":
+      return {
+        ...marked(state, event.at, { progress: "reading", isUnsaved: false }),
+        ...NOTHING,
+        ...QUIET,
+        source: { type: "recording", name: state.recordings[event.at].name },
+        shown: event.at,
         activity: "transcribing",
         progress: { label: "Uploading", share: null },
-        status: `Uploading ${event.name}.`,
+        status: `Uploading ${state.recordings[event.at].name}.`,
       };
     case "upload is sent":
       return {
@@ -137,13 +173,29 @@ export function update(state, event) {
         progress: event.share < 1 ? { label: "Uploading", share: event.share } : { label: "Transcribing", share: null },
       };
     case "upload is read":
-      return { ...state, words: event.words, progress: { label: event.label, share: event.share } };
+      return { ...state, words: event.words, isCopied: false, progress: { label: event.label, share: event.share } };
     case "upload is done":
-      return { ...state, activity: "idle", words: event.words, isComplete: true, status: told(event.words) };
+      return {
+        ...marked(state, state.shown, { progress: "done", isUnsaved: event.words > 0 }),
+        activity: "idle",
+        words: event.words,
+        isComplete: true,
+        status: told(event.words),
+      };
     case "upload is cancelled":
-      return { ...state, activity: "idle", status: "", message: `Cancelled.${kept(state)}`, remedy: null };
+      return {
+        ...marked(state, state.shown, { progress: "failed", isUnsaved: state.words > 0 }),
+        activity: "idle",
+        status: "",
+        message: `Cancelled.${kept(state)}`,
+        remedy: null,
+      };
     case "upload fails":
-      return { ...state, activity: "idle", status: "" };
+      return {
+        ...marked(state, state.shown, { progress: "failed", isUnsaved: state.words > 0 }),
+        activity: "idle",
+        status: "",
+      };
 
     case "microphone opens":
       return { ...state, ...QUIET, activity: "opening", isComplete: false };
@@ -154,16 +206,22 @@ export function update(state, event) {
     case "microphone is metered":
       return { ...state, meter: event.meter };
     case "microphone closes":
-      return { ...state, activity: "finishing", message: event.why, remedy: null };
+      return { ...state, activity: "finishing", isReconnecting: false, message: event.why, remedy: null };
     case "words are heard":
-      return { ...state, words: event.words, isUnsaved: true };
+      return { ...state, words: event.words, isUnsaved: true, isCopied: false };
     case "speech is read":
       return { ...state, activity: "idle", isComplete: true, status: told(state.words) };
     case "speech breaks off":
-      return { ...state, activity: "idle" };
+      return { ...state, activity: "idle", isReconnecting: false };
+    case "connection is lost":
+      return { ...state, isReconnecting: true, message: event.why, remedy: null };
+    case "connection is back":
+      return { ...state, isReconnecting: false, ...QUIET, status: "Connected again." };
 
+    case "transcript is copied":
+      return { ...saved(state), isCopied: true, status: "Copied." };
     case "transcript is saved":
-      return { ...state, isUnsaved: false };
+      return saved(state);
     case "recording cannot be played":
       return { ...state, isUnplayable: true };
     case "problem":
@@ -178,6 +236,38 @@ export function update(state, event) {
  */
 export function kept(state) {
   return state.words ? " The text so far is kept." : "";
+}
+
+/**
+ * Whether the page holds a transcript that would be lost with it.
+ *
+ * @param {State} state
+ */
+export function isUnsaved({ isUnsaved, recordings }) {
+  return isUnsaved || recordings.some((one) => one.isUnsaved);
+}
+
+/** @returns {Recording} */
+function recording(/** @type {string} */ name) {
+  return { name, progress: "waiting", isUnsaved: false };
+}
+
+/**
+ * @param {State} state
+ * @param {number} at
+ * @param {Partial<Recording>} news
+ * @returns {State}
+ */
+function marked(state, at, news) {
+  return { ...state, recordings: state.recordings.map((one, i) => (i === at ? { ...one, ...news } : one)) };
+}
+
+/**
+ * @param {State} state
+ * @returns {State}
+ */
+function saved(state) {
+  return { ...marked(state, state.shown, { isUnsaved: false }), isUnsaved: false };
 }
 
 /** @param {number} words */
