@@ -37,6 +37,7 @@ COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/models \
+    CACHE_DIR=/models/graphs \
     HOST=0.0.0.0 \
     PORT=8000 \
     LOG_FORMAT=json \

@@ -56,7 +56,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
 
 def pcm() -> bytes:
     with wave.open(str(SAMPLE)) as recording:
-        return recording.readframes(recording.getnframes())
+        frames: bytes = recording.readframes(recording.getnframes())
+        return frames
 
 
 def test_imports_nothing_that_is_not_there(tmp_path: Path) -> None:

@@ -79,5 +79,4 @@ class OnnxEngine:
 
 def _finite(batch: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Of which items all numbers are finite."""
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(batch).all(axis=(1, 2)))
-    return finite
+    return np.asarray(np.isfinite(batch).all(axis=(1, 2)))

@@ -38,7 +38,7 @@ def encoded(model: ParakeetTDT, speech: Samples) -> list[mx.array]:
 
 
 def projected(model: Transducer, frames: mx.array) -> Floats:
-    (ours,) = HostNetwork(model).project(frames)
+    ours: Floats = HostNetwork(model).project(frames)[0]
     return ours
 
 
