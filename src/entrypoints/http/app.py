@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from ...application.service import Service
 from ...config.settings import Settings
 from . import page
+from .asr import routes as asr
 from .guards.access import AccessMiddleware
 from .guards.client_secrets import ClientSecrets
 from .guards.error_responses import install_error_handlers
@@ -111,6 +112,7 @@ def create_app(
     app.include_router(metrics_router(exposition=exposition), dependencies=keys)
     app.include_router(recordings.router(service.transcribe_file), dependencies=keys)
     app.include_router(openai.router(service.transcribe_file, model=service.model), dependencies=keys)
+    app.include_router(asr.router(service.transcribe_file, model=service.model), dependencies=keys)
     app.include_router(live.router(service, gateway=gateway, longest_idle_s=settings.stream_idle))
     app.include_router(realtime.router(service, gateway=gateway, client_secrets=client_secrets))
     app.include_router(realtime.secrets_router(model=service.model, client_secrets=client_secrets), dependencies=keys)

@@ -47,6 +47,12 @@ def test_flags_of_each_kind_are_understood() -> None:
     assert settings.log_level == "DEBUG"
 
 
+def test_wyoming_may_be_alone() -> None:
+    assert read().http
+    assert not read("--no-http", "--wyoming-port", "10300").http
+    assert not read("--no-http", "--wyoming-socket", "w.sock").http
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -55,6 +61,8 @@ def test_flags_of_each_kind_are_understood() -> None:
             ("--model-precision", "int3"),
             "MODEL_PRECISION: Input should be 'bf16', 'fp32', 'int8' or 'int4', not 'int3'",
         ),
+        (("--no-http",), "HTTP=false needs WYOMING_PORT or WYOMING_SOCKET: nothing would be served"),
+        (("--wyoming-zeroconf",), "WYOMING_ZEROCONF needs WYOMING_PORT"),
         (("--chunk-overlap", "59"), "CHUNK_OVERLAP must be at most half of CHUNK_DURATION"),
         (
             ("--port", "x", "--batch-size", "0"),

@@ -138,6 +138,8 @@ async def test_documents_what_it_answers() -> None:
         "/config",
         "/metrics",
         "/transcribe",
+        "/asr",
+        "/detect-language",
         "/v1/audio/transcriptions",
         "/v1/audio/translations",
         "/v1/models",
