@@ -132,8 +132,8 @@ async def test_descriptors_that_are_used_up_are_a_reason_to_try_again(decoder: F
 
 async def test_what_a_wrapper_has_started_ends_with_it(tmp_path: Path) -> None:
     program = fake_ffmpeg(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/pid; head -c 4000 /dev/zero; wait")
-    async with aclosing(endless()) as source, FfmpegDecoder(program).open(source, sample_rate_hz=16000) as blocks:
-        await anext(blocks)
+    async with aclosing(endless()) as source, FfmpegDecoder(program).open(source, sample_rate_hz=16000) as decoded:
+        await anext(decoded.blocks)
         pid = int((tmp_path / "pid").read_text())
         assert psutil.pid_exists(pid)
     await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)

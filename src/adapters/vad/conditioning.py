@@ -96,7 +96,7 @@ class Conditioner:
         faded = self._fades_db * np.arange(1, len(power) + 1)
         levels = 10 * np.log10(np.maximum(power.astype(np.float64), 1e-20))
         levels[0] = max(levels[0], self._level_db - self._fades_db)
-        levels = np.maximum.accumulate(levels + faded) - faded
+        levels = np.asarray(np.maximum.accumulate(levels + faded) - faded, np.float64)
         self._level_db = float(levels[-1])
         return levels
 

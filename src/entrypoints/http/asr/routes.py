@@ -16,8 +16,7 @@ from ....domain.languages import name_of
 from ..guards.error_schemas import ProblemBody
 from ..guards.request_context import note, request_context
 from ..openai.request import language_of
-from ..openai.routes import IGNORED_HEADER
-from ..recordings.uploads import documented_errors, pieces_of, while_connected
+from ..recordings.uploads import IGNORED_HEADER, documented_errors, pieces_of, while_connected
 from .response import Output, answer
 from .schemas import AsrBody, DetectedLanguageBody
 
@@ -87,7 +86,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel) -> APIRouter:
         return DetectedLanguageBody(detected_language=name_of(code), language_code=code)
 
     routes = APIRouter(tags=["whisper-asr-webservice"])
-    errors = documented_errors(ProblemBody, without=404)
+    errors = documented_errors(ProblemBody, without={404})
     routes.add_api_route(
         "/asr",
         asr,

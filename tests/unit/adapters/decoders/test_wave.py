@@ -262,8 +262,9 @@ class NoFallback:
         source: AsyncIterable[bytes],
         *,
         sample_rate_hz: int,
-    ) -> AsyncGenerator[AsyncIterator[Samples]]:
-        raise AssertionError((source, sample_rate_hz))
+        track: int | None = None,
+    ) -> AsyncGenerator[DecodedAudio]:
+        raise AssertionError((source, sample_rate_hz, track))
         yield
 
 
