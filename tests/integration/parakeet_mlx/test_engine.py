@@ -210,6 +210,10 @@ def test_on_cuda_what_was_not_prepared_is_read_in_what_was(cuda: OnGpu) -> None:
     # Singles of all five lengths, and pairs of the two shortest: no others may be formed.
     assert sizes(cuda.engine, [audio(10)] * 3) == [1, 1, 1]
     assert sizes(cuda.engine, [audio(2)] * 3) == [2, 1]
+    # Others are padded to the least that holds them.
+    assert cuda.batching.shape([audio(1), audio(4)]) == (512, 2)
+    cuda.batching.shape([audio(15)] * 4)
+    assert cuda.batching.shape([audio(1)] * 3) == (1536, 4)
 
 
 @pytest.mark.parametrize("kind", ["gpu", "cuda"])

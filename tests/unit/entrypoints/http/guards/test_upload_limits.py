@@ -72,8 +72,8 @@ async def test_there_are_places_for_four_batches_where_no_number_is_set(batch_si
     world = await started(model=OfThatSize())
     incoming = [begun(form_body(pcm(1))[:1000]) for _ in range(places)]
     uploads = [asyncio.create_task(send_raw(world.app, "/transcribe", one, FORM)) for one in incoming]
-    for one in incoming:
-        await taken(one)
+    for _ in range(50):
+        await asyncio.sleep(0)
     assert gauge(world, "receiving") == places
     async with world.client() as client:
         assert (await client.post("/transcribe", files={"file": pcm(0.4)})).status_code == 503
