@@ -26,7 +26,7 @@ TRANSCRIPTS = st.lists(SPOKEN, min_size=200, max_size=200)
 
 WRITE = """async (transcripts) => {
   const { toJson, toSrt, toVtt } = await import("./page/captions.js");
-  return transcripts.map((words) => [toSrt(words), toVtt(words), JSON.parse(toJson(words))]);
+  return transcripts.map(([words, duration]) => [toSrt(words, duration), toVtt(words, duration), JSON.parse(toJson(words))]);
 }"""
 
 
@@ -61,7 +61,8 @@ def test_words_are_written_as_the_service_writes_them(
     bodies: list[Any] = [
         json.loads(TranscriptionBody.of(one, timestamps="word").model_dump_json(exclude_none=True)) for one in ours
     ]
-    theirs = page.evaluate(WRITE, [body["timestamps"]["words"] for body in bodies])
+    given_to_page = [[body["timestamps"]["words"], one.duration_s] for one, body in zip(ours, bodies, strict=True)]
+    theirs = page.evaluate(WRITE, given_to_page)
     page.context.close()
     for transcript, body, (srt, vtt, parsed) in zip(ours, bodies, theirs, strict=True):
         assert srt == to_srt(transcript)

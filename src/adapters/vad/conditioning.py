@@ -98,7 +98,7 @@ class Conditioner:
         levels[0] = max(levels[0], self._level_db - self._fades_db)
         levels = np.asarray(np.maximum.accumulate(levels + faded) - faded, np.float64)
         self._level_db = float(levels[-1])
-        return levels
+        return np.asarray(levels)
 
 
 @cache

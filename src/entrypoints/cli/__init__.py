@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TypeAlias
 from ...application.ports.speech_model import Decoding
 from ...assets import DEMO_RECORDING
 from ...domain.audio import Encoding
+from ...domain.captions import DEFAULT_STYLE, CaptionStyle
 from ...domain.errors import InvalidRequestError
 from .bench import bench
 from .context import Configure, ExitCode
@@ -65,7 +67,7 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
     parser = add_command(
         "transcribe",
         help="transcribe recordings on this machine, without a server",
-        usage="%(prog)s FILE... [--format FORMAT] [--output-dir DIR] [--keywords LIST] [SETTINGS]",
+        usage="%(prog)s FILE... [--format FORMAT] [--output-dir DIR] [--keywords LIST] [--track N] [CAPTIONS] [SETTINGS]",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a recording in any format; - reads standard input")
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
@@ -73,10 +75,23 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
     parser.add_argument(
         "--keywords", default="", metavar="LIST", help="words and phrases to favour, such as names, comma-separated"
     )
+    parser.add_argument(
+        "--track",
+        type=int,
+        metavar="N",
+        help="audio track, counted from 1; by default the one that is marked as default",
+    )
+    _add_caption_options(parser)
     context_of = configure(parser)
 
     def run(parsed: argparse.Namespace) -> ExitCode:
         files: list[str] = parsed.files
+        if parsed.track is not None and parsed.track < 1:
+            parser.error("--track: counted from 1")
+        try:
+            captions = CaptionStyle(**{one.name: getattr(parsed, one.name) for one in fields(CaptionStyle)})
+        except InvalidRequestError as error:
+            parser.error(f"--{error.message}")
         directory: Path | None = parsed.output_dir
         if directory is None and len(files) > 1 and parsed.format in {"srt", "vtt"}:
             parser.error(f"several recordings with --format {parsed.format} need --output-dir")
@@ -89,10 +104,42 @@ def _add_transcribe(add_command: _AddCommand, configure: Configure) -> None:
         except InvalidRequestError as error:
             parser.error(f"--keywords: {error.message}")
         return asyncio.run(
-            transcribe(context_of(parsed), files, style=parsed.format, output_dir=directory, decoding=decoding)
+            transcribe(
+                context_of(parsed),
+                files,
+                style=parsed.format,
+                output_dir=directory,
+                decoding=decoding,
+                captions=captions,
+                track=parsed.track,
+            )
         )
 
     parser.set_defaults(run=run)
+
+
+def _add_caption_options(parser: argparse.ArgumentParser) -> None:
+    options = parser.add_argument_group("captions", "how srt and vtt are cut")
+    for name, kind, unit, about in (
+        ("max_line_width", int, "N", "characters per line"),
+        ("max_line_count", int, "N", "lines per cue"),
+        ("max_words_per_line", int, "N", "words per line"),
+        ("max_cue_duration", float, "S", "longest time of a cue, in seconds"),
+        ("min_cue_duration", float, "S", "shortest time of a cue, in seconds"),
+        ("min_gap", float, "S", "least time between cues, in seconds"),
+    ):
+        default: float | None = getattr(DEFAULT_STYLE, name)
+        told = "as many as fit" if default is None else f"{default:g}"
+        # Whisper's command writes them with underscores.
+        names = (f"--{name.replace('_', '-')}", f"--{name}")
+        parser_help = f"{about} (default: {told})"
+        options.add_argument(*names, dest=name, type=kind, default=default, metavar=unit, help=parser_help)
+    options.add_argument(
+        "--highlight-words",
+        "--highlight_words",
+        action="store_true",
+        help="underline each word while it is spoken",
+    )
 
 
 def _add_stream(add_command: _AddCommand, configure: Configure) -> None:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from ...application.ports.speech_model import GREEDY, Decoding
 from ...application.transcribe_file import Progress as DecodeResult
 from ...application.transcribe_file import TranscribeFile
-from ...domain.captions import to_srt, to_vtt
+from ...domain.captions import DEFAULT_STYLE, CaptionStyle, to_srt, to_vtt
 from ...domain.errors import CallerError, ServiceError
 from ...domain.transcript import Segment, Transcript, Word
 from .context import CommandContext, ExitCode
@@ -26,7 +26,7 @@ def _to_json(name: str, transcript: Transcript) -> str:
     def timed(part: Word | Segment) -> dict[str, object]:
         return {"text": part.text, "start": round(part.start_s, 3), "end": round(part.end_s, 3)}
 
-    body = {
+    body: dict[str, object] = {
         "file": name,
         "text": transcript.text,
         "duration": round(transcript.duration_s, 3),
@@ -35,22 +35,31 @@ def _to_json(name: str, transcript: Transcript) -> str:
             "segments": [timed(segment) for segment in transcript.segments],
         },
     }
+    if transcript.warnings:
+        body["warnings"] = [warning.message for warning in transcript.warnings]
     return json.dumps(body, ensure_ascii=False) + "\n"
 
 
-FORMATS: MappingProxyType[str, Callable[[str, Transcript], str]] = MappingProxyType(
+FORMATS: MappingProxyType[str, Callable[[str, Transcript, CaptionStyle], str]] = MappingProxyType(
     {
-        "text": lambda _, transcript: transcript.text + "\n",
-        "json": _to_json,
-        "srt": lambda _, transcript: to_srt(transcript),
-        "vtt": lambda _, transcript: to_vtt(transcript),
+        "text": lambda _, transcript, __: transcript.text + "\n",
+        "json": lambda name, transcript, _: _to_json(name, transcript),
+        "srt": lambda _, transcript, captions: to_srt(transcript, captions),
+        "vtt": lambda _, transcript, captions: to_vtt(transcript, captions),
     }
 )
 """How a recording's name and transcript may be written; a JSON object takes one line."""
 
 
 async def transcribe(
-    context: CommandContext, files: Sequence[str], *, style: str, output_dir: Path | None, decoding: Decoding = GREEDY
+    context: CommandContext,
+    files: Sequence[str],
+    *,
+    style: str,
+    output_dir: Path | None,
+    decoding: Decoding = GREEDY,
+    captions: CaptionStyle = DEFAULT_STYLE,
+    track: int | None = None,
 ) -> ExitCode:
     """Transcribe one recording after the other; one that cannot be read does not keep the others from being done."""
     codes = {ExitCode.DONE}
@@ -66,7 +75,7 @@ async def transcribe(
         async with context.open_transcriber() as transcribe_file:
             for name in files:
                 try:
-                    transcript = await _transcribe_one(transcribe_file, name, decoding)
+                    transcript = await _transcribe_one(transcribe_file, name, decoding, track)
                 except OSError as error:
                     codes.add(_complain(f"{name}: {error.strerror or error}", ExitCode.UNREADABLE))
                 except CallerError as error:
@@ -74,7 +83,9 @@ async def transcribe(
                 except ServiceError as error:
                     codes.add(_complain(f"{name}: {error.message}", ExitCode.FAULT))
                 else:
-                    text = FORMATS[style](name, transcript)
+                    for warning in transcript.warnings:
+                        print(f"{name}: {warning.message}", file=sys.stderr)
+                    text = FORMATS[style](name, transcript, captions)
                     if output_dir is not None:
                         (output_dir / output_name(name, style)).write_text(text, encoding="utf-8")
                     else:
@@ -102,7 +113,9 @@ def output_name(recording: str, style: str) -> str:
     return f"{stem}.{'txt' if style == 'text' else style}"
 
 
-async def _transcribe_one(transcribe_file: TranscribeFile, name: str, decoding: Decoding) -> Transcript:
+async def _transcribe_one(
+    transcribe_file: TranscribeFile, name: str, decoding: Decoding, track: int | None
+) -> Transcript:
     with _progress_bar() as bar:
         task = bar.add_task(name, total=_size_bytes(name), heard="")
 
@@ -111,7 +124,7 @@ async def _transcribe_one(transcribe_file: TranscribeFile, name: str, decoding: 
             bar.update(task, heard=f"{minutes}:{seconds:02} transcribed")
 
         async with aclosing(_blocks(name, bar, task)) as source:
-            return await transcribe_file(source, decoding=decoding, on_progress=show)
+            return await transcribe_file(source, decoding=decoding, track=track, on_progress=show)
 
 
 def _size_bytes(name: str) -> int | None:

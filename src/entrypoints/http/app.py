@@ -36,6 +36,7 @@ from .probes.metrics import router as metrics_router
 from .protocol import guard_connections
 from .recordings import routes as recordings
 from .recordings.uploads import IGNORED_HEADER
+from .recordings.warnings import WARNINGS_HEADER
 from .shutdown import drain_on_signals, running_server
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -148,7 +149,7 @@ def create_app(
             allow_methods=["*"],
             allow_headers=["*"],
             # OpenAI's client reads the first three in browsers, too.
-            expose_headers=["x-request-id", "retry-after", "x-should-retry", IGNORED_HEADER],
+            expose_headers=["x-request-id", "retry-after", "x-should-retry", IGNORED_HEADER, WARNINGS_HEADER],
         )
     return app
 

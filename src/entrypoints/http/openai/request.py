@@ -7,7 +7,7 @@ Source: https://github.com/openai/openai-python, 3.54.0, Apache-2.0: the request
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from fastapi import Form
 from pydantic import BaseModel, Field, ValidationError
 
 from ....application.ports.speech_model import GREEDY, Decoding, ModelDescription
+from ....domain.captions import DEFAULT_STYLE, CaptionStyle
 from ....domain.errors import InvalidRequestError
 from ....domain.languages import code_of
 from ....domain.vad import VadParams
@@ -46,6 +47,8 @@ class TranscriptionRequest:
         stream: Whether the text is wanted as it comes.
         decoding: How the model is to read.
         detection: When audio counts as speech, where the client has wishes.
+        captions: How captions are cut.
+        track: Which audio track is wanted; ``None`` for the one that is marked as default.
         ignored: Parameters that were given and have no effect here.
     """
 
@@ -58,6 +61,8 @@ class TranscriptionRequest:
     stream: bool = False
     decoding: Decoding = GREEDY
     detection: VadParams | None = None
+    captions: CaptionStyle = DEFAULT_STYLE
+    track: int | None = None
     ignored: tuple[str, ...] = ()
 
 
@@ -84,6 +89,33 @@ class ServerVad(BaseModel):
             prefix_padding_s=_seconds(self.prefix_padding_ms, ours.prefix_padding_s),
             silence_s=_seconds(self.silence_duration_ms, ours.silence_s),
         )
+
+
+Track = Annotated[
+    int | None,
+    Form(ge=1, description="not OpenAI's: audio track, counted from 1; by default the one that is marked as default"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionForm:
+    """How `srt` and `vtt` are cut; none of it is OpenAI's."""
+
+    max_line_width: Annotated[int, Form(description="srt, vtt: characters per line")] = DEFAULT_STYLE.max_line_width
+    max_line_count: Annotated[int, Form(description="srt, vtt: lines per cue")] = DEFAULT_STYLE.max_line_count
+    max_words_per_line: Annotated[int | None, Form(description="srt, vtt: words per line")] = None
+    highlight_words: Annotated[bool, Form(description="srt, vtt: underline each word while it is spoken")] = False
+    max_cue_duration: Annotated[float, Form(description="srt, vtt: seconds")] = DEFAULT_STYLE.max_cue_duration
+    min_cue_duration: Annotated[float, Form(description="srt, vtt: seconds")] = DEFAULT_STYLE.min_cue_duration
+    min_gap: Annotated[float, Form(description="srt, vtt: seconds between cues")] = DEFAULT_STYLE.min_gap
+
+    def style(self) -> CaptionStyle:
+        """The same, checked.
+
+        Raises:
+            InvalidRequestError: A value is out of range.
+        """
+        return CaptionStyle(**asdict(self))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ def answer(transcript: Transcript, ask: TranscriptionRequest) -> Response:
         case ResponseFormat.TEXT:
             return PlainTextResponse(transcript.text + "\n")
         case ResponseFormat.SRT:
-            return PlainTextResponse(to_srt(transcript), media_type="application/x-subrip")
+            return PlainTextResponse(to_srt(transcript, ask.captions), media_type="application/x-subrip")
         case ResponseFormat.VTT:
-            return PlainTextResponse(to_vtt(transcript), media_type="text/vtt")
+            return PlainTextResponse(to_vtt(transcript, ask.captions), media_type="text/vtt")
         case _:
             return Response(_json(transcript, ask), media_type="application/json")
 

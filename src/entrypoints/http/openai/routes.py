@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,8 +16,9 @@ from ....domain.transcript import Transcript
 from ..guards.error_schemas import OpenAIProblemBody
 from ..guards.request_context import note, request_context
 from ..recordings.uploads import IGNORED_HEADER, documented_errors, pieces_of, unknown_fields, while_connected
+from ..recordings.warnings import WARNINGS_HEADER, add_warnings
 from .models import check_model, model_body
-from .request import TranscriptionForm, TranscriptionRequest, TranslationForm
+from .request import CaptionForm, Track, TranscriptionForm, TranscriptionRequest, TranslationForm
 from .response import answer
 from .schemas import (
     OpenAIModelBody,
@@ -37,7 +39,12 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
     since = int(time.time())
 
     async def transcriptions(
-        request: Request, file: _Recording, form: Annotated[TranscriptionForm, Depends()]
+        request: Request,
+        file: _Recording,
+        form: Annotated[TranscriptionForm, Depends()],
+        captions: Annotated[CaptionForm, Depends()],
+        *,
+        track: Track = None,
     ) -> Response:
         """Transcribe one recording.
 
@@ -47,13 +54,22 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
         description = model.describe()
         check_model(form.model, description)
         detects = transcribe_file.detector is not None
-        return await serve(request, file, form.read(description, detects=detects))
+        ask = form.read(description, detects=detects)
+        return await serve(request, file, replace(ask, captions=captions.style(), track=track))
 
-    async def translations(request: Request, file: _Recording, form: Annotated[TranslationForm, Depends()]) -> Response:
+    async def translations(
+        request: Request,
+        file: _Recording,
+        form: Annotated[TranslationForm, Depends()],
+        captions: Annotated[CaptionForm, Depends()],
+        *,
+        track: Track = None,
+    ) -> Response:
         """Write English speech in English; other languages are refused, for this service does not translate."""
         description = model.describe()
         check_model(form.model, description)
-        return await serve(request, file, form.read(description))
+        ask = form.read(description)
+        return await serve(request, file, replace(ask, captions=captions.style(), track=track))
 
     async def serve(request: Request, file: UploadFile, ask: TranscriptionRequest) -> Response:
         def work(on_progress: Callable[[Progress], None] | None) -> Coroutine[Any, Any, Transcript]:
@@ -62,6 +78,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
                 caller=request_context(request).caller,
                 decoding=ask.decoding,
                 detection=ask.detection,
+                track=ask.track,
                 on_progress=on_progress,
             )
 
@@ -73,6 +90,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
             note(request, audio_s=round(transcript.duration_s, 3))
             # The body of a recording of hours takes long to build: the event loop has others to serve.
             response = await asyncio.to_thread(answer, transcript, ask)
+            add_warnings(response, transcript)
         if ignored := (*ask.ignored, *await unknown_fields(request)):
             response.headers[IGNORED_HEADER] = ", ".join(ignored)
         return response
@@ -131,6 +149,10 @@ def _documented(*kinds: str) -> dict[str, Any]:
             IGNORED_HEADER: {
                 "description": "parameters that were taken without effect, separated by commas",
                 "schema": {"type": "string"},
-            }
+            },
+            WARNINGS_HEADER: {
+                "description": "what of the recording was passed over, a sentence each, separated by |",
+                "schema": {"type": "string"},
+            },
         },
     }

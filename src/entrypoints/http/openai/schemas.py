@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from ....domain.languages import name_of
 from ....domain.transcript import Segment, Token, Transcript, Word, join_words
-from ..recordings.schemas import Seconds
+from ..recordings.schemas import Seconds, messages_of
 
 _LEAST_CONFIDENCE = 1e-10
 """A confidence of zero, by rounding, would have no logarithm."""
@@ -51,11 +51,12 @@ class OpenAITranscriptionBody(BaseModel):
     text: str
     logprobs: list[LogprobBody] | None = None
     usage: UsageBody
+    warnings: list[str] | None = None
 
     @classmethod
     def of(cls, transcript: Transcript) -> "OpenAITranscriptionBody":
         """The text alone."""
-        return cls(text=transcript.text, usage=UsageBody.of(transcript))
+        return cls(text=transcript.text, usage=UsageBody.of(transcript), warnings=messages_of(transcript))
 
 
 class TokenUsageBody(BaseModel):
@@ -102,11 +103,12 @@ class TextDoneEvent(BaseModel):
     text: str
     logprobs: list[LogprobBody] | None = None
     usage: TokenUsageBody
+    warnings: list[str] | None = None
 
     @classmethod
     def of(cls, transcript: Transcript) -> "TextDoneEvent":
         """The end of a stream."""
-        return cls(text=transcript.text, usage=TokenUsageBody.of(transcript))
+        return cls(text=transcript.text, usage=TokenUsageBody.of(transcript), warnings=messages_of(transcript))
 
 
 class OpenAIWordBody(BaseModel):
@@ -174,6 +176,7 @@ class OpenAIVerboseBody(BaseModel):
     words: list[OpenAIWordBody] | None = None
     segments: list[OpenAISegmentBody] | None = None
     usage: UsageBody
+    warnings: list[str] | None = None
 
     @classmethod
     def of(cls, transcript: Transcript, *, language: str | None) -> "OpenAIVerboseBody":
@@ -183,6 +186,7 @@ class OpenAIVerboseBody(BaseModel):
             duration=transcript.duration_s,
             text=transcript.text,
             usage=UsageBody.of(transcript),
+            warnings=messages_of(transcript),
         )
 
 

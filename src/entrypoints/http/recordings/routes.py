@@ -19,6 +19,7 @@ from .event_stream import stream_events
 from .keywords import decoding_of
 from .schemas import DoneEvent, ProgressEvent, TranscriptionBody
 from .uploads import IGNORED_HEADER, documented_errors, pieces_of, unknown_fields, while_connected
+from .warnings import WARNINGS_HEADER, add_warnings
 
 _Timestamps = Literal["none", "word", "char"]
 
@@ -53,6 +54,10 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
                 description="beam width: wider is slower, 1 is greedy decoding; with keywords, 1 means the default width",
             ),
         ] = 1,
+        track: Annotated[
+            int | None,
+            Form(ge=1, description="audio track, counted from 1; by default the one that is marked as default"),
+        ] = None,
         stream: Annotated[
             bool,
             Form(
@@ -61,6 +66,8 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
         ] = False,
     ) -> TranscriptionBody | Response:
         """Transcribe one recording; silence has an empty text.
+
+        `warnings`, and the header `x-warnings`, tell what was passed over, such as further audio tracks.
 
         With `stream`, events of the type `progress` have the words that became final and the `draft` after them, with
         their times, and how far the recording has been read; the last one, `done`, is the answer. An `error` may take
@@ -77,6 +84,7 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
                 caller=request_context(request).caller,
                 chunked=should_chunk,
                 decoding=decoding,
+                track=track,
                 on_progress=on_progress,
             )
 
@@ -88,6 +96,7 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
         response.headers.update(ignored)
         transcript = await while_connected(request, work(None))
         note(request, audio_s=round(transcript.duration_s, 3))
+        add_warnings(response, transcript)
         return TranscriptionBody.of(transcript, timestamps=timestamps)
 
     routes = APIRouter(tags=["transcription"])
@@ -103,7 +112,10 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
     return routes
 
 
-_STREAMED = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+_STREAMED = {
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "headers": {WARNINGS_HEADER: {"description": "what was passed over", "schema": {"type": "string"}}},
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,24 +49,32 @@ class TimestampsBody(BaseModel):
 
 
 class TranscriptionBody(BaseModel):
-    """The text of a recording; `timestamps` only where they were asked for."""
+    """The text of a recording; `timestamps` only where they were asked for, `warnings` where something was passed over."""
 
     text: str
     timestamps: TimestampsBody | None = None
+    warnings: list[str] | None = None
 
     @classmethod
     def of(cls, transcript: Transcript, *, timestamps: Literal["none", "word", "char"]) -> Self:
         """The transcript down to words, to characters, or without times."""
+        warnings = messages_of(transcript)
         if timestamps == "none":
-            return cls(text=transcript.text)
+            return cls(text=transcript.text, warnings=warnings)
         return cls(
             text=transcript.text,
+            warnings=warnings,
             timestamps=TimestampsBody(
                 words=SpanBody.all_of(transcript.words),
                 segments=SpanBody.all_of(transcript.segments),
                 chars=SpanBody.all_of(characters_of(transcript.words)) if timestamps == "char" else None,
             ),
         )
+
+
+def messages_of(transcript: Transcript) -> list[str] | None:
+    """What was passed over, a sentence each; ``None`` if nothing was."""
+    return [warning.message for warning in transcript.warnings] or None
 
 
 class ProgressEvent(BaseModel):

@@ -10,8 +10,17 @@ const SENTENCE_END = /[.?!]["')\]}»”’]*$/;
 const PAUSE_S = 1.5;
 const LONGEST_S = 30;
 const LINE_CHARS = 42;
+const LINES = 2;
 const CUE_S = 7;
+const LEAST_CUE_S = 1;
+const GAP_S = 0.08;
 const CUE_PAUSE_S = 1;
+const CLAUSE_END = /[,;:\u2013\u2014]$/;
+const ARTICLES = new Set(
+  ("a an the der die das den dem des ein eine einen einem einer eines le la les un une el los las una unos unas il lo " +
+    "gli uno o os as um uma uns umas het een de").split(" "),
+);
+const IMPOSSIBLE = 1e4;
 
 const joined = (/** @type {Word[]} */ words) => words.map((word) => word.text).join(" ");
 // As Python counts: characters, not the halves of which JavaScript makes some.
@@ -50,26 +59,40 @@ export function segmentsOf(words) {
 }
 
 /**
- * Up to two lines that stand on the screen from `start` to `end`.
+ * Up to two lines that stand on the screen from `start` to `end`; see domain/captions.py, which this follows.
  *
  * @param {Word[]} words
+ * @param {number} duration Of the recording, in seconds: a cue does not stand beyond it.
  */
-export function cuesOf(words) {
-  return segmentsOf(words)
-    .flatMap(groupsOf)
-    .map((group) => ({ text: linesOf(group).join("\n"), start: group[0].start, end: lastOf(group).end }));
+export function cuesOf(words, duration = Infinity) {
+  const groups = runsOf(words).flatMap(([begin, end]) => groupsOf(words, begin, end, duration));
+  return groups.map(([begin, end], at) => {
+    const start = words[begin].start;
+    const spoken = words[end - 1].end;
+    const next = at + 1 < groups.length ? words[groups[at + 1][0]].start : Infinity;
+    const latest = Math.min(next - GAP_S, Math.max(duration, spoken));
+    const stop = Math.min(Math.max(spoken, start + LEAST_CUE_S), Math.max(latest, (start + spoken) / 2));
+    return { text: linesOf(words.slice(begin, end)).join("\n"), start, end: stop };
+  });
 }
 
-/** @param {Word[]} words */
-export function toSrt(words) {
-  return cuesOf(words)
+/**
+ * @param {Word[]} words
+ * @param {number} [duration]
+ */
+export function toSrt(words, duration) {
+  return cuesOf(words, duration)
     .map((cue, at) => `${at + 1}\n${times(cue, ",")}\n${cue.text}\n\n`)
     .join("");
 }
 
-/** @param {Word[]} words */
-export function toVtt(words) {
-  return "WEBVTT\n\n" + cuesOf(words).map((cue) => `${times(cue, ".")}\n${escaped(cue.text)}\n\n`).join("");
+/**
+ * @param {Word[]} words
+ * @param {number} [duration]
+ */
+export function toVtt(words, duration) {
+  const cues = cuesOf(words, duration);
+  return "WEBVTT\n\n" + cues.map((cue) => `${times(cue, ".")}\n${escaped(cue.text)}\n\n`).join("");
 }
 
 /**
@@ -89,31 +112,145 @@ export function toJson(words) {
   return JSON.stringify({ text: joined(words), timestamps: { words: words.map(span), segments } }, null, 2) + "\n";
 }
 
-/** @param {Word[]} words At least one. */
-function groupsOf(words) {
-  const groups = [[words[0]]];
-  for (const word of words.slice(1)) {
-    const group = lastOf(groups);
-    const tooLong = linesOf([...group, word]).some((line) => length(line) > LINE_CHARS);
-    if (tooLong || word.end - group[0].start > CUE_S || word.start - lastOf(group).end >= CUE_PAUSE_S) {
-      groups.push([word]);
-    } else group.push(word);
+/**
+ * Words from the first number up to before the second, without a pause between them.
+ *
+ * @param {Word[]} words
+ */
+function runsOf(words) {
+  /** @type {[number, number][]} */
+  const runs = [];
+  let begin = 0;
+  for (let at = 1; at <= words.length; at++) {
+    if (at === words.length || words[at].start - words[at - 1].end >= CUE_PAUSE_S) {
+      runs.push([begin, at]);
+      begin = at;
+    }
   }
-  return groups;
+  return runs;
 }
 
-/** @param {Word[]} words At least one. */
-function linesOf(words) {
-  const text = joined(words);
-  if (length(text) <= LINE_CHARS || words.length === 1) return [text];
-  let best = { lines: [text], longest: Infinity };
-  for (let at = 1; at < words.length; at++) {
-    const lines = [joined(words.slice(0, at)), joined(words.slice(at))];
-    const longest = Math.max(...lines.map(length));
-    if (longest < best.longest) best = { lines, longest };
+/**
+ * The words of each cue in a run: those that cost least together.
+ *
+ * @param {Word[]} words
+ * @param {number} first
+ * @param {number} last
+ * @param {number} duration
+ */
+function groupsOf(words, first, last, duration) {
+  const characters = [0];
+  const sentences = [0];
+  for (const word of words.slice(first, last)) {
+    characters.push(lastOf(characters) + length(word.text) + 1);
+    sentences.push(lastOf(sentences) + Number(endsSentence(word)));
   }
-  return best.lines;
+  const costs = [0, ...Array(last - first).fill(Infinity)];
+  const origins = Array(last - first + 1).fill(first);
+  for (let begin = first; begin < last; begin++) {
+    for (const end of possibleEnds(words, begin, last)) {
+      const next = end < words.length ? words[end].start - GAP_S : Infinity;
+      const stands = Math.min(next, Math.max(duration, words[end - 1].end)) - words[begin].start;
+      const fill = (characters[end - first] - characters[begin - first]) / (LINE_CHARS * LINES);
+      let cost = costs[begin - first] + 10 + 10 * fill * fill;
+      cost += 30 * (sentences[end - 1 - first] - sentences[begin - first]);
+      cost += endCost(words, begin, end);
+      if (end < last && isArticle(words[end - 1])) cost += IMPOSSIBLE;
+      if (stands < LEAST_CUE_S) cost += 300 * Math.min(1 - stands / LEAST_CUE_S, 1);
+      if (cost < costs[end - first]) {
+        costs[end - first] = cost;
+        origins[end - first] = begin;
+      }
+    }
+  }
+  /** @type {[number, number][]} */
+  const groups = [];
+  while (last > first) {
+    const begin = origins[last - first];
+    groups.push([begin, last]);
+    last = begin;
+  }
+  return groups.reverse();
 }
+
+/**
+ * @param {Word[]} words
+ * @param {number} begin
+ * @param {number} end
+ */
+function endCost(words, begin, end) {
+  const last = words[end - 1];
+  let cost = endsSentence(last) ? 0 : CLAUSE_END.test(last.text) ? 2 : 8;
+  if (!(endsSentence(last) && (begin === 0 || endsSentence(words[begin - 1])))) {
+    cost += end - begin === 1 ? 200 : end - begin === 2 ? 20 : 0;
+  }
+  return cost;
+}
+
+/**
+ * Where a cue that begins there may end.
+ *
+ * @param {Word[]} words
+ * @param {number} begin
+ * @param {number} last
+ */
+function* possibleEnds(words, begin, last) {
+  let lines = 1;
+  let line = begin;
+  let width = -1;
+  for (let at = begin; at < last; at++) {
+    width += 1 + length(words[at].text);
+    if (at > line && width > LINE_CHARS) {
+      let broken = at;
+      while (broken - 1 > line && isArticle(words[broken - 1])) broken--;
+      lines++;
+      line = broken;
+      width = length(joined(words.slice(line, at + 1)));
+    }
+    if (at > begin && (words[at].end - words[begin].start > CUE_S || lines > LINES)) return;
+    yield at + 1;
+  }
+}
+
+/**
+ * The fewest lines that hold the words, of like length, none of them ending on an article.
+ *
+ * @param {Word[]} words At least one.
+ */
+function linesOf(words) {
+  let end = words.length;
+  let costs = [0, ...Array(end).fill(Infinity)];
+  /** @type {number[][]} */
+  const origins = [];
+  while (origins.length < LINES && !(costs[end] < IMPOSSIBLE)) {
+    const longer = Array(words.length + 1).fill(Infinity);
+    const begins = Array(words.length + 1).fill(0);
+    for (let to = 1; to <= words.length; to++) {
+      let width = -1;
+      for (let from = to - 1; from >= 0; from--) {
+        width += 1 + length(words[from].text);
+        if (width > LINE_CHARS && to - from > 1) break;
+        const article = to < words.length && isArticle(words[to - 1]) ? IMPOSSIBLE : 0;
+        const cost = costs[from] + width * width + article;
+        if (cost < longer[to]) {
+          longer[to] = cost;
+          begins[to] = from;
+        }
+      }
+    }
+    origins.push(begins);
+    costs = longer;
+  }
+  if (costs[end] === Infinity) return [joined(words)];
+  const lines = [];
+  for (const begins of origins.reverse()) {
+    lines.push(joined(words.slice(begins[end], end)));
+    end = begins[end];
+  }
+  return lines.reverse();
+}
+
+const isArticle = (/** @type {Word} */ word) => ARTICLES.has(word.text.toLowerCase());
 
 /**
  * @template T
