@@ -42,7 +42,8 @@ WAYS: list[dict[str, Any]] = [
 
 @pytest.fixture(params=range(len(WAYS)))
 async def proxied(request: pytest.FixtureRequest) -> Proxied:
-    way = dict(WAYS[request.param])
+    number: int = request.param
+    way = dict(WAYS[number])
     world = await started(settings=a_settings(api_keys="s3cret", rate_limit="2/hour", **way.pop("settings")))
     return Proxied(world, **way)
 
