@@ -61,9 +61,7 @@ def test_words_are_written_as_the_service_writes_them(
     bodies: list[Any] = [
         json.loads(TranscriptionBody.of(one, timestamps="word").model_dump_json(exclude_none=True)) for one in ours
     ]
-    given_to_page = [
-        [body["timestamps"]["words"], one.duration_s] for one, body in zip(ours, bodies, strict=True)
-    ]
+    given_to_page = [[body["timestamps"]["words"], one.duration_s] for one, body in zip(ours, bodies, strict=True)]
     theirs = page.evaluate(WRITE, given_to_page)
     page.context.close()
     for transcript, body, (srt, vtt, parsed) in zip(ours, bodies, theirs, strict=True):
