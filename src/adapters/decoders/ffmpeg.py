@@ -300,7 +300,7 @@ def _described(language: str | None, properties: str) -> str:
 
 
 def _is_complaint(line: str) -> bool:
-    is_fault = any(level in line for level in ("[error]", "[fatal]", "[panic]"))
+    is_fault = any(sign in line for sign in ("[error]", "[fatal]", "[panic]", *_CACHE_FAILURES))
     return is_fault and not any(noise in line for noise in _NOISE)
 
 
