@@ -249,8 +249,6 @@ def _lines(words: Sequence[Word], style: CaptionStyle) -> tuple[tuple[Word, ...]
         costs = longer
         if costs[count] < _IMPOSSIBLE:
             break
-    if math.isinf(costs[count]):
-        return (tuple(words),)
     lines: list[tuple[Word, ...]] = []
     for begins in reversed(origins):
         lines.append(tuple(words[begins[count] : count]))

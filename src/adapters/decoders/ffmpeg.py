@@ -193,6 +193,8 @@ class _Process:
         await self.wait()
 
 
+# Where a track says nothing before its first packet, as in MPEG-TS, one that starts later than this is not found.
+_ANALYZED_US = 60_000_000
 # In these, ffmpeg counts time from the first track that it writes, so it must seem to write all.
 _CLOCK_OF_ALL_TRACKS = "-map 0:a -map 0:v? -c copy -f null -"
 _MPEG_SYNC, _MPEG_PACK = 0x47, b"\0\0\1\xba"
@@ -230,7 +232,7 @@ def _arguments(head: bytes, sample_rate_hz: int, track: int | None) -> list[str]
     return (
         # "level" tells faults from the list of tracks.
         f"-nostdin -hide_banner -nostats -loglevel level+info -max_alloc {1 << 28} -threads 1"
-        f" -probesize {5 << 20} -analyzeduration {10_000_000} -dts_delta_threshold {_LONGEST_MPEG_HOLE_S}"
+        f" -probesize {5 << 20} -analyzeduration {_ANALYZED_US} -dts_delta_threshold {_LONGEST_MPEG_HOLE_S}"
         f" -protocol_whitelist {protocols} -format_whitelist {_DEMUXERS} {source}"
         # All channels: ffmpeg's own mix leaves out those for low frequencies, and lets opposite ones cancel.
         f" {chosen} -vn -sn -dn -af {_presentation_times()} -ar {sample_rate_hz} -c:a pcm_f32be -f au pipe:1"
@@ -315,7 +317,7 @@ def _described(language: str | None, properties: str) -> str:
 
 
 def _is_complaint(line: str) -> bool:
-    is_fault = any(level in line for level in ("[error]", "[fatal]", "[panic]"))
+    is_fault = any(sign in line for sign in ("[error]", "[fatal]", "[panic]", *_CACHE_FAILURES))
     return is_fault and not any(noise in line for noise in _NOISE)
 
 

@@ -241,7 +241,6 @@ function linesOf(words) {
     origins.push(begins);
     costs = longer;
   }
-  if (costs[end] === Infinity) return [joined(words)];
   const lines = [];
   for (const begins of origins.reverse()) {
     lines.push(joined(words.slice(begins[end], end)));
