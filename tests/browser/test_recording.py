@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Dialog, expect
 
 from tests.browser.conftest import Open, serving
 from tests.browser.pages import button, drop, heard_at_least, playing, read_sample, ready, save, text, until, words
@@ -129,7 +129,12 @@ def test_a_transcript_is_not_thrown_away_without_a_question(service: str, open_p
     page = ready(open_page(service))
     read_sample(page)
     asked: list[str] = []
-    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+
+    def refuse(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.once("dialog", refuse)
     button(page, "Clear the page").click()
     assert asked == ["There is a transcript that has not been saved. Discard it?"]
     assert words(page).count() > 10
