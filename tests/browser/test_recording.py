@@ -130,11 +130,11 @@ def test_a_transcript_is_not_thrown_away_without_a_question(service: str, open_p
     read_sample(page)
     asked: list[str] = []
 
-    def dismiss(dialog: Dialog) -> None:
+    def refuse(dialog: Dialog) -> None:
         asked.append(dialog.message)
         dialog.dismiss()
 
-    page.once("dialog", dismiss)
+    page.once("dialog", refuse)
     button(page, "Clear the page").click()
     assert asked == ["There is a transcript that has not been saved. Discard it?"]
     assert words(page).count() > 10
