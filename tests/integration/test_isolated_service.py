@@ -156,7 +156,7 @@ def test_the_service_itself_does_not_load_mlx(tmp_path: Path) -> None:
         isolation: subprocess.run(
             (sys.executable, "-c", WITHOUT_MLX),
             cwd=tmp_path,
-            env=clean_environment(MODEL_ID="embedded", ISOLATION=isolation, LOG_LEVEL="ERROR"),
+            env=clean_environment(MODEL_ID="embedded", ENGINE="mlx", ISOLATION=isolation, LOG_LEVEL="ERROR"),
             capture_output=True,
             text=True,
             check=True,

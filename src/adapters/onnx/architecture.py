@@ -126,7 +126,9 @@ def architecture_of(model_id: str, config: Mapping[str, Any]) -> Architecture:
     """
     target = str(config.get("target"))
     if target not in _TARGETS:
-        raise ModelLoadError(f"{model_id} asks for target {target!r}, which is not supported.")
+        raise ModelLoadError(
+            f"{model_id!r} is not a Parakeet model that can be used: target = {target!r} is not supported."
+        )
     try:
         features = from_dict(FeatureArgs, config["preprocessor"])
         encoder = from_dict(EncoderArgs, config["encoder"], Config(type_hooks={bool: bool}))

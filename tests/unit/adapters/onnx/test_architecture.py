@@ -114,7 +114,7 @@ def test_limits_the_tokens_in_one_place_where_the_checkpoint_does_not() -> None:
     ],
 )
 def test_refuses_by_its_name_what_it_does_not_compute(path: str, value: object) -> None:
-    with pytest.raises(ModelLoadError, match=rf"m .*{path.rpartition('.')[2]}"):
+    with pytest.raises(ModelLoadError, match=rf"\bm\b.*{path.rpartition('.')[2]}"):
         architecture_of("m", changed(path, value))
 
 
