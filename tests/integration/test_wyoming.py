@@ -277,7 +277,13 @@ def test_a_taken_port_is_one_line_and_code_1(tmp_path: Path, service: Service, a
 
 def _server(**given: Any) -> WyomingServer:
     terms = Terms(silence_s=None, longest_audio_s=1, longest_idle_s=1)
-    usual = {"host": "127.0.0.1", "port": None, "socket_path": None, "most_connections": 1, "has_api_keys": False}
+    usual: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": None,
+        "socket_path": None,
+        "most_connections": 1,
+        "has_api_keys": False,
+    }
     return WyomingServer(**{**usual, **given}, terms=terms, model_id="x")
 
 

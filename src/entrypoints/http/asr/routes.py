@@ -139,12 +139,13 @@ async def _source(file: UploadFile, *, encode: bool) -> AsyncIterator[bytes]:
 
 
 def _only_language(model: ModelDescription) -> str:
-    if len(model.languages) > 1:
+    code, *others = model.languages
+    if others:
         known = ", ".join(model.languages)
         raise InvalidRequestError(
             f"The model writes {known}, and does not tell which it hears: say the language.", param="language"
         )
-    return model.languages[0]
+    return code
 
 
 def _name_ignored(response: Response, request: Request, known: set[str]) -> None:
