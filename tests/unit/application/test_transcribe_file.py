@@ -558,10 +558,8 @@ class TestSpeech:
         transcript = await _use_case(model, detector=LoudnessVad())(Upload(recording))
 
         assert len(model.windows) == windows
-        assert [(word.text, word.start_s) for word in transcript.words] == [
-            ("w1", pytest.approx(0.0)),
-            ("w2", pytest.approx(1.7)),
-        ]
+        assert transcript.text == "w1 w2"
+        assert [word.start_s for word in transcript.words] == pytest.approx([0.0, 1.7])
 
     async def test_that_is_long_is_cut_at_a_breath_though_the_breath_is_not_quiet(self) -> None:
         model = Model()
