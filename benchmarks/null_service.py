@@ -106,7 +106,14 @@ def main() -> None:
             on_fatal=sys.exit,
         )
 
-    serve(host=settings.host, port=settings.port, has_api_keys=bool(settings.api_keys), build_app=build_app)
+    serve(
+        host=settings.host,
+        port=settings.port,
+        has_api_keys=bool(settings.api_keys),
+        longest_idle_s=settings.stream_idle,
+        build_app=build_app,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, get_args, get_origin
+from typing import Literal, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -44,7 +44,7 @@ def _default(field: FieldInfo) -> str:
     if default in ((), ""):
         return "empty"
     if isinstance(default, tuple):
-        default = ",".join(map(str, default))
+        default = ",".join(str(one) for one in cast("tuple[object, ...]", default))
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

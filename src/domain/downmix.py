@@ -56,7 +56,9 @@ class Downmix:
         self.cancels = self.cancels or (self._channels <= _MOST_COMPARED and _cancel(frame))
         if self.cancels:
             after = self._waiting[length : length + self._reach]
-            mixed = frame @ self._kept + self._quarter_turn(np.concatenate([self._before, frame, after]), length)
+            mixed: Samples = (frame @ self._kept).astype(np.float32, copy=False) + self._quarter_turn(
+                np.concatenate([self._before, frame, after]), length
+            )
         else:
             mixed = frame.mean(axis=1, dtype=np.float32)
         self._before = np.concatenate([self._before, frame])[-self._reach :]

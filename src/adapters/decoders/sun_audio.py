@@ -17,7 +17,7 @@ class SunAudioReader:
 
     def __init__(self) -> None:
         """Begin before the header."""
-        self._rest = b""
+        self._rest: bytes = b""
         self._channels = 0
         self._downmix: Downmix | None = None
 
@@ -29,7 +29,8 @@ class SunAudioReader:
             if len(data) < _HEADER_BYTES:
                 self._rest = data
                 return NO_SAMPLES
-            begin, _, _, rate_hz, self._channels = struct.unpack_from(">5I", data, 4)
+            header: tuple[int, ...] = struct.unpack_from(">5I", data, 4)
+            begin, _, _, rate_hz, self._channels = header
             if len(data) < begin:
                 self._rest = data
                 return NO_SAMPLES
