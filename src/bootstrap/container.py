@@ -10,7 +10,7 @@ from dependency_injector import containers, providers
 from ..adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
 from ..adapters.decoders.pydub import PydubDecoder
 from ..adapters.decoders.wave import WaveDecoder
-from ..adapters.isolation.model import IsolatedModel
+from ..adapters.isolation.model import IsolatedModel, Supervision
 from ..adapters.onnx.model import onnx_model
 from ..adapters.parakeet_mlx.model import parakeet_mlx_model
 from ..adapters.rate_limits import RateLimits
@@ -27,6 +27,7 @@ from ..application.ports.voice_activity_detector import VoiceActivityDetector
 from ..application.service import Service
 from ..application.stream_session import StreamSession
 from ..application.transcribe_file import FileLimits, TranscribeFile
+from ..config.logs import configure_logging
 from ..config.settings import Settings
 from ..entrypoints.wyoming.connection import Terms
 from ..entrypoints.wyoming.server import WyomingServer
@@ -94,7 +95,9 @@ def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | 
         case "none":
             model: SpeechModel = make(metrics=metrics)
         case "process":
-            model = IsolatedModel(make, metrics=metrics)
+            # The process writes log lines as this one does.
+            prepare = partial(configure_logging, level=settings.log_level, log_format=settings.log_format)
+            model = IsolatedModel(make, metrics=metrics, supervision=Supervision(prepare))
     return model if tracing is None else tracing.model(model)
 
 

@@ -29,7 +29,7 @@ class Isolated:
     def child(self) -> psutil.Process:
         """The process that holds the model."""
         (child,) = psutil.Process(self.server.process.pid).children()
-        assert any("isolation.child" in argument for argument in child.cmdline())
+        assert any("processes.child" in argument for argument in child.cmdline())
         return child
 
     def transcribe(self, recording: bytes) -> httpx2.Response:
