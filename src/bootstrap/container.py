@@ -11,7 +11,7 @@ from dependency_injector import containers, providers
 from ..adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
 from ..adapters.decoders.pydub import PydubDecoder
 from ..adapters.decoders.wave import WaveDecoder
-from ..adapters.isolation.model import IsolatedModel, Supervision
+from ..adapters.isolation.model import IsolatedModel
 from ..adapters.onnx.model import onnx_model
 from ..adapters.parakeet_mlx.model import parakeet_mlx_model
 from ..adapters.rate_limits import RateLimits
@@ -109,7 +109,7 @@ def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | 
         case "none":
             model: SpeechModel = make(metrics=metrics)
         case "process":
-            model = IsolatedModel(make, metrics=metrics, supervision=Supervision(log_in_child(settings)))
+            model = IsolatedModel(make, metrics=metrics, prepare=log_in_child(settings))
     return model if tracing is None else tracing.model(model)
 
 

@@ -16,7 +16,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.isolation.model import IsolatedModel, Supervision
+from parakeet_service.adapters.isolation.model import IsolatedModel
 from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
 from parakeet_service.application.ports.metrics import ModelMetrics, NullMetrics
 from parakeet_service.application.ports.speech_model import Decoding, ModelDescription, SpeechModel, StreamContext
@@ -72,10 +72,14 @@ async def running(
 ) -> AsyncGenerator[IsolatedModel]:
     make = partial(CrashingModel, orders.directory)
     pauses_s = tuple(0.01 * number for number in range(restarts))
-    supervision = Supervision(
-        partial(logging.basicConfig, level="INFO"), pauses_s, patience_s=patience_s, ping_every_s=ping_every_s
+    model = IsolatedModel(
+        make,
+        metrics=metrics,
+        prepare=partial(logging.basicConfig, level="INFO"),
+        pauses_s=pauses_s,
+        patience_s=patience_s,
+        ping_every_s=ping_every_s,
     )
-    model = IsolatedModel(make, metrics=metrics, supervision=supervision)
     await model.start()
     try:
         yield model

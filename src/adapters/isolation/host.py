@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Literal, Protocol, cast
 
 from msgspec import Struct
@@ -99,4 +100,7 @@ class _SentMetrics:
         """The parent knows by itself."""
 
     def __getattr__(self, name: Any) -> Callable[..., None]:
-        return lambda **values: self._emit(Metric(name, values))
+        return partial(self._send, name)
+
+    def _send(self, name: Any, **values: float) -> None:
+        self._emit(Metric(name, values))

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from typing import TypeVar
@@ -35,23 +34,6 @@ _flushes: Decoder[Hypothesis] = decoder_of(Hypothesis)
 _Step = TypeVar("_Step")
 
 
-@dataclass(frozen=True, slots=True)
-class Supervision:
-    """How a process is kept running.
-
-    Attributes:
-        prepare: Called in the process before the model is made, such as to configure the log; must be picklable.
-        pauses_s: Before each restart in a row, without one answer in between; after these it is given up.
-        patience_s: How long the current batch may take at the end.
-        ping_every_s: See `Recipe`.
-    """
-
-    prepare: Callable[[], None] = nothing
-    pauses_s: tuple[float, ...] = (0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30)
-    patience_s: float = 15.0
-    ping_every_s: float = 20.0
-
-
 class _State(Enum):
     LOADING = auto()
     READY = auto()
@@ -72,11 +54,28 @@ class IsolatedModel:
     _description: ModelDescription
 
     def __init__(
-        self, make: MakeModel, *, metrics: ModelMetrics | None = None, supervision: Supervision | None = None
+        self,
+        make: MakeModel,
+        *,
+        metrics: ModelMetrics | None = None,
+        prepare: Callable[[], None] = nothing,
+        pauses_s: Sequence[float] = (0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30),
+        patience_s: float = 15.0,
+        ping_every_s: float = 20.0,
     ) -> None:
-        """Remember what to make; `start` makes it."""
-        self._supervision = supervision or Supervision()
-        self._recipe = Recipe(partial(model_host, make), self._supervision.prepare, self._supervision.ping_every_s)
+        """Remember what to make; `start` makes it.
+
+        Args:
+            make: Makes the model, in the process.
+            metrics: Told what the model counts.
+            prepare: See `Recipe`.
+            pauses_s: Before each restart in a row, without one answer in between; after these it is given up.
+            patience_s: How long the current batch may take at the end.
+            ping_every_s: See `Recipe`.
+        """
+        self._recipe = Recipe(partial(model_host, make), prepare, ping_every_s)
+        self._pauses_s = pauses_s
+        self._patience_s = patience_s
         self._metrics = metrics or NullMetrics()
         self._state = _State.LOADING
         self._refusal: ServiceError | None = ModelNotReadyError("The model is being loaded.", retry_after_s=5)
@@ -230,7 +229,7 @@ class IsolatedModel:
             unknown = not isinstance(error, ModelLoadError)
             _log.critical("model_given_up", reason=self._give_up(error).message, exc_info=unknown)
         finally:
-            await self._process.end(patience_s=self._supervision.patience_s)
+            await self._process.end(patience_s=self._patience_s)
 
     async def _restart(self, deaths: int) -> int:
         """Start a process until one serves; gives the number of deaths in a row.
@@ -238,7 +237,7 @@ class IsolatedModel:
         Raises:
             ModelLoadError: The model cannot be loaded any more, or its process died too often.
         """
-        for death, pause_s in enumerate(self._supervision.pauses_s[deaths - 1 :], start=deaths):
+        for death, pause_s in enumerate(self._pauses_s[deaths - 1 :], start=deaths):
             _log.warning("model_process_restarts", pause_s=pause_s, in_a_row=death)
             await asyncio.sleep(pause_s)
             try:
@@ -247,9 +246,7 @@ class IsolatedModel:
                 _log.error("model_process_stillborn", reason=str(error))
             else:
                 return death
-        raise ModelLoadError(
-            f"The model's process died {len(self._supervision.pauses_s)} times in a row; it was given up."
-        )
+        raise ModelLoadError(f"The model's process died {len(self._pauses_s)} times in a row; it was given up.")
 
 
 class IsolatedRecognitionStream:

@@ -105,6 +105,7 @@ class ScoringProcesses:
         # The one that has least to do.
         slot = min(self._slots, key=lambda slot: slot.waiting)
         slot.waiting += 1
+        failure: Exception | None = None
         try:
             for _ in range(_ATTEMPTS):
                 try:
