@@ -57,7 +57,7 @@ def long_recording(times: int) -> bytes:
 def wait_until_it_works(process: psutil.Process) -> None:
     """Until the model's process has computed for a while; the test's own time limit is the limit."""
     before = process.cpu_times().user
-    while process.cpu_times().user < before + 0.5:
+    while process.cpu_times().user < before + 0.1:
         time.sleep(0.01)
 
 
@@ -99,14 +99,14 @@ def test_an_upload_whose_model_is_killed_gets_its_text_and_the_server_answers_al
 def test_on_sigterm_to_all_its_processes_it_finishes_what_runs(tmp_path: Path) -> None:
     with isolated(tmp_path) as service, ThreadPoolExecutor() as pool:
         child = service.child
-        upload = pool.submit(service.transcribe, long_recording(4))
+        upload = pool.submit(service.transcribe, long_recording(20))
         wait_until_it_works(child)
         # As a service manager does.
         child.send_signal(signal.SIGTERM)
         service.server.process.send_signal(signal.SIGTERM)
 
         assert upload.result().is_success
-        assert upload.result().json()["text"].count("books were printed") == 4
+        assert upload.result().json()["text"].count("books were printed") == 20
         assert service.server.wait() == 0
         assert not child.is_running()
         assert not any('"error"' in line for line in service.server.lines)
