@@ -105,7 +105,9 @@ def test_every_package_can_be_installed(platform: Platform, python: str) -> None
     [
         # Should one of them be found one day, docs/engines.md promises too little.
         pytest.param(Platform("x86_64-manylinux_2_34", extra="mlx"), "3.12", "mlx", marks=pytest.mark.soak),
-        pytest.param(Platform(INTEL_MAC, built=("dependency-injector",)), "3.14", "onnxruntime", marks=pytest.mark.soak),
+        pytest.param(
+            Platform(INTEL_MAC, built=("dependency-injector",)), "3.14", "onnxruntime", marks=pytest.mark.soak
+        ),
         (Platform(INTEL_MAC), "3.12", "dependency-injector"),
     ],
 )

@@ -24,16 +24,17 @@ from ...domain.errors import (
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from .buffered_stream import BufferedStream
-from .checkpoint import Download
 from .engine import Engine
 from .job_queue import Urgency
 from .jobs import DecodeResult, EncoderJob
+from .progress import Progress
 from .scheduler import Scheduler
 
 _log = structlog.get_logger()
 
 _EngineScheduler: TypeAlias = Scheduler[EncoderJob, DecodeResult]
 _LEAST_QUEUE = 64
+_DOING = {"downloading": "being downloaded", "building": "being built; what is built is kept for the next start"}
 _PROGRESS_S = 5.0
 _LONGEST_PREPARING_S = 180.0
 _SHORT_S = 20.0
@@ -54,7 +55,7 @@ class EngineModel:
         context: StreamContext | None = None,
         longest_window_s: float = 30.0,
         metrics: ModelMetrics | None = None,
-        download: Download | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Remember what to load.
 
@@ -67,9 +68,9 @@ class EngineModel:
             context: Of most live streams: a GPU compiles for it at the start.
             longest_window_s: Longest window of a recording, likewise.
             metrics: Counts jobs and streams.
-            download: How far `load` is, where it downloads something.
+            progress: How far `load` is, where it downloads or builds something.
         """
-        self._download = download or Download()
+        self._progress = progress or Progress()
         self._load = load
         self._sample_rate_hz = sample_rate_hz
         self._batch_size = batch_size
@@ -192,10 +193,17 @@ class EngineModel:
         if self._failure is not None:
             raise self._failure
         if self._engine is None or self._scheduler is None:
-            done_bytes, total_bytes = self._download.done_bytes, self._download.total_bytes
-            doing = "loading" if total_bytes is None else "being downloaded"
-            message = f"The model is still {doing}."
-            raise ModelNotReadyError(message, retry_after_s=5, done_bytes=done_bytes, total_bytes=total_bytes)
+            stage = self._progress.stage
+            if stage is None:
+                raise ModelNotReadyError("The model is still loading.", retry_after_s=5)
+            message = f"The model is still {_DOING[stage.doing]}."
+            raise ModelNotReadyError(
+                message,
+                retry_after_s=5,
+                state=stage.doing,
+                done_bytes=stage.done_bytes,
+                total_bytes=stage.total_bytes,
+            )
         return self._engine, self._scheduler
 
 

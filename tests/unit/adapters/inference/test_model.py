@@ -8,8 +8,9 @@ from structlog.testing import capture_logs
 
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
 from parakeet_service.adapters.inference.model import EngineModel
+from parakeet_service.adapters.inference.progress import Doing, Progress
 from parakeet_service.application.ports.speech_model import ModelDescription, StreamContext
-from parakeet_service.domain.errors import InferenceError, ModelLoadError
+from parakeet_service.domain.errors import InferenceError, ModelLoadError, ModelNotReadyError
 
 RATE_HZ = 16000
 
@@ -109,3 +110,30 @@ async def test_does_not_start_with_weights_that_give_nonsense() -> None:
     with pytest.raises(ModelLoadError, match="not finite"):
         async with started(Engine(finite=False)):
             pass
+
+
+@pytest.mark.parametrize(
+    ("doing", "message"),
+    [("downloading", "being downloaded"), ("building", "being built")],
+)
+def test_tells_how_far_loading_is(doing: Doing, message: str) -> None:
+    progress = Progress()
+    model = EngineModel(
+        Engine,
+        sample_rate_hz=RATE_HZ,
+        batch_size=None,
+        most_waiting=None,
+        most_streams=2,
+        progress=progress,
+    )
+    with pytest.raises(ModelNotReadyError, match="still loading") as early:
+        model.describe()
+    assert "state" not in early.value.details
+
+    progress.begin(doing, "m", 300)
+    progress.add(100)
+
+    with pytest.raises(ModelNotReadyError, match=message) as told:
+        model.describe()
+    details = told.value.details
+    assert (details["state"], details["done_bytes"], details["total_bytes"]) == (doing, 100, 300)
