@@ -22,8 +22,9 @@ from .fingerprint import fingerprint
 from .greedy import GreedyDecoder
 from .log_mel import LogMel
 from .networks import EncoderNetwork, ReadingNetwork, TransducerNetworks
+from .providers import CPU
 from .saturation import saturates
-from .sessions import CPU, check_providers, open_session
+from .sessions import check_providers, open_session
 from .transcription import CtcTranscription, Transcription, TransducerTranscription
 
 

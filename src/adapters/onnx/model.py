@@ -13,7 +13,7 @@ from ..inference.engine import Engine
 from ..inference.model import EngineModel
 from ..inference.progress import Progress
 from .cache import default_cache
-from .sessions import CPU
+from .providers import CPU
 
 
 def onnx_model(
