@@ -1,6 +1,7 @@
 """Every setting of the service: from the environment, a ``.env`` file, or the command line."""
 
 import re
+import sys
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
@@ -236,6 +237,14 @@ class Settings(BaseSettings):
             raise ValueError("HTTP=false needs WYOMING_PORT or WYOMING_SOCKET: nothing would be served")
         if self.wyoming_zeroconf and self.wyoming_port is None:
             raise ValueError("WYOMING_ZEROCONF needs WYOMING_PORT")
+        return self
+
+    @model_validator(mode="after")
+    def _system_has_it(self) -> "Settings":
+        if sys.platform == "win32" and self.isolation == "process":
+            raise ValueError("ISOLATION=process does not work on Windows, which hands no sockets to other processes")
+        if sys.platform == "win32" and self.wyoming_socket:
+            raise ValueError("WYOMING_SOCKET does not work on Windows: use WYOMING_PORT")
         return self
 
 

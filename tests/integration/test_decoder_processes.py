@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.decoders.ffmpeg_process import PipedProcess, SocketProcess
 from parakeet_service.adapters.decoders.pydub import PydubDecoder
 from parakeet_service.adapters.decoders.wave import WaveDecoder
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
@@ -80,9 +81,9 @@ def _nothing_is_left() -> Generator[None]:
     assert not [path for path in cache_files() - before if path.exists()]
 
 
-@pytest.fixture
-def decoder() -> FfmpegDecoder:
-    return FfmpegDecoder(find_ffmpeg(), patience_s=600)
+@pytest.fixture(params=[SocketProcess, PipedProcess], ids=["sockets", "pipes, as on Windows"])
+def decoder(request: pytest.FixtureRequest) -> FfmpegDecoder:
+    return FfmpegDecoder(find_ffmpeg(), patience_s=600, start=request.param.start)
 
 
 async def test_a_killed_ffmpeg_is_our_fault(decoder: FfmpegDecoder) -> None:

@@ -1,15 +1,10 @@
 """Compressed recordings and videos, decoded by an ffmpeg subprocess that can read its own input and nothing else."""
 
 import asyncio
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,6 +23,7 @@ from ...domain.errors import (
     shortage_behind,
 )
 from ...domain.recording_warnings import DamagedAudio, FurtherTracks, RecordingWarning
+from .ffmpeg_process import FfmpegProcess, start_ffmpeg
 from .sun_audio import SunAudioReader
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -42,14 +38,11 @@ _INDEXED_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"
 _HEAD_BYTES = 8
 _BLOCK_BYTES = 1 << 16
 _LOG_BYTES = 1 << 12
-_MOST_MEMORY_BYTES = 384 << 20
-"""What one ffmpeg may use; hours of m4a and 192 kHz on eight channels take 80 MB. `-max_alloc` bounds each block alone."""
 _MOST_TRACKS = 64
+_LARGEST_STATUS = 255
 # What ffmpeg says of each pipe that it caches, good or bad, and what it says when the cache itself fails.
 _NOISE = ("Inner protocol failed to seekback", "Last message repeated", "non monotonically increasing dts")
 _CACHE_FAILURES = ("Failed to create tempfile", "write in cache failed")
-# The environment may hold keys, which a decoder has no need of, and FFREPORT would make it write files.
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 class FfmpegDecoder:
@@ -62,8 +55,16 @@ class FfmpegDecoder:
     them in a file under ``/tmp`` that it unlinks before writing to it; all others are decoded as they arrive.
     """
 
-    def __init__(self, executable: Path, *, max_processes: int = 16, patience_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        executable: Path,
+        *,
+        max_processes: int = 16,
+        patience_s: float = 10.0,
+        start: Callable[[Sequence[str]], FfmpegProcess] = start_ffmpeg,
+    ) -> None:
         self._executable = executable
+        self._start_process = start
         self._slots = asyncio.Semaphore(max_processes)
         self._patience_s = patience_s
 
@@ -91,13 +92,13 @@ class FfmpegDecoder:
 
         async with self._slot():
             process = self._start(_arguments(head, sample_rate_hz, track))
-            pump = asyncio.create_task(_pump(head, source, process.stdin))
-            reporting = asyncio.create_task(_report(process.stderr))
+            pump = asyncio.create_task(_pump(head, source, process))
+            reporting = asyncio.create_task(_report(process))
             reader, decoded = SunAudioReader(), False
             try:
                 data = None
                 while data != b"":
-                    data = await _receive(process.stdout, _BLOCK_BYTES)
+                    data = await process.receive(_BLOCK_BYTES)
                     samples = reader.read(data)
                     if samples.size:
                         decoded = True
@@ -122,75 +123,14 @@ class FfmpegDecoder:
         finally:
             self._slots.release()
 
-    def _start(self, arguments: list[str]) -> "_Process":
+    def _start(self, arguments: list[str]) -> FfmpegProcess:
         try:
-            return _Process.start([str(self._executable), *arguments])
+            return self._start_process([str(self._executable), *arguments])
         except OSError as error:
             _log.error("ffmpeg_not_started", executable=str(self._executable), reason=str(error))
             if (shortage := shortage_behind(error)) is not None:
                 raise shortage from error
             raise DecoderUnavailableError("The audio decoder could not be started.") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """A running ffmpeg, and our ends of its standard streams.
-
-    Not asyncio's own subprocess: uvloop starts those with ``fork``, before which OpenBLAS ends its threads, also in
-    the middle of a multiplication that then waits for them for ever. `subprocess.Popen` uses ``vfork``, which runs no
-    such handlers.
-
-    Sockets that only we close, not pipes connected to the event loop: uvloop closes the descriptor of a pipe and then
-    has its file object close the same number, or leaves that to the garbage collector if connecting is cancelled. By
-    then the number can be another client's connection.
-    """
-
-    popen: subprocess.Popen[bytes]
-    stdin: socket.socket
-    stdout: socket.socket
-    stderr: socket.socket
-
-    @classmethod
-    def start(cls, command: list[str]) -> "_Process":
-        with ExitStack() as undo, ExitStack() as handed_over:
-            ours, theirs = list[socket.socket](), list[socket.socket]()
-            for _ in range(3):
-                our_end, their_end = socket.socketpair()
-                ours.append(undo.enter_context(our_end))
-                theirs.append(handed_over.enter_context(their_end))
-                our_end.setblocking(False)  # noqa: FBT003 - its only parameter
-            stdin, stdout, stderr = theirs
-            popen = subprocess.Popen(  # noqa: S603 - what is started here is ours to end
-                command,
-                stdin=stdin.fileno(),
-                stdout=stdout.fileno(),
-                stderr=stderr.fileno(),
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                # Control-C in a terminal is for the service, which finishes what runs.
-                start_new_session=True,
-            )
-            if sys.platform == "linux":
-                # It has read nothing yet. Elsewhere, nobody can limit another process.
-                import resource  # noqa: PLC0415 - Windows has none
-
-                with suppress(ProcessLookupError):
-                    resource.prlimit(popen.pid, resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
-            undo.pop_all()
-        return cls(popen, *ours)
-
-    async def wait(self) -> int:
-        """How it ended."""
-        return await asyncio.to_thread(self.popen.wait)
-
-    async def end(self) -> None:
-        """Kill it if it still runs, and leave neither socket nor zombie; nobody may be reading or writing any more."""
-        # It leads a session of its own: what a wrapper has started goes with it.
-        if self.popen.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.popen.pid, signal.SIGKILL)
-        for stream in (self.stdin, self.stdout, self.stderr):
-            stream.close()
-        await self.wait()
 
 
 # Where a track says nothing before its first packet, as in MPEG-TS, one that starts later than this is not found.
@@ -244,22 +184,22 @@ def _is_mpeg(head: bytes) -> bool:
     return head[0] == _MPEG_SYNC or head[4:5] == bytes([_MPEG_SYNC]) or head.startswith(_MPEG_PACK)
 
 
-async def _receive(stream: socket.socket, limit_bytes: int) -> bytes:
-    return await asyncio.get_running_loop().sock_recv(stream, limit_bytes)
-
-
-async def _pump(head: bytes, source: AsyncIterator[bytes], sink: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
+async def _pump(head: bytes, source: AsyncIterator[bytes], process: FfmpegProcess) -> None:
     try:
         piece: bytes | None = head
         while piece is not None:
             try:
-                await loop.sock_sendall(sink, piece)
+                await process.send(piece)
             except (BrokenPipeError, ConnectionResetError):
-                return  # ffmpeg has seen enough; its exit status says why.
+                break  # ffmpeg has seen enough; its exit status says why.
             piece = await anext(source, None)
-    finally:
-        sink.close()
+    except asyncio.CancelledError:
+        # Part of a piece may still be on its way; who cancels ends the process, and its streams with it.
+        raise
+    except BaseException:
+        await process.close_input()
+        raise
+    await process.close_input()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,13 +223,13 @@ _TRACK = re.compile(r"\[info\] +Stream #0:(\d+)(?:\[\w+\])?(?:\((\w+)\))?: (\w+)
 _MAPPING = re.compile(r"\[info\] +Stream #0:(\d+) -> #0:0")
 
 
-async def _report(stream: socket.socket) -> _Report:
+async def _report(process: FfmpegProcess) -> _Report:
     indices: list[int] = []
     tracks: list[str] = []
     others = chosen = 0
     of_input, complaints, rest = True, "", b""
     while True:
-        piece = await _receive(stream, _LOG_BYTES)
+        piece = await process.receive_report(_LOG_BYTES)
         *lines, rest = (rest + (piece or b"\n")).split(b"\n")
         rest = rest[-_LOG_BYTES:]  # A line can be as long as what somebody wrote into the recording.
         for line in (line.decode("utf-8", "replace").rstrip() for line in lines):
@@ -324,8 +264,12 @@ def _is_complaint(line: str) -> bool:
 def _judge(returncode: int, report: _Report, *, track: int | None, decoded: bool) -> list[RecordingWarning]:
     """Log how ffmpeg ended; raise what that means, or give what is worth a warning."""
     complaints = report.complaints
-    # 126 and 127: the loader or a wrapper could not run it. Negative: a signal.
-    broken = returncode < 0 or returncode in {126, 127} or any(failure in complaints for failure in _CACHE_FAILURES)
+    # 126 and 127: the loader or a wrapper could not run it. Negative: a signal; more than a byte: the same on Windows.
+    broken = (
+        not 0 <= returncode <= _LARGEST_STATUS
+        or returncode in {126, 127}
+        or any(failure in complaints for failure in _CACHE_FAILURES)
+    )
     if "Cannot allocate memory" in complaints:
         # Half a recording must not pass for all of it.
         raise UndecodableAudioError("The recording takes more memory to decode than it may: it is malformed.")
@@ -354,7 +298,7 @@ def _judge(returncode: int, report: _Report, *, track: int | None, decoded: bool
     raise EmptyAudioError("The recording contains no audio.")
 
 
-async def _end(process: _Process, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
+async def _end(process: FfmpegProcess, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
     """Leave nothing behind: no task, no process, not even a zombie."""
     pump.cancel()
     reporting.cancel()
@@ -362,7 +306,7 @@ async def _end(process: _Process, pump: asyncio.Task[None], reporting: asyncio.T
     await asyncio.shield(asyncio.create_task(_reap(process, pump, reporting)))
 
 
-async def _reap(process: _Process, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
+async def _reap(process: FfmpegProcess, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
     await asyncio.gather(pump, reporting, return_exceptions=True)
     await process.end()
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from ...application.ports.speech_model import Decoding
 from ...assets import DEMO_RECORDING
@@ -33,6 +34,10 @@ _AddCommand: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 def main(arguments: Sequence[str], *, configure: Configure) -> int:
     """Run one command and give its exit code; wrong usage ends the program with code 2."""
+    if sys.platform == "win32":
+        # Into files and pipes it would write a code page that lacks most languages.
+        for stream in (sys.stdout, sys.stderr):
+            cast("TextIOWrapper", stream).reconfigure(encoding="utf-8")
     parser = argparse.ArgumentParser(prog="parakeet-service", description="Self-hosted English speech-to-text.")
     parser.add_argument("--version", action="version", version=f"parakeet-service {version('parakeet-service')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
