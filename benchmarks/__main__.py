@@ -19,6 +19,7 @@ from . import (
     search,
     service,
     sessions,
+    start,
 )
 from .report import Chart, check_can_draw, draw
 
@@ -55,7 +56,11 @@ parser.add_argument(
 )
 parser.add_argument("--find-limit", action="store_true", help="in live: how many sessions there may be")
 parser.add_argument(
-    "--setting", nargs="+", default=[], metavar="NAME=value", help="what differs from the defaults in service"
+    "--setting",
+    nargs="+",
+    default=[],
+    metavar="NAME=value",
+    help="what differs from the defaults in service and start",
 )
 parser.add_argument("--only", default="", metavar="TEXT", help="in service: only rows whose name has this in it")
 parser.add_argument("--no-engine", action="store_true", help="in service: leave out the engine alone")
@@ -91,6 +96,7 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     ),
     "host": lambda given: host.run(given.speech, given.rounds),
     "search": lambda given: search.run(given.speech, given.model),
+    "start": lambda given: start.run(given.model, given.setting),
 }
 drawn = ("engine", "overhead", "fairness", "memory", "length", "live", "contexts")
 parser.add_argument("what", choices=(*measurements, "all"), nargs="?", default="all")
