@@ -69,6 +69,14 @@ def onnx_model(
     )
 
 
+def threads_on(cores: int) -> int:
+    """How many compute: all but one, which the event loop and the detector need, too; of two, both.
+
+    They wait without spinning, so whoever needs a core gets one. OpenBLAS, whose threads spin, leaves one in any case.
+    """
+    return max(min(cores, 2), cores - 1)
+
+
 def _load(
     model_id: str,
     progress: Progress,
@@ -87,8 +95,7 @@ def _load(
         locate(model_id, offline=offline, progress=progress),
         precision=precision,
         cache=cache or default_cache(),
-        # The event loop and the detector need one, too.
-        threads=max(1, usable_cores() - 1),
+        threads=threads_on(usable_cores()),
         providers=providers,
         progress=progress,
     )
