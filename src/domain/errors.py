@@ -162,9 +162,9 @@ class ModelNotReadyError(RetryLaterError):
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         if state is not None:
-            self.details["state"] = state
+            self.details.update(state=state)
         if total_bytes is not None:
-            self.details |= {"done_bytes": done_bytes, "total_bytes": total_bytes}
+            self.details.update(done_bytes=done_bytes, total_bytes=total_bytes)
 
 
 class ShuttingDownError(RetryLaterError):
