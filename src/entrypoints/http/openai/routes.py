@@ -19,8 +19,9 @@ from ..recordings.event_stream import DOCUMENTED_EVENTS
 from ..recordings.form_fields import Track
 from ..recordings.uploads import IGNORED_HEADER, documented_errors, pieces_of, unknown_fields, while_connected
 from ..recordings.warnings import WARNINGS_HEADER, add_warnings
+from .caption_form import CaptionForm
 from .models import check_model, model_body
-from .request import CaptionForm, TranscriptionForm, TranscriptionRequest, TranslationForm
+from .request import TranscriptionForm, TranscriptionRequest, TranslationForm
 from .response import answer
 from .schemas import (
     OpenAIModelBody,
