@@ -31,7 +31,7 @@ class PresentationTimes:
         if hole < -self._jitter or hole > self._longest_hole:
             self._shift -= hole
             hole = 0
-        elif 0 < self._end and hole <= self._jitter:
+        elif self._end > 0 and hole <= self._jitter:
             # Many small ones add up to one that counts.
             hole = 0
         silence = max(hole, 0)

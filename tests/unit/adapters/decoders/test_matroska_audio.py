@@ -10,7 +10,14 @@ from parakeet_service.domain.errors import DecoderUnavailableError
 RATE_HZ = 1000
 UNKNOWN_SIZE = b"\x01" + b"\xff" * 7
 EBML, SEGMENT, TRACKS, TRACK, AUDIO = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe1"
-CHANNELS, CLUSTER, TIMESTAMP, SIMPLE_BLOCK, GROUP, BLOCK = b"\x9f", b"\x1f\x43\xb6\x75", b"\xe7", b"\xa3", b"\xa0", b"\xa1"
+CHANNELS, CLUSTER, TIMESTAMP, SIMPLE_BLOCK, GROUP, BLOCK = (
+    b"\x9f",
+    b"\x1f\x43\xb6\x75",
+    b"\xe7",
+    b"\xa3",
+    b"\xa0",
+    b"\xa1",
+)
 VOID = b"\xec"
 
 
@@ -42,7 +49,9 @@ def read(data: bytes, *, step: int | None = None) -> Samples:
 
 @pytest.mark.parametrize("step", [None, 1, 7, 100])
 def test_samples_stand_where_their_blocks_say(step: int | None) -> None:
-    data = header() + cluster(0, block(0, [0.5] * 200), block(700, [0.25] * 100)) + cluster(2000, block(-100, [1.0] * 3))
+    data = (
+        header() + cluster(0, block(0, [0.5] * 200), block(700, [0.25] * 100)) + cluster(2000, block(-100, [1.0] * 3))
+    )
     expected = np.zeros(1903, np.float32)
     expected[:200], expected[700:800], expected[1900:] = 0.5, 0.25, 1.0
     assert np.array_equal(read(data, step=step), expected)
