@@ -24,7 +24,7 @@ from ...domain.errors import (
 )
 from ...domain.recording_warnings import DamagedAudio, FurtherTracks, RecordingWarning
 from .ffmpeg_process import FfmpegProcess, start_ffmpeg
-from .sun_audio import SunAudioReader
+from .matroska_audio import MatroskaAudioReader
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -94,15 +94,15 @@ class FfmpegDecoder:
             process = self._start(_arguments(head, sample_rate_hz, track))
             pump = asyncio.create_task(_pump(head, source, process))
             reporting = asyncio.create_task(_report(process))
-            reader, decoded = SunAudioReader(), False
+            reader, decoded = MatroskaAudioReader(sample_rate_hz=sample_rate_hz), False
             try:
                 data = None
                 while data != b"":
                     data = await process.receive(_BLOCK_BYTES)
-                    samples = reader.read(data)
-                    if samples.size:
-                        decoded = True
-                        yield samples
+                    for samples in reader.read(data):
+                        if samples.size:
+                            decoded = True
+                            yield samples
                 if pump.done():
                     pump.result()  # What the source raised.
                 warnings += _judge(await process.wait(), await reporting, track=track, decoded=decoded)
@@ -138,29 +138,8 @@ _ANALYZED_US = 60_000_000
 # In these, ffmpeg counts time from the first track that it writes, so it must seem to write all.
 _CLOCK_OF_ALL_TRACKS = "-map 0:a -map 0:v? -c copy -f null -"
 _MPEG_SYNC, _MPEG_PACK = 0x47, b"\0\0\1\xba"
-# By how much a presentation time may be off; more is a hole, or time that runs backwards.
-_JITTER_S = 0.05
-# A longer hole is none, but a clock that was set anew.
-_LONGEST_HOLE_S = 3600
 # MPEG's clocks are set anew at each cut, so ffmpeg takes a hole for one from so many seconds on; by default, from 10.
 _LONGEST_MPEG_HOLE_S = 60
-
-
-def _presentation_times() -> str:
-    """The filter that puts silence where the recording has no samples, and drops none.
-
-    Times that run backwards, as those of recordings that were joined, would have ffmpeg drop all audio until they are
-    where they were: those samples follow the ones before them. In the expression, 0 is what must be added to times,
-    and 1 where the samples so far end.
-    """
-    steps = (
-        "st(2,if(isnan(PTS),ld(1),PTS+ld(0)))",
-        f"st(3,if(lt(ld(2),ld(1)-{_JITTER_S}/TB)+gt(ld(2),ld(1)+{_LONGEST_HOLE_S}/TB),ld(1),ld(2)))",
-        "st(0,ld(0)+ld(3)-ld(2))",
-        "st(1,ld(3)+NB_SAMPLES/SR/TB)",
-        "ld(3)",
-    )
-    return f"asetpts='{';'.join(steps)}',aresample=async=1:first_pts=0"
 
 
 def _arguments(head: bytes, sample_rate_hz: int, track: int | None) -> list[str]:
@@ -175,7 +154,8 @@ def _arguments(head: bytes, sample_rate_hz: int, track: int | None) -> list[str]
         f" -probesize {5 << 20} -analyzeduration {_ANALYZED_US} -dts_delta_threshold {_LONGEST_MPEG_HOLE_S}"
         f" -protocol_whitelist {protocols} -format_whitelist {_DEMUXERS} {source}"
         # All channels: ffmpeg's own mix leaves out those for low frequencies, and lets opposite ones cancel.
-        f" {chosen} -vn -sn -dn -af {_presentation_times()} -ar {sample_rate_hz} -c:a pcm_f32be -f au pipe:1"
+        # Matroska keeps their times. ffmpeg's own filters for these begin anew where the format of the audio changes.
+        f" {chosen} -vn -sn -dn -ar {sample_rate_hz} -c:a pcm_f32le -f matroska pipe:1"
         f" {_CLOCK_OF_ALL_TRACKS if _is_mpeg(head) else ''}"
     ).split()
 

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from fastapi import Form
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from ....application.ports.speech_model import GREEDY, Decoding, ModelDescription
 from ....domain.captions import DEFAULT_STYLE, CaptionStyle
@@ -31,7 +32,12 @@ class ResponseFormat(StrEnum):
     SRT = "srt"
     VERBOSE_JSON = "verbose_json"
     VTT = "vtt"
-    DIARIZED_JSON = "diarized_json"
+
+
+def _refuse_speakers(value: object) -> object:
+    if value == "diarized_json":
+        raise PydanticCustomError("diarized_json", "diarized_json is refused: this service does not label speakers.")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class TranscriptionRequest:
     """A request that can be served.
 
     Attributes:
-        response_format: How the transcript is written; never `ResponseFormat.DIARIZED_JSON`.
+        response_format: How the transcript is written.
         language: ISO 639-1 code of the text, or ``None`` where nobody knows.
         task: What the client calls the work; the text is the same.
         words: Whether the times of words are wanted.
@@ -114,7 +120,7 @@ class TranscriptionForm:
         ),
     ] = ()
     plain_keywords: Annotated[tuple[str, ...], Form(alias="keywords", description="the same")] = ()
-    response_format: Annotated[ResponseFormat, Form()] = ResponseFormat.JSON
+    response_format: Annotated[ResponseFormat, BeforeValidator(_refuse_speakers), Form()] = ResponseFormat.JSON
     temperature: Temperature = 0.0
     granularities: Annotated[
         tuple[str, ...],
@@ -154,8 +160,6 @@ class TranscriptionForm:
         Raises:
             InvalidRequestError: A value cannot be read, or cannot be served.
         """
-        if self.response_format is ResponseFormat.DIARIZED_JSON:
-            raise InvalidRequestError("This service does not label speakers.", param="response_format")
         if self.stream and self.response_format is not ResponseFormat.JSON:
             message = f"stream=true needs response_format=json; {self.response_format} cannot be streamed."
             raise InvalidRequestError(message, param="stream")
