@@ -25,6 +25,7 @@ from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from .buffered_stream import BufferedStream
 from .checkpoint import Download
+from .cores import one_thread_for_numpy
 from .engine import Engine
 from .job_queue import Urgency
 from .jobs import DecodeResult, EncoderJob
@@ -89,6 +90,7 @@ class EngineModel:
         Raises:
             ModelLoadError: It cannot be found or loaded; `describe` raises the same from then on.
         """
+        one_thread_for_numpy()
         # The limits that suit the device are known once the model is loaded; until then nothing is taken.
         self._scheduler = Scheduler(most_waiting=1, most_per_batch=1, metrics=self._metrics)
         try:
