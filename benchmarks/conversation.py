@@ -40,7 +40,7 @@ def conversation(parts: Sequence[Recording], number: int, seconds: float) -> NDA
 def _endless(parts: Sequence[Recording], random: np.random.Generator) -> Generator[NDArray[np.int16]]:
     while parts:
         for at in random.permutation(len(parts)):
-            samples = parts[at].samples
+            samples: NDArray[np.int16] = parts[int(at)].samples
             if random.random() < _CUT_SHARE and (cut := _quiet_place(samples, random)):
                 yield samples[:cut]
                 yield samples[cut:]

@@ -638,6 +638,9 @@ async def _listen_to(session: StreamSession, samples: Samples) -> None:
         await _listen(live)
 
 
+_DETECTOR = LoudnessVad()
+
+
 class _BusyStream(Stream):
     """Has no time for a draft before it is `free`, and until then takes samples as the port says."""
 
@@ -667,6 +670,17 @@ class _BusyStream(Stream):
     async def flush(self) -> Hypothesis:
         self._ended.set()
         return await super().flush()
+
+
+class _ReadyMeanwhileStream(_BusyStream):
+    """Its draft is ready when more samples come."""
+
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+        if self.waiting:
+            self.free.set()
+            while self.waiting:
+                await asyncio.sleep(0)
+        return await super().decode(samples, start_s=start_s)
 
 
 class TestWhileTheModelIsBusy:
@@ -713,6 +727,42 @@ class TestWhileTheModelIsBusy:
             await turns()
             assert len(stream.received) / RATE_HZ > 5
 
+    async def test_what_does_not_fit_beside_the_draft_comes_after_it(self) -> None:
+        stream = _BusyStream()
+        events: list[LiveEvent] = []
+        async with _heard(stream, events) as live:
+            await live.send(speech(*range(6)).tobytes())
+            await turns()
+            await live.send(speech(*range(6, 12)).tobytes())
+            await turns()
+            assert len(stream.received) / RATE_HZ <= 3
+            stream.free.set()
+            await turns()
+            assert len(stream.received) / RATE_HZ > 5
+
+    async def test_drafts_are_told_in_order_where_one_is_ready_as_samples_come(self) -> None:
+        events: list[LiveEvent] = []
+        async with _heard(_ReadyMeanwhileStream(), events) as live:
+            await live.send(speech(1, 2).tobytes())
+            await turns()
+            assert not any(isinstance(event, Partial) for event in events)
+            await live.send(speech(3, 4).tobytes())
+            await turns()
+        counts = [len(event.words) for event in events if isinstance(event, Partial)]
+        assert len(counts) > 1
+        assert counts == sorted(counts)
+
+    async def test_without_a_detector_a_draft_without_new_words_ends_the_utterance(self) -> None:
+        stream = _BusyStream()
+        events: list[LiveEvent] = []
+        async with _heard(stream, events, detector=None) as live:
+            await live.send(np.concatenate([speech(1), silence(2.5)]).tobytes())
+            await turns()
+            assert events == []
+            stream.free.set()
+            await turns()
+            assert isinstance(events[-1], Final)
+
     async def test_what_is_cleared_is_not_told_later(self) -> None:
         stream = _BusyStream()
         events: list[LiveEvent] = []
@@ -743,17 +793,18 @@ class TestWhileTheModelIsBusy:
 
 
 @asynccontextmanager
-async def _heard(stream: Stream, events: list[LiveEvent]) -> AsyncGenerator[LiveTranscriber]:
-    """A session with a detector whose events are gathered; it is closed at the end."""
+async def _heard(
+    stream: _BusyStream, events: list[LiveEvent], *, detector: LoudnessVad | None = _DETECTOR
+) -> AsyncGenerator[LiveTranscriber]:
+    """A session whose events are gathered; it is closed at the end."""
 
     async def listen() -> None:
         async for event in live.events():
             events.append(event)  # noqa: PERF401 - as each comes
 
-    async with replace(_session(stream, max_window_s=20), detector=LoudnessVad()).open(_OPTIONS) as live:
+    async with replace(_session(stream, max_window_s=20), detector=detector).open(_OPTIONS) as live:
         listening = asyncio.create_task(listen())
         yield live
-        if isinstance(stream, _BusyStream):
-            stream.free.set()
+        stream.free.set()
         await live.close()
         await listening

@@ -1,7 +1,10 @@
 """The conversations of the benchmarks are uneven, and the same each time."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks.conversation import conversation
 from benchmarks.speech import RATE_HZ, Recording
@@ -12,11 +15,11 @@ PARTS = [
 ]
 
 
-def _runs(samples: "np.typing.NDArray[np.int16]") -> list[float]:
+def _runs(samples: NDArray[np.int16]) -> list[float]:
     """Seconds of each pause and each utterance."""
     loud = np.abs(samples.astype(np.int32)) > 1000
-    edges = np.flatnonzero(np.diff(loud.astype(np.int8)))
-    return [float(length) / RATE_HZ for length in np.diff([-1, *edges, len(samples) - 1])]
+    edges: list[int] = np.flatnonzero(np.diff(loud.astype(np.int8))).tolist()
+    return [(end - begin) / RATE_HZ for begin, end in pairwise([-1, *edges, len(samples) - 1])]
 
 
 def test_pauses_and_utterances_have_every_length() -> None:
