@@ -10,6 +10,7 @@ from dependency_injector import containers, providers
 from ..adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
 from ..adapters.decoders.pydub import PydubDecoder
 from ..adapters.decoders.wave import WaveDecoder
+from ..adapters.inference.cores import one_thread_for_numpy
 from ..adapters.isolation.model import IsolatedModel
 from ..adapters.onnx.model import onnx_model
 from ..adapters.parakeet_mlx.model import parakeet_mlx_model
@@ -65,6 +66,8 @@ def voice_activity_detector(settings: Settings) -> VoiceActivityDetector | None:
     """What tells speech from silence and noise, unless everything is to be transcribed."""
     match settings.vad:
         case "silero":
+            # The model sees to that as well, but it may be in a process of its own.
+            one_thread_for_numpy()
             return SileroVad()
         case "none":
             return None

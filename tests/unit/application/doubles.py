@@ -213,6 +213,10 @@ class Stream:
         """What it was given since the last beginning; before that, silence."""
         return self._samples
 
+    def append(self, samples: Samples) -> None:
+        """Take samples, and do nothing with them yet."""
+        self._samples = np.concatenate([self._samples, samples])
+
     def _begin(self, start: int) -> None:
         self.starts.append(start / RATE_HZ)
         self._samples = np.full(start, -1, np.float32)
@@ -223,7 +227,7 @@ class Stream:
         self.pushes.append(len(samples))
         if start_s is not None:
             self._begin(round(start_s * RATE_HZ))
-        self._samples = np.concatenate([self._samples, samples])
+        self.append(samples)
         if len(self._samples) < self._decoded + self._chunk:
             return None
         self._decoded = len(self._samples) // self._chunk * self._chunk
