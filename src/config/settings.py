@@ -168,6 +168,13 @@ class Settings(BaseSettings):
     vad: Literal["silero", "none"] = Field(
         default="silero", description="voice activity detector; `none` transcribes everything, silence and noise too"
     )
+    vad_processes: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="processes that run the voice activity detector on recordings, beside the service's own; "
+        "not set: on an NVIDIA GPU one for each 4 cores, at most 4; else 0",
+    )
     audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="decoder of compressed recordings")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO",
