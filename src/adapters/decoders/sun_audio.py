@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...domain.audio import NO_SAMPLES, Samples
+from ...domain.channels import check_channels
 from ...domain.downmix import Downmix
 from ...domain.errors import DecoderUnavailableError
 
@@ -14,10 +15,11 @@ _SAMPLE_BYTES = 4
 
 
 class SunAudioReader:
-    """Turns the bytes of one file, split anywhere, into mono samples."""
+    """Turns the bytes of one file, split anywhere, into mono samples, or those of separate channels."""
 
-    def __init__(self) -> None:
-        """Begin before the header."""
+    def __init__(self, *, separate: bool = False) -> None:
+        """Begin before the header; `separate` gives the shape ``(n, channels)``."""
+        self._separate = separate
         self._rest: bytes = b""
         self._channels = 0
         self._downmix: Downmix | None = None
@@ -27,6 +29,7 @@ class SunAudioReader:
 
         Raises:
             DecoderUnavailableError: This is no Sun audio: the program that writes it is not what it should be.
+            InvalidRequestError: There are too many channels to keep them separate.
         """
         last = not data
         data = self._rest + data
@@ -41,6 +44,8 @@ class SunAudioReader:
             if len(data) < begin:
                 self._rest = data
                 return NO_SAMPLES
+            if self._separate:
+                check_channels(self._channels)
             self._downmix = Downmix(channels=self._channels, sample_rate_hz=rate_hz)
             data = data[begin:]
         frame_bytes = self._channels * _SAMPLE_BYTES
@@ -49,4 +54,5 @@ class SunAudioReader:
         finite: NDArray[np.float32] = np.nan_to_num(
             np.frombuffer(data[:whole], ">f4").astype(np.float32), copy=False, nan=0.0, posinf=0.0, neginf=0.0
         )
-        return self._downmix.mix(np.clip(finite, -1.0, 1.0, out=finite).reshape(-1, self._channels), last=last)
+        frames = np.clip(finite, -1.0, 1.0, out=finite).reshape(-1, self._channels)
+        return frames if self._separate else self._downmix.mix(frames, last=last)
