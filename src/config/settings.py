@@ -136,6 +136,13 @@ class Settings(BaseSettings):
         default=False,
         description="announce Wyoming on the local network, so that Home Assistant finds it; needs the extra `wyoming`",
     )
+    mcp: bool = Field(
+        default=False, description="serve assistants at `/mcp`, by the Model Context Protocol; needs the extra `mcp`"
+    )
+    mcp_root: Path | None = Field(
+        default=None,
+        description="directory below which MCP clients may name files; not set: none at `/mcp`, and the working directory with `parakeet-service mcp`",
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="accepted API keys, comma-separated, each `key` or `name:key`; empty: no key is needed"
     )
