@@ -70,11 +70,11 @@ class FfmpegDecoder:
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         """Decode `source`; see the port."""
         warnings: list[RecordingWarning] = []
-        async with aclosing(self._decode(aiter(source), sample_rate_hz, track, warnings)) as blocks:
+        async with aclosing(self._decode(aiter(source), sample_rate_hz, track, warnings, separate=separate)) as blocks:
             yield DecodedAudio(blocks, warnings)
 
     async def _decode(
@@ -83,6 +83,8 @@ class FfmpegDecoder:
         sample_rate_hz: int,
         track: int | None,
         warnings: list[RecordingWarning],
+        *,
+        separate: bool,
     ) -> AsyncGenerator[Samples]:
         head = b""
         while len(head) < _HEAD_BYTES and (piece := await anext(source, None)) is not None:
@@ -94,7 +96,7 @@ class FfmpegDecoder:
             process = self._start(_arguments(head, sample_rate_hz, track))
             pump = asyncio.create_task(_pump(head, source, process))
             reporting = asyncio.create_task(_report(process))
-            reader, decoded = MatroskaAudioReader(sample_rate_hz=sample_rate_hz), False
+            reader, decoded = MatroskaAudioReader(sample_rate_hz=sample_rate_hz, separate=separate), False
             try:
                 data = None
                 while data != b"":

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...domain.audio import Samples
+from ...domain.channels import check_channels
 from ...domain.downmix import Downmix
 from ...domain.errors import DecoderUnavailableError
 from ...domain.presentation_times import PresentationTimes
@@ -31,8 +32,9 @@ _SILENCE = 1 << 16
 class MatroskaAudioReader:
     """Turns the bytes of one file, split anywhere, into mono samples, with silence where the recording has none."""
 
-    def __init__(self, *, sample_rate_hz: int) -> None:
-        """Begin before the header; all audio has that rate."""
+    def __init__(self, *, sample_rate_hz: int, separate: bool = False) -> None:
+        """Begin before the header; all audio has that rate. `separate` gives the shape ``(n, channels)``."""
+        self._separate = separate
         self._rate_hz = sample_rate_hz
         self._times = PresentationTimes(sample_rate_hz=sample_rate_hz)
         self._rest = bytearray()
@@ -46,6 +48,7 @@ class MatroskaAudioReader:
 
         Raises:
             DecoderUnavailableError: This is no such file: the program that writes it is not what it should be.
+            InvalidRequestError: There are too many channels to keep them separate.
         """
         self._rest += data
         if not self._is_known:
@@ -63,21 +66,23 @@ class MatroskaAudioReader:
             elif element.kind in (_SIMPLE_BLOCK, _BLOCK):
                 yield from self._mixed(bytes(content))
         del self._rest[:at]
-        if not data and self._downmix is not None:
+        if not data and self._downmix is not None and not self._separate:
             yield self._downmix.mix(np.zeros((0, self._channels), np.float32), last=True)
 
     def _mixed(self, block: bytes) -> Iterator[Samples]:
         if not self._channels:
             raise _unexpected()
         if self._downmix is None:
+            if self._separate:
+                check_channels(self._channels)
             self._downmix = Downmix(channels=self._channels, sample_rate_hz=self._rate_hz)
         ticks = self._cluster_at + int.from_bytes(block[1:3], signed=True)
         samples = _samples(block[_BLOCK_HEAD_BYTES:], self._channels)
         silence = self._times.silence_before(at=round(ticks * self._rate_hz / _TICKS_PER_S), length=len(samples))
         for done in range(0, silence, _SILENCE):
             piece = np.zeros((min(_SILENCE, silence - done), self._channels), np.float32)
-            yield self._downmix.mix(piece, last=False)
-        yield self._downmix.mix(samples, last=False)
+            yield piece if self._separate else self._downmix.mix(piece, last=False)
+        yield samples if self._separate else self._downmix.mix(samples, last=False)
 
 
 class _Element(NamedTuple):

@@ -12,15 +12,14 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from fastapi import Form
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field, ValidationError
 
 from ....application.ports.speech_model import GREEDY, Decoding, ModelDescription
 from ....domain.captions import DEFAULT_STYLE, CaptionStyle
 from ....domain.errors import InvalidRequestError
 from ....domain.languages import code_of
 from ....domain.vad import VadParams
-from ..recordings.form_fields import UNSAID
+from ..recordings.form_fields import UNSAID, Channels
 from ..recordings.keywords import decoding_of, listed
 
 
@@ -32,12 +31,7 @@ class ResponseFormat(StrEnum):
     SRT = "srt"
     VERBOSE_JSON = "verbose_json"
     VTT = "vtt"
-
-
-def _refuse_speakers(value: object) -> object:
-    if value == "diarized_json":
-        raise PydanticCustomError("diarized_json", "diarized_json is refused: this service does not label speakers.")
-    return value
+    DIARIZED_JSON = "diarized_json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +39,7 @@ class TranscriptionRequest:
     """A request that can be served.
 
     Attributes:
-        response_format: How the transcript is written.
+        response_format: How the transcript is written; `ResponseFormat.DIARIZED_JSON` with separate channels only.
         language: ISO 639-1 code of the text, or ``None`` where nobody knows.
         task: What the client calls the work; the text is the same.
         words: Whether the times of words are wanted.
@@ -56,6 +50,7 @@ class TranscriptionRequest:
         detection: When audio counts as speech, where the client has wishes.
         captions: How captions are cut.
         track: Which audio track is wanted; ``None`` for the one that is marked as default.
+        separate: Whether each channel is wanted by itself.
         ignored: Parameters that were given and have no effect here.
     """
 
@@ -70,6 +65,7 @@ class TranscriptionRequest:
     detection: VadParams | None = None
     captions: CaptionStyle = DEFAULT_STYLE
     track: int | None = None
+    separate: bool = False
     ignored: tuple[str, ...] = ()
 
 
@@ -120,7 +116,7 @@ class TranscriptionForm:
         ),
     ] = ()
     plain_keywords: Annotated[tuple[str, ...], Form(alias="keywords", description="the same")] = ()
-    response_format: Annotated[ResponseFormat, BeforeValidator(_refuse_speakers), Form()] = ResponseFormat.JSON
+    response_format: Annotated[ResponseFormat, Form()] = ResponseFormat.JSON
     temperature: Temperature = 0.0
     granularities: Annotated[
         tuple[str, ...],
@@ -154,12 +150,20 @@ class TranscriptionForm:
         Form(description="send the text while the file is being transcribed, as server-sent events; only for json"),
     ] = False
 
+    channels: Channels = "mix"
+
     def read(self, model: ModelDescription, *, detects: bool) -> TranscriptionRequest:
         """What is asked for, of `model` and of a service that `detects` speech or does not.
 
         Raises:
             InvalidRequestError: A value cannot be read, or cannot be served.
         """
+        separate = self.channels == "separate"
+        if self.response_format is ResponseFormat.DIARIZED_JSON and not separate:
+            message = "This service labels speakers by their channels only: diarized_json needs channels=separate."
+            raise InvalidRequestError(message, param="response_format")
+        if self.stream and separate:
+            raise InvalidRequestError("channels=separate cannot be streamed here.", param="stream")
         if self.stream and self.response_format is not ResponseFormat.JSON:
             message = f"stream=true needs response_format=json; {self.response_format} cannot be streamed."
             raise InvalidRequestError(message, param="stream")
@@ -182,6 +186,7 @@ class TranscriptionForm:
             segments="segment" in granularities or not granularities,
             logprobs="logprobs" in included,
             stream=self.stream,
+            separate=separate,
             decoding=favoured if model.searches else GREEDY,
             detection=vad.detection() if vad and detects else None,
             ignored=_given(
