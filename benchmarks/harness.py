@@ -145,7 +145,12 @@ class Contestant:
     def __init__(self, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
+        self._process = psutil.Process(process.pid)
         self._asked, self._told, self._errors = process.stdin, process.stdout, errors
+
+    def resident_mb(self) -> float:
+        """Memory of the process."""
+        return self._process.memory_info().rss / 1e6
 
     def read(self, count: int) -> Took:
         """Read so many clips at once."""

@@ -11,6 +11,7 @@ from dependency_injector import containers, providers
 from ..adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
 from ..adapters.decoders.pydub import PydubDecoder
 from ..adapters.decoders.wave import WaveDecoder
+from ..adapters.inference.cores import one_thread_for_numpy
 from ..adapters.isolation.model import IsolatedModel
 from ..adapters.onnx.model import onnx_model
 from ..adapters.parakeet_mlx.model import parakeet_mlx_model
@@ -19,6 +20,8 @@ from ..adapters.soxr_resampler import SoxrResampler
 from ..adapters.telemetry.prometheus import PrometheusMetrics
 from ..adapters.vad.processes import ScoringProcesses
 from ..adapters.vad.silero import SileroVad
+from ..adapters.web.client import GuardedWebClient, WebLimits
+from ..adapters.web.outgoing_guard import OutgoingGuard
 from ..application.drain import Drain
 from ..application.ports.audio_decoder import AudioDecoder
 from ..application.ports.metrics import ModelMetrics, TranscriptionMetrics
@@ -26,6 +29,7 @@ from ..application.ports.quota import Quota
 from ..application.ports.resampler import Resampler
 from ..application.ports.speech_model import SpeechModel, StreamContext
 from ..application.ports.voice_activity_detector import VoiceActivityDetector
+from ..application.ports.web_client import WebClient
 from ..application.service import Service
 from ..application.stream_session import StreamSession
 from ..application.transcribe_file import FileLimits, TranscribeFile
@@ -80,6 +84,8 @@ def voice_activity_detector(settings: Settings, processes: ScoringProcesses | No
     """What tells speech from silence and noise, unless everything is to be transcribed."""
     match settings.vad:
         case "silero":
+            # The model sees to that as well, but it may be in a process of its own.
+            one_thread_for_numpy()
             return SileroVad(processes=processes)
         case "none":
             return None
@@ -172,6 +178,18 @@ def lifecycle(
     )
 
 
+def web_client(settings: Settings) -> WebClient:
+    """What opens the URLs that callers give."""
+    guard = OutgoingGuard(allow_http=settings.url_allow_http, allowed_hosts=settings.url_allowed_hosts)
+    limits = WebLimits(
+        longest_bytes=settings.max_upload_bytes,
+        longest_pause_s=settings.upload_pause,
+        least_bytes_per_s=settings.min_upload_rate,
+        longest_s=settings.upload_timeout,
+    )
+    return GuardedWebClient(guard, limits)
+
+
 def wyoming_server(settings: Settings) -> WyomingServer:
     """What Home Assistant talks to.
 
@@ -223,6 +241,7 @@ class Container(containers.DeclarativeContainer):
     stream_session: providers.Provider[StreamSession] = providers.ThreadSafeSingleton(
         stream_session, settings, model, resampler, detector
     )
+    web: providers.Provider[WebClient] = providers.ThreadSafeSingleton(web_client, settings)
     drain: providers.Provider[Drain] = providers.ThreadSafeSingleton(Drain, grace_s=GRACE_S)
     lifecycle: providers.Provider[Lifecycle] = providers.ThreadSafeSingleton(
         lifecycle, model, detector, detector_processes, stream_session, tracing
@@ -231,6 +250,7 @@ class Container(containers.DeclarativeContainer):
         Service,
         transcribe_file=transcribe_file,
         stream_session=stream_session,
+        web=web,
         model=model,
         quota=quota,
         metrics=metrics,

@@ -10,12 +10,13 @@ from typing import Literal, TypeAlias
 
 from ..adapters.inference.checkpoint import Precision
 from ..adapters.inference.cores import usable_cores
+from ..adapters.onnx.providers import CPU
 from ..config.settings import Settings
 from ..domain.errors import ModelLoadError
 
 EngineName: TypeAlias = Literal["mlx", "onnx"]
 
-_CPU = "CPUExecutionProvider"
+_HOW_TO_GET_MLX = " On Linux: pip install 'parakeet-service[mlx]'." if sys.platform == "linux" else ""
 _CORES_PER_DETECTOR, _MOST_DETECTORS = 4, 4
 """A process scores about 2,000 seconds of audio in a second."""
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -64,12 +65,13 @@ def chosen_engine(settings: Settings, machine: Machine | None = None) -> ChosenE
     name = _name(settings, machine)
     if name == "mlx":
         if not machine.has_mlx:
-            raise ModelLoadError("ENGINE: MLX is not installed on this machine; use ENGINE=onnx.")
+            raise ModelLoadError(f"ENGINE: MLX is not installed on this machine; use ENGINE=onnx.{_HOW_TO_GET_MLX}")
         return ChosenEngine(name, settings.model_precision or "bf16")
     if settings.model_precision == "int4":
-        raise ModelLoadError("MODEL_PRECISION: int4 needs ENGINE=mlx; the ONNX engine has int8, bf16 and fp32.")
-    on_cpu = settings.onnx_providers[0] == _CPU
-    if settings.onnx_providers != (_CPU,):
+        how = "" if machine.has_mlx else _HOW_TO_GET_MLX
+        raise ModelLoadError(f"MODEL_PRECISION: int4 needs MLX; the ONNX engine has int8, bf16 and fp32.{how}")
+    on_cpu = settings.onnx_providers[0] == CPU
+    if settings.onnx_providers != (CPU,):
         _check_providers(settings)
     # Only CPUs multiply the engine's int8.
     return ChosenEngine(name, settings.model_precision or ("int8" if on_cpu else "fp32"))

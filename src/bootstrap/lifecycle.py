@@ -137,7 +137,7 @@ async def serve_until_signalled(service: Service, *servers: Server) -> None:
             service.drain.hurry()
         signalled.set()
 
-    with _handled_signals(on_signal):
+    with handled_signals(on_signal):
         async with beside(service, servers).lifecycle() as ready:
             waiting = asyncio.create_task(signalled.wait())
             await asyncio.wait((waiting, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -148,7 +148,7 @@ async def serve_until_signalled(service: Service, *servers: Server) -> None:
 
 
 @contextmanager
-def _handled_signals(handle: Callable[[], None]) -> Generator[None]:
+def handled_signals(handle: Callable[[], None]) -> Generator[None]:
     """Have the event loop call `handle` at SIGTERM and SIGINT; to be entered in the main thread."""
     loop = asyncio.get_running_loop()
 

@@ -64,13 +64,13 @@ class Conditioner:
         """The runs of the next windows that need it: none, in most recordings."""
         if not len(windows):
             return []
-        shapes = _lowest_shapes(windows.shape[1])
+        shapes, back = _lowest_shapes(windows.shape[1])
         parts = windows @ shapes
         power = np.einsum("ij,ij->i", windows, windows)
         drowned = np.square(parts[:, :_LOWEST_SHAPES]).sum(axis=1) > _BELOW_SPEECH * power
         clean = windows
         if drowned.any():
-            clean = windows - np.where(drowned[:, np.newaxis], parts @ shapes.T, np.float32(0))
+            clean = windows - np.where(drowned[:, np.newaxis], parts @ back, np.float32(0))
             power = np.einsum("ij,ij->i", clean, clean)
         level = power / windows.shape[1]
         heard_db = self._follow(level)
@@ -109,7 +109,12 @@ class Conditioner:
 
 
 @cache
-def _lowest_shapes(length: int) -> NDArray[np.float32]:
-    """Legendre polynomials over so many samples, orthonormal, shape ``(length, _REMOVED_SHAPES)``."""
+def _lowest_shapes(length: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Legendre polynomials over so many samples, orthonormal, shape ``(length, _REMOVED_SHAPES)``; and transposed.
+
+    The second is a copy: OpenBLAS splits a product with a transposed view among threads that wait for each other, which
+    took three times as much CPU as the detector itself.
+    """
     polynomials = np.polynomial.legendre.legvander(np.linspace(-1, 1, length), _REMOVED_SHAPES - 1)
-    return np.linalg.qr(polynomials)[0].astype(np.float32)
+    shapes = np.ascontiguousarray(np.linalg.qr(polynomials)[0], np.float32)
+    return shapes, np.ascontiguousarray(shapes.T)

@@ -43,10 +43,12 @@ def test_four_bits_need_mlx() -> None:
     for machine, engine in ((WITHOUT_MLX, "auto"), (LINUX, "onnx")):
         with pytest.raises(ModelLoadError, match="MODEL_PRECISION: int4"):
             chosen(machine, engine=engine, model_precision="int4")
+    with pytest.raises(ModelLoadError, match=r"parakeet-service\[mlx\]"):
+        chosen(WITHOUT_MLX, model_precision="int4")
 
 
 def test_says_that_mlx_is_not_there() -> None:
-    with pytest.raises(ModelLoadError, match=r"ENGINE: MLX is not installed"):
+    with pytest.raises(ModelLoadError, match=r"ENGINE: MLX is not installed.*parakeet-service\[mlx\]"):
         chosen(WITHOUT_MLX, engine="mlx")
 
 
