@@ -34,7 +34,7 @@ from ..application.service import Service
 from ..application.stream_session import StreamSession
 from ..application.transcribe_file import FileLimits, TranscribeFile
 from ..assets import SILERO_VAD
-from ..config.logs import configure_logging
+from ..config.logs import LogFormat, configure_logging
 from ..config.settings import Settings
 from ..entrypoints.wyoming.connection import Terms
 from ..entrypoints.wyoming.server import WyomingServer
@@ -72,12 +72,17 @@ def audio_decoder(resampler: Resampler, compressed: AudioDecoder, tracing: "Trac
 def scoring_processes(settings: Settings) -> ScoringProcesses | None:
     """Where recordings are scored, if not in this process."""
     count = vad_processes(settings) if settings.vad == "silero" else 0
-    return ScoringProcesses(count, SILERO_VAD, prepare=log_in_child(settings)) if count else None
+    return ScoringProcesses(count, SILERO_VAD, prepare=prepare_child(settings)) if count else None
 
 
-def log_in_child(settings: Settings) -> Callable[[], None]:
-    """What has a child process write its log lines as this one does."""
-    return partial(configure_logging, level=settings.log_level, log_format=settings.log_format)
+def prepare_child(settings: Settings) -> Callable[[], None]:
+    """What has a child process write its log lines and multiply as this one does; picklable."""
+    return partial(_prepare_child, level=settings.log_level, log_format=settings.log_format)
+
+
+def _prepare_child(*, level: str, log_format: LogFormat) -> None:
+    configure_logging(level=level, log_format=log_format)
+    one_thread_for_numpy()
 
 
 def voice_activity_detector(settings: Settings, processes: ScoringProcesses | None) -> VoiceActivityDetector | None:
@@ -115,7 +120,7 @@ def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | 
         case "none":
             model: SpeechModel = make(metrics=metrics)
         case "process":
-            model = IsolatedModel(make, metrics=metrics, prepare=log_in_child(settings))
+            model = IsolatedModel(make, metrics=metrics, prepare=prepare_child(settings))
     return model if tracing is None else tracing.model(model)
 
 
