@@ -108,14 +108,14 @@ class CrashingModel(ScriptedModel):
         self._at_work += 1
         try:
             await self._orders.while_given("hold")
+            # As an engine does, in a thread.
+            await asyncio.to_thread(self._metrics.batch_read, size=1, audio_s=len(samples) / 16000, took_s=0.25)
+            return await super().transcribe(samples, after_s=after_s, decoding=decoding)
         except asyncio.CancelledError:
             self._orders.note("cancelled")
             raise
         finally:
             self._at_work -= 1
-        # As an engine does, in a thread.
-        await asyncio.to_thread(self._metrics.batch_read, size=1, audio_s=len(samples) / 16000, took_s=0.25)
-        return await super().transcribe(samples, after_s=after_s, decoding=decoding)
 
     @asynccontextmanager
     async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
