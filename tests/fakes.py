@@ -8,7 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from parakeet_service.application.ports.audio_decoder import DecodedAudio
-from parakeet_service.application.ports.speech_model import GREEDY, Decoding, ModelDescription
+from parakeet_service.application.ports.speech_model import (
+    GREEDY,
+    Decoding,
+    ModelDescription,
+    RecognitionStream,
+    StreamContext,
+)
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import (
     DecoderUnavailableError,
@@ -117,6 +123,14 @@ class SearchingModel(ScriptedModel):
 
     def describe(self) -> ModelDescription:
         return replace(super().describe(), languages=self.languages, searches=True)
+
+    @asynccontextmanager
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
+        self.asked.append(decoding)
+        async with super().open_stream(context, decoding=decoding) as stream:
+            yield stream
 
     async def transcribe(
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY

@@ -19,7 +19,7 @@ import structlog
 from msgspec import Struct
 
 from ...application.ports.metrics import ModelMetrics
-from ...application.ports.speech_model import ModelDescription, RecognitionStream, SpeechModel, StreamContext
+from ...application.ports.speech_model import Decoding, ModelDescription, RecognitionStream, SpeechModel, StreamContext
 from ...domain.errors import InferenceError, ModelLoadError, ServiceError
 from .wire import BUFFER_BYTES, Answer, Metric, Request, frame, receive, requests, samples_of
 
@@ -77,7 +77,7 @@ class _Host:
         structlog.contextvars.bind_contextvars(**request.log)
         try:
             if request.context is not None:
-                await self._hold_stream(request.number, request.context)
+                await self._hold_stream(request.number, request.context, request.decoding)
             else:
                 await self._send(await self._do(request))
         except ServiceError as error:
@@ -88,11 +88,11 @@ class _Host:
         finally:
             del self._tasks[request.number]
 
-    async def _hold_stream(self, number: int, context: StreamContext) -> None:
+    async def _hold_stream(self, number: int, context: StreamContext, decoding: Decoding) -> None:
         if self._cancelled:
             # A stream that was left before this one was opened must not take its place.
             await asyncio.wait(set(self._cancelled))
-        async with self._model.open_stream(context) as stream:
+        async with self._model.open_stream(context, decoding=decoding) as stream:
             self._streams[number] = stream
             try:
                 await self._send(Answer(number))

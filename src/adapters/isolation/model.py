@@ -79,11 +79,13 @@ class IsolatedModel:
             self._supervisor.notify()
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator["IsolatedRecognitionStream"]:
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator["IsolatedRecognitionStream"]:
         """See the port."""
         process, _ = self._supervisor.serving()
         try:
-            number = (await process.calls.call(Request("open_stream", context=context))).number
+            number = (await process.calls.call(Request("open_stream", context=context, decoding=decoding))).number
         except ProcessEndedError as error:
             raise self._supervisor.not_ready() from error
         try:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakeet_service.application.live_transcriber import LiveTranscriber
-from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, StreamContext
 from parakeet_service.application.stream_session import LiveOptions, StreamSession
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, Samples
 from parakeet_service.domain.endpointing import Endpointing
@@ -546,6 +546,8 @@ class TestOptions:
             (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.nan)), "right_s"),
             (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.inf)), "right_s"),
             (replace(_OPTIONS, context=StreamContext(30, 1, 29.1)), "left_s"),
+            (replace(_OPTIONS, decoding=Decoding(phrases=("Gutenberg",))), "phrases"),
+            (replace(_OPTIONS, decoding=Decoding(beam_size=2)), "beam_size"),
         ],
     )
     async def test_that_cannot_be_met_are_named(self, options: LiveOptions, param: str) -> None:
@@ -555,7 +557,9 @@ class TestOptions:
             await _open(session, options)
 
         assert caught.value.details == {"param": param}
-        assert param in caught.value.message or param == "language"
+        assert param.replace("_", " ").removesuffix(" size") in caught.value.message.replace("_", " ") or (
+            param == "language"
+        )
         assert _model(session).contexts == []
 
     @pytest.mark.parametrize(
@@ -576,6 +580,18 @@ class TestOptions:
         await _open(session, options)
 
         assert _model(session).contexts == [options.context]
+
+    async def test_phrases_are_favoured_by_the_stream_that_was_reserved_or_by_a_new_one(self) -> None:
+        model = Model(stream=Stream(), max_window_s=12, searches=True)
+        session = StreamSession(model, Resampler(), _CONTEXT)
+        favouring = replace(_OPTIONS, decoding=Decoding(phrases=("Gutenberg",)))
+        await _open(session, favouring)
+        assert model.decodings == [favouring.decoding]
+
+        async with session.reserve(_OPTIONS) as slot:
+            await slot.open(favouring)
+            assert model.open_streams == 1
+        assert model.decodings[1:] == [GREEDY, favouring.decoding]
 
     async def test_languages_are_told(self) -> None:
         with pytest.raises(InvalidRequestError, match="'fr'; it supports en, de"):
