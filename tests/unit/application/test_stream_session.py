@@ -333,6 +333,29 @@ class TestDetector:
         assert stream.starts == pytest.approx([2.9, 6.9])
         assert sum(stream.pushes) == pytest.approx(130 + 80, abs=10)
 
+    @pytest.mark.parametrize(("keeps_context", "starts"), [(True, [0.9, 6.0]), (False, [0.9, 2.4, 6.0])])
+    async def test_a_short_pause_may_end_an_utterance_and_not_what_the_model_knows_of_it(
+        self, keeps_context: bool, starts: list[float]
+    ) -> None:
+        stream = Stream()
+        talk = np.concatenate(
+            [silence(1), speech(1, 2), silence(0.5), speech(3, 4), silence(2.6), speech(5), silence(1)]
+        )
+        events = await self._run(stream, talk, Endpointing(0.3, keeps_context=keeps_context))
+
+        assert _finals(events) == ["w1 w2", "w3 w4", "w5", ""]
+        assert stream.starts == pytest.approx(starts)
+        begun = [event.at_s for event in events if isinstance(event, SpeechStarted)]
+        assert begun == pytest.approx([0.9, 2.2 if keeps_context else 2.4, 6.0])
+        assert sum(isinstance(event, SpeechStopped) for event in events) == 3
+
+    async def test_without_a_detector_no_context_is_kept_or_lost(self) -> None:
+        session = _session(Stream())
+        options = replace(_OPTIONS, endpointing=Endpointing(0.5, keeps_context=True))
+        talk = np.concatenate([speech(1, 2), silence(3), speech(3), silence(3)])
+
+        assert _finals(await _run(session, _frames(talk), options)) == ["w1 w2", "w3", ""]
+
     @given(st.lists(st.integers(0, 700), max_size=20), st.sampled_from([Endpointing(), Endpointing(3.0, 0.5)]))
     async def test_utterances_do_not_depend_on_frames(self, lengths: list[int], endpointing: Endpointing) -> None:
         talk = np.concatenate([_TALK, self._PAUSE, speech(11), silence(0.6), speech(12)])

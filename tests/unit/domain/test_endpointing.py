@@ -26,5 +26,6 @@ def test_so_is_what_the_detector_cannot_do(param: str, value: float) -> None:
 
 def test_spans_end_with_the_utterance_or_before() -> None:
     assert Endpointing(silence_s=0.5).detection().silence_s == 0.5
+    assert Endpointing(silence_s=0.3, keeps_context=True).detection() == VadParams()
     assert Endpointing(silence_s=8.0).detection().silence_s == VadParams().silence_s
     assert Endpointing(silence_s=None, threshold=0.5, prefix_padding_s=0.3).detection() == VadParams(0.5, 0.3)
