@@ -335,7 +335,7 @@ class TestDetector:
 
     @pytest.mark.parametrize(("keeps_context", "starts"), [(True, [0.9, 6.0]), (False, [0.9, 2.4, 6.0])])
     async def test_a_short_pause_may_end_an_utterance_and_not_what_the_model_knows_of_it(
-        self, keeps_context: bool, starts: list[float]
+        self, *, keeps_context: bool, starts: list[float]
     ) -> None:
         stream = Stream()
         talk = np.concatenate(
