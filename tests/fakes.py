@@ -40,6 +40,7 @@ class FakeDecoder:
         self.opened = 0
         self.open_now = 0
         self.tracks: list[int | None] = []
+        self.first: list[bytes] = []  # pieces of each recording
         self.warnings: list[RecordingWarning] = []
 
     @asynccontextmanager
@@ -58,7 +59,11 @@ class FakeDecoder:
     async def _blocks(self, source: AsyncIterable[bytes]) -> AsyncIterator[Samples]:
         reader = PcmReader(Encoding.PCM_S16LE)
         empty = True
+        begins = True
         async for piece in source:
+            if begins:
+                self.first.append(piece)
+            begins = False
             if piece.startswith(NOT_AUDIO):
                 raise UndecodableAudioError("This is no audio.")
             if piece.startswith(KILLS_DECODER):

@@ -1,4 +1,5 @@
 import math
+from typing import Any, cast
 
 import pytest
 
@@ -11,7 +12,7 @@ from parakeet_service.domain.vad import VadParams
 @pytest.mark.parametrize("seconds", [0.09, 60.1, math.nan, -1.0])
 def test_a_silence_that_cannot_be_is_named(param: str, seconds: float) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        Endpointing(**{param: seconds})
+        Endpointing(**cast("Any", {param: seconds}))
 
     assert caught.value.details == {"param": param}
 
@@ -19,7 +20,7 @@ def test_a_silence_that_cannot_be_is_named(param: str, seconds: float) -> None:
 @pytest.mark.parametrize(("param", "value"), [("threshold", 1.1), ("prefix_padding_s", -0.1)])
 def test_so_is_what_the_detector_cannot_do(param: str, value: float) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        Endpointing(**{param: value})
+        Endpointing(**cast("Any", {param: value}))
 
     assert caught.value.details == {"param": param}
 
