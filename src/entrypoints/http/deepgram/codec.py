@@ -92,7 +92,6 @@ class ListenCodec:
         self._span_s = 0.0  # where the text begins that is not final
         self._finalizes = 0  # to be answered
         self._pending = deque[_Change]()
-        self._speaks = False
         self._told_start = False
         self._last_word_end_s: float | None = None  # of a silence that is to be told
 
@@ -131,9 +130,9 @@ class ListenCodec:
                 self._begun_s = at_s
                 return self._pending.popleft().apply(self._writes)
             case SpeechStarted(at_s):
-                self._speaks, self._last_word_end_s = True, None
-                self._told_start = self._query.vad_events
-                return (messages.speech_started(self._begun_s + at_s),) if self._told_start else ()
+                told = self._silence_until(self._begun_s + at_s)
+                self._last_word_end_s, self._told_start = None, self._query.vad_events
+                return (*told, messages.speech_started(self._begun_s + at_s)) if self._told_start else told
             case Partial(words=words) if words and self._query.interim_results:
                 return (self._results(words, is_final=False),)
             case Final():
@@ -155,7 +154,7 @@ class ListenCodec:
             case ServiceError():
                 return replace(usual, reason=end.code)
             case _:
-                return replace(usual, messages=(self._metadata(),))
+                return replace(usual, messages=(*self._silence_until(self._heard_s), self._metadata()))
 
     def _take(self, data: bytes) -> _Commands:
         self._digest.update(data)
@@ -169,21 +168,24 @@ class ListenCodec:
             self._options = self._with_audio(self._options)
             self._pending.append(_Change())
             yield Configure(self._options)
-        if self._has_been_silent:
-            yield Reply(messages.utterance_end(self._last_word_end_s or 0.0))
-            self._last_word_end_s = None
+        for message in self._silence_until(self._heard_s):
+            yield Reply(message)
         samples = self._reader.read(data)
         piece = int(_PIECE_S * self._options.bytes_per_s)
         for at in range(0, len(samples), piece):
             yield SendAudio(samples[at : at + piece])
 
     @property
-    def _has_been_silent(self) -> bool:
-        """Whether nobody has spoken, since the last word, for as long as the client wants to be told of."""
-        limit_ms = self._query.utterance_end_ms
-        if limit_ms is None or self._last_word_end_s is None or self._progress is None:
-            return False
-        return self._progress.heard_s - self._last_word_end_s >= limit_ms / 1000
+    def _heard_s(self) -> float:
+        return 0.0 if self._progress is None else self._progress.heard_s
+
+    def _silence_until(self, time_s: float) -> Sequence[JsonObject]:
+        """Tells once that nobody has spoken, since the last word, for as long as the client wants to be told of."""
+        limit_ms, last_s = self._query.utterance_end_ms, self._last_word_end_s
+        if limit_ms is None or last_s is None or time_s - last_s < limit_ms / 1000:
+            return ()
+        self._last_word_end_s = None
+        return (messages.utterance_end(last_s),)
 
     def _configure(self, said: ConfigureMessage) -> _Commands:
         failure = self._failure_of(said)
@@ -221,7 +223,7 @@ class ListenCodec:
     def _end(self, final: Final) -> Sequence[JsonObject]:
         """The text of what is final now; empty where the client waits for one."""
         words, told_start = final.words, self._told_start
-        self._speaks = self._told_start = False
+        self._told_start = False
         finalized = final.cause is EndCause.ASKED and self._finalizes > 0
         self._finalizes -= finalized
         if words:

@@ -183,6 +183,8 @@ def _silence(value: object) -> object:
 
 _SHORTEST_SILENCE_MS = 300
 """Clients ask for 10 to 25 ms, which Deepgram's own model makes more of: here it would end utterances between words."""
+_USUAL_SILENCE_MS = 800
+"""That of the service's other live protocols, for who has no wish: the model writes best what is parted there."""
 
 
 class LiveQuery(ListenQuery):
@@ -190,7 +192,7 @@ class LiveQuery(ListenQuery):
 
     encoding: RawEncoding | None = None
     interim_results: bool = False
-    endpointing: Annotated[int | None, Field(ge=0, le=60_000), BeforeValidator(_silence)] = _SHORTEST_SILENCE_MS
+    endpointing: Annotated[int | None, Field(ge=0, le=60_000), BeforeValidator(_silence)] = _USUAL_SILENCE_MS
     utterance_end_ms: Annotated[int | None, Field(ge=1000, le=60_000)] = None
     vad_events: bool = False
     tag: tuple[str, ...] = ()
