@@ -319,6 +319,7 @@ async def test_mutated_messages_leave_no_trace(server: tuple[Server, str], messa
             target, additional_headers={"authorization": f"Token {KEY}"}, ping_timeout=None, proxy=None
         ) as websocket:
             with suppress(ConnectionClosed):
+                await websocket.send('{"type":"Finalize"}')
                 for _ in range(100):
                     said += 1
                     await websocket.send(mutated(chance, SEEDS))
