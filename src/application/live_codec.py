@@ -56,7 +56,7 @@ class Reply(Generic[Sent_co]):
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """End the session once all that was said is told."""
+    """End the session once all of its text has been sent."""
 
 
 Command: TypeAlias = Configure | SendAudio | Finalize | Clear | KeepAlive | Reply[Sent_co] | Close
@@ -124,5 +124,5 @@ class Codec(Protocol[Received_contra, Sent_co]):
         ...
 
     def encode(self, event: LoopEvent) -> Iterable[Sent_co]:
-        """What the client is told of this event."""
+        """The messages to the client for this event."""
         ...

@@ -1,4 +1,4 @@
-"""The loop behind every live protocol: what a client sends, and what it is told, from its first message to its last."""
+"""The loop behind every live protocol: it reads what a client sends and writes the answers, from the first message to the last."""
 
 import asyncio
 import math
@@ -51,7 +51,7 @@ class LiveEnd(Enum):
 class LiveLoop(Generic[Received, Sent]):
     """One client's live session.
 
-    One task reads what the client sends, one writes what it is told, and one ends the session when the service shuts
+    One task reads what the client sends, one writes the answers, and one ends the session when the service shuts
     down. The client has a place as soon as it is connected; transcription begins with its first message, which may
     say how.
     """

@@ -36,7 +36,7 @@ class _Unread(Enum):
     FOLLOWS = auto()
     """Behind what the model has had."""
     JUMPS = auto()
-    """Somewhere else: the model begins anew with it."""
+    """Somewhere else: the model starts afresh there."""
     CLEARED = auto()
     """There is none, and what the model has had is forgotten."""
 
@@ -135,7 +135,7 @@ class LiveTranscriber:
             yield await self._look_for_sentence()
             is_over = self._pause is _Pause.AFTER_SENTENCE or self._is_silent(self._silence_s)
             if self._tracker.speaking and is_over:
-                # Told before the last words are read: whoever waits for a turn need not wait for the text.
+                # Sent before the last words are decoded: a client that waits for its turn need not wait for the text.
                 yield self._tracker.stop((self._segmenter.received - self._segmenter.silence) / self._rate_hz)
                 self._is_open = self._keeps_context
                 if not self._is_open:

@@ -57,7 +57,7 @@ class StreamSession:
     """Reads live audio as it comes; many sessions run side by side.
 
     With a `detector` the model is given nothing but speech: silence costs no inference, and noise gives no words. It
-    begins anew after each pause, and at a breath where it has read half of `longest_window_s` without one.
+    starts afresh after each pause, and at a breath where it has read half of `longest_window_s` without one.
     """
 
     model: SpeechModel

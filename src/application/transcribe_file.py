@@ -139,7 +139,7 @@ class TranscribeFile:
             raise ProcessingTimeoutError(limit_s=self.limits.timeout_s) from error
         self.metrics.recording_transcribed(audio_s=transcript.duration_s, took_s=time.perf_counter() - began)
         if caller is not None:
-            # A caller that thereby exceeds its limit is told at its next request: this one has been served.
+            # If this exceeds the caller's limit, its next request is refused: this one has been served.
             with suppress(RateLimitError):
                 await self.quota.charge(caller, transcript.duration_s)
         return transcript

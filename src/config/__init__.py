@@ -1,1 +1,1 @@
-"""What the service is told: settings, flags, and how it logs."""
+"""The configuration of the service: settings, flags and logging."""

@@ -1,4 +1,4 @@
-"""Names that look like settings and are none: whoever wrote one meant a setting, which has no effect now."""
+"""Environment variables that look like settings but are none: probably a misspelt setting, which has no effect."""
 
 import difflib
 from collections.abc import Iterable, Mapping

@@ -60,6 +60,10 @@ async def stalled(data: bytes) -> AsyncGenerator[bytes]:
     await asyncio.Event().wait()
 
 
+HEADER = r"printf '.snd\0\0\0\030\377\377\377\377\0\0\0\006\0\0\076\200\0\0\0\001'"
+"""Of Sun audio: 24 bytes, of unknown length, 32-bit floats, 16 kHz, one channel."""
+
+
 def fake_ffmpeg(directory: Path, script: str) -> Path:
     program = directory / "ffmpeg"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -92,7 +96,8 @@ async def test_a_killed_ffmpeg_is_our_fault(decoder: FfmpegDecoder) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["kill -9 $$", "kill -11 $$", "exit 127", "echo Failed to create tempfile >&2; exit 1"]
+    "script",
+    ["kill -9 $$", "kill -11 $$", "exit 127", "head -c 4000 /dev/zero", "echo Failed to create tempfile >&2; exit 1"],
 )
 async def test_a_broken_ffmpeg_is_our_fault(script: str, tmp_path: Path) -> None:
     program = fake_ffmpeg(tmp_path, script)
@@ -103,7 +108,8 @@ async def test_a_broken_ffmpeg_is_our_fault(script: str, tmp_path: Path) -> None
 
 async def test_an_ffmpeg_that_lacks_memory_does_not_pass_for_one_that_is_done(tmp_path: Path) -> None:
     program = fake_ffmpeg(
-        tmp_path, "head -c 8 >/dev/null; head -c 4000 /dev/zero; echo Cannot allocate memory >&2; exit 1"
+        tmp_path,
+        f"head -c 8 >/dev/null; {HEADER}; head -c 4000 /dev/zero; echo [fatal] Cannot allocate memory >&2; exit 1",
     )
     with pytest.raises(UndecodableAudioError):
         await decode(FfmpegDecoder(program), recording("mp3"))
@@ -131,7 +137,7 @@ async def test_descriptors_that_are_used_up_are_a_reason_to_try_again(decoder: F
 
 
 async def test_what_a_wrapper_has_started_ends_with_it(tmp_path: Path) -> None:
-    program = fake_ffmpeg(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/pid; head -c 4000 /dev/zero; wait")
+    program = fake_ffmpeg(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/pid; {HEADER}; head -c 4000 /dev/zero; wait")
     async with aclosing(endless()) as source, FfmpegDecoder(program).open(source, sample_rate_hz=16000) as decoded:
         await anext(decoded.blocks)
         pid = int((tmp_path / "pid").read_text())

@@ -130,7 +130,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_service(tmp_path: Path) -> None:
         (*SERVE[:4], "--model-id", str(tmp_path), "--port", "0", "--isolation", "process"), cwd=tmp_path
     ) as server:
         assert server.wait() == 1
-        assert any("is not a Parakeet model" in line for line in server.lines)
+        assert any("model.safetensors is damaged" in line for line in server.lines)
 
 
 WITHOUT_MLX = """

@@ -234,7 +234,7 @@ def test_sigterm_tells_what_was_said_and_ends(tmp_path: Path, arguments: tuple[s
 
         assert "before the end of the year" in asyncio.run(interrupted())
         assert server.wait() == 0
-        http = [line for line in server.lines if line.startswith("Listening on")]
+        http = [line for line in server.lines if "Listening on http" in line]
         assert len(http) == (0 if arguments else 1)
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ...domain.audio import NO_SAMPLES, Samples
 from ...domain.downmix import Downmix
+from ...domain.errors import DecoderUnavailableError
 
 _HEADER_BYTES = 24
 _SAMPLE_BYTES = 4
@@ -22,15 +23,21 @@ class SunAudioReader:
         self._downmix: Downmix | None = None
 
     def read(self, data: bytes) -> Samples:
-        """Give the samples that are known with `data`; no bytes are the end, and give those that are left."""
+        """Give the samples that are known with `data`; no bytes are the end, and give those that are left.
+
+        Raises:
+            DecoderUnavailableError: This is no Sun audio: the program that writes it is not what it should be.
+        """
         last = not data
         data = self._rest + data
         if self._downmix is None:
             if len(data) < _HEADER_BYTES:
                 self._rest = data
                 return NO_SAMPLES
-            header: tuple[int, ...] = struct.unpack_from(">5I", data, 4)
-            begin, _, _, rate_hz, self._channels = header
+            header: tuple[bytes, int, int, int, int, int] = struct.unpack_from(">4s5I", data)
+            magic, begin, _, _, rate_hz, self._channels = header
+            if magic != b".snd" or not self._channels:
+                raise DecoderUnavailableError("ffmpeg wrote something other than the audio that it was asked for.")
             if len(data) < begin:
                 self._rest = data
                 return NO_SAMPLES

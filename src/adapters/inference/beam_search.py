@@ -272,7 +272,7 @@ class SearchDecoder:
                 lasts = frames_on if self._durations else 1
                 emission = Emission(token, hypothesis.frame, lasts, math.exp(chance))
                 trail = _Trail(emission, scores[slot], trail)
-            # Whoever moved on, and be it because there were too many tokens in one place, begins to count anew.
+            # A hypothesis that moved on, even because of too many tokens in one place, counts from zero again.
             repeats = 0 if reached[slot] > hypothesis.frame else hypothesis.repeats + 1
             kept.append(_Hypothesis(readings[slot], trail, reached[slot], repeats, scores[slot]))
         return kept

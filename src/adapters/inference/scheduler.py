@@ -69,7 +69,7 @@ class Scheduler(Generic[Job, Result]):
         def work() -> None:
             try:
                 self._runner = make()
-            except BaseException as error:  # noqa: BLE001 - it belongs to the caller of `start`, whatever it is
+            except BaseException as error:  # noqa: BLE001 - any exception belongs to the caller of `start`
                 made.set_exception(error)
             else:
                 made.set_result(None)
@@ -133,7 +133,7 @@ class Scheduler(Generic[Job, Result]):
             except StopIteration as end:
                 _deliver(batch, end.value)
                 break
-            except BaseException as error:  # noqa: BLE001 - it belongs to those who wait for it, whatever it is
+            except BaseException as error:  # noqa: BLE001 - any exception belongs to the callers that wait
                 if len(batch) > 1:
                     # One job's fault must not be the others'.
                     return self._clock() - began + sum(self._run(runner, [queued]) for queued in batch)

@@ -16,7 +16,7 @@ Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 """What the weights are rounded to. Dense layers of int8 are multiplied so; all else is computed in float32."""
 
 BUILDER_VERSION = 2
-"""Goes up with every change of the graphs: those that are in a cache are built anew."""
+"""Goes up with every change of the graphs: those in a cache are built again."""
 
 ENCODER, PREDICTION, JOINT = "encoder.onnx", "prediction.onnx", "joint.onnx"
 _CONSTANTS = "constants.bin"

@@ -14,7 +14,7 @@ _PARTIAL = ".partial"
 
 
 def default_cache() -> Path:
-    """Where this system keeps what an application can make anew."""
+    """Where this system keeps what an application can make again."""
     return user_cache_path("parakeet-service")
 
 
@@ -22,7 +22,7 @@ def cached(cache: Path, key: str, fill: Callable[[Path], None]) -> Path:
     """The directory of what `fill` wrote, now or earlier.
 
     A process that is killed leaves nothing that could be taken for whole: the directory gets its name when all of it
-    is on disk. The next process removes what is left, and fills anew. Who comes meanwhile waits for the other.
+    is on disk. The next process removes what is left, and fills it again. Other processes wait meanwhile.
 
     Args:
         cache: The cache's directory, made if need be.

@@ -25,7 +25,7 @@ class Quota(Protocol):
             audio_s: Seconds; zero or less counts nothing.
 
         Raises:
-            RateLimitError: The caller has thereby exceeded its limit; all of it was counted.
+            RateLimitError: The caller has now exceeded its limit; all of the audio was counted.
         """
         ...
 

@@ -27,7 +27,7 @@ class VadStream(Protocol):
 
 
 class VoiceActivityDetector(Protocol):
-    """Tells speech from everything else, whoever speaks and in whatever language."""
+    """Tells speech from everything else, in any voice and any language."""
 
     def load(self) -> None:
         """Load what it needs, now; without, the first stream does. Takes a fraction of a second.

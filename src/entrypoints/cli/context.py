@@ -31,7 +31,7 @@ class CommandContext:
         changed_settings: Settings that differ from their defaults, by their environment names, secrets masked.
         facts: What this machine offers the service, by name, in the order in which they are to be asked for; one
             that raises a `FaultError` keeps the service from working.
-        serve: Runs the servers until the process is told to stop; whether all went well.
+        serve: Runs the servers until SIGTERM or SIGINT; gives whether all went well.
         audio_decoder: Makes what reads recordings; raises `DecoderUnavailableError` where there is none.
         open_transcriber: Loads the model, and frees it afterwards; raises `ModelLoadError`.
     """

@@ -67,7 +67,7 @@ async def stream(
 
     Args:
         context: Gives the decoder of recordings.
-        speech: What is said.
+        speech: The audio.
         connect: Begins a conversation.
         words: Show the words of each utterance with their times, a line each.
         as_json: Print every message as it comes, and nothing else.

@@ -259,7 +259,7 @@ def pong(message: Event) -> Event:
 
 
 def error_event(error: ServiceError) -> Event:
-    """How a client is told of `error`."""
+    """The event that reports `error`."""
     return Error(error.message, error.code).event()
 
 

@@ -19,7 +19,7 @@ from .errors import ClientGoneError, UnexpectedError
 from .framing import EventReader
 
 _SEND_S = 30.0
-"""How long a client may leave unread what it is told."""
+"""How long a client may leave our events unread."""
 _LINGER_S = 2.0
 """How long a refused client may go on sending: one that is cut off at once may lose the reason."""
 _log = structlog.stdlib.get_logger(__name__)

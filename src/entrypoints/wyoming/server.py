@@ -46,7 +46,7 @@ class WyomingServer:
             port: Port to bind; 0 is any free one, ``None`` none.
             socket_path: Unix socket to bind, if any.
             terms: What every client gets.
-            most_connections: Clients at once; who comes then is told so.
+            most_connections: Clients at once; further ones get an error.
             model_id: The name of the model.
             has_api_keys: Whether callers of other protocols must show a key, of which this one knows nothing.
             announce_as: The name under which it is announced on the local network, if it is.
@@ -68,7 +68,7 @@ class WyomingServer:
 
     @asynccontextmanager
     async def __call__(self, service: Service) -> AsyncGenerator[None]:
-        """Serve while in this context; whoever is connected at its end is disconnected."""
+        """Serve while in this context; clients that are still connected at its end are disconnected."""
         clients = _Clients(service, self._terms, self._most, self._model_id)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(clients.disconnect)

@@ -16,6 +16,7 @@ from ....domain.languages import name_of
 from ..guards.error_schemas import ProblemBody
 from ..guards.request_context import note, request_context
 from ..openai.request import language_of
+from ..recordings.form_fields import UNSAID
 from ..recordings.uploads import IGNORED_HEADER, documented_errors, pieces_of, while_connected
 from .response import Output, answer
 from .schemas import AsrBody, DetectedLanguageBody
@@ -42,7 +43,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel) -> APIRouter:
         ] = "",
         initial_prompt: Annotated[str, Query(description="accepted without effect")] = "",
         vad_filter: Annotated[
-            bool | None, Query(description="accepted without effect: the setting `VAD` decides")
+            bool | None, UNSAID, Query(description="accepted without effect: the setting `VAD` decides")
         ] = None,
         word_timestamps: Annotated[bool, Query(description="add the times of words; only for `json`")] = False,
         output: Annotated[Output, Query(description="format of the answer")] = "txt",

@@ -38,7 +38,7 @@ class ClientSecrets:
     """Makes secrets and reads them again.
 
     They are stored nowhere: each carries its own content, signed. Processes that have the same signing key accept each
-    other's secrets. An API key must not sign them: whoever holds a secret could then try out API keys offline.
+    other's secrets. An API key must not sign them: the holder of a secret could then try out API keys offline.
     """
 
     def __init__(self, signing_key: bytes | None = None) -> None:

@@ -211,7 +211,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 def log_shortage(shortage: ServiceError, cause: BaseException | None) -> None:
-    """Name what the machine lacks, for whoever can mend it."""
+    """Log what the machine lacks, for its operator."""
     hint = "see `ulimit -n`, and the memory of the machine"
     if isinstance(shortage, domain.StorageFullError):
         hint = f"uploads are kept in TMPDIR, which is {tempfile.gettempdir()}"

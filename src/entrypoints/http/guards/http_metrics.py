@@ -1,4 +1,4 @@
-"""What the routes tell whoever counts."""
+"""The metrics that the routes report."""
 
 from typing import Protocol
 

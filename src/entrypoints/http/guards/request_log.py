@@ -75,7 +75,7 @@ class RequestLogMiddleware:
                 self._count(scope, route=route, status=exchange.status, took_s=took_s)
 
     def _count(self, scope: Scope, *, route: str | None, status: int | None, took_s: float) -> None:
-        # Any path that is no template would be a label of its own: whoever tries many would fill the memory.
+        # Any path that is no template would be a label of its own: a client that tries many would fill the memory.
         path = route_path(scope)
         route = route or (path if path in self._known_paths else "unmatched")
         if scope["type"] == "http":

@@ -11,13 +11,13 @@ ALIASES = frozenset(
         "gpt-4o-mini-transcribe",
         "gpt-4o-mini-transcribe-2025-12-15",
         "gpt-transcribe",
-        # Those of realtime sessions; Pipecat names the first one unless it is told another.
+        # Those of realtime sessions; Pipecat asks for the first one by default.
         "gpt-realtime-whisper",
         "gpt-live-transcribe",
         "parakeet",
     }
 )
-"""Names that mean the loaded model, whatever it is: many clients cannot be told another one."""
+"""Names that stand for the loaded model: in many clients the model's name cannot be changed."""
 
 
 def names_of(description: ModelDescription) -> frozenset[str]:
@@ -37,6 +37,6 @@ def check_model(name: str, description: ModelDescription) -> None:
 
 
 def model_body(description: ModelDescription, *, since: int) -> OpenAIModelBody:
-    """What is told of the model, which has been served for as long as the service runs; `since` is a Unix time."""
+    """A description of the model, served since the start of the service, `since`, a Unix time."""
     aliases = sorted(names_of(description) - {description.id})
     return OpenAIModelBody(id=description.id, created=since, owned_by="parakeet-service", aliases=aliases)

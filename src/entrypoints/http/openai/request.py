@@ -7,7 +7,7 @@ Source: https://github.com/openai/openai-python, 3.54.0, Apache-2.0: the request
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -19,6 +19,7 @@ from ....domain.captions import DEFAULT_STYLE, CaptionStyle
 from ....domain.errors import InvalidRequestError
 from ....domain.languages import code_of
 from ....domain.vad import VadParams
+from ..recordings.form_fields import UNSAID
 from ..recordings.keywords import decoding_of, listed
 
 
@@ -91,33 +92,6 @@ class ServerVad(BaseModel):
         )
 
 
-Track = Annotated[
-    int | None,
-    Form(ge=1, description="not OpenAI's: audio track, counted from 1; by default the one that is marked as default"),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionForm:
-    """How `srt` and `vtt` are cut; none of it is OpenAI's."""
-
-    max_line_width: Annotated[int, Form(description="srt, vtt: characters per line")] = DEFAULT_STYLE.max_line_width
-    max_line_count: Annotated[int, Form(description="srt, vtt: lines per cue")] = DEFAULT_STYLE.max_line_count
-    max_words_per_line: Annotated[int | None, Form(description="srt, vtt: words per line")] = None
-    highlight_words: Annotated[bool, Form(description="srt, vtt: underline each word while it is spoken")] = False
-    max_cue_duration: Annotated[float, Form(description="srt, vtt: seconds")] = DEFAULT_STYLE.max_cue_duration
-    min_cue_duration: Annotated[float, Form(description="srt, vtt: seconds")] = DEFAULT_STYLE.min_cue_duration
-    min_gap: Annotated[float, Form(description="srt, vtt: seconds between cues")] = DEFAULT_STYLE.min_gap
-
-    def style(self) -> CaptionStyle:
-        """The same, checked.
-
-        Raises:
-            InvalidRequestError: A value is out of range.
-        """
-        return CaptionStyle(**asdict(self))
-
-
 @dataclass(frozen=True, slots=True)
 class TranscriptionForm:
     """The fields of ``/v1/audio/transcriptions`` beside the file, as they were sent."""
@@ -160,9 +134,9 @@ class TranscriptionForm:
         ),
     ] = ""
     vad_type: Annotated[str, Form(alias="chunking_strategy[type]", description="`server_vad`")] = ""
-    vad_threshold: Annotated[Threshold | None, Form(alias="chunking_strategy[threshold]")] = None
-    vad_silence_ms: Annotated[Milliseconds | None, Form(alias="chunking_strategy[silence_duration_ms]")] = None
-    vad_padding_ms: Annotated[Milliseconds | None, Form(alias="chunking_strategy[prefix_padding_ms]")] = None
+    vad_threshold: Annotated[Threshold | None, UNSAID, Form(alias="chunking_strategy[threshold]")] = None
+    vad_silence_ms: Annotated[Milliseconds | None, UNSAID, Form(alias="chunking_strategy[silence_duration_ms]")] = None
+    vad_padding_ms: Annotated[Milliseconds | None, UNSAID, Form(alias="chunking_strategy[prefix_padding_ms]")] = None
     speaker_names: Annotated[
         tuple[str, ...], Form(alias="known_speaker_names[]", description="accepted without effect")
     ] = ()

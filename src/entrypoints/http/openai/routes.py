@@ -15,10 +15,13 @@ from ....application.transcribe_file import Progress, TranscribeFile
 from ....domain.transcript import Transcript
 from ..guards.error_schemas import OpenAIProblemBody
 from ..guards.request_context import note, request_context
+from ..recordings.event_stream import DOCUMENTED_EVENTS
+from ..recordings.form_fields import Track
 from ..recordings.uploads import IGNORED_HEADER, documented_errors, pieces_of, unknown_fields, while_connected
 from ..recordings.warnings import WARNINGS_HEADER, add_warnings
+from .caption_form import CaptionForm
 from .models import check_model, model_body
-from .request import CaptionForm, Track, TranscriptionForm, TranscriptionRequest, TranslationForm
+from .request import TranscriptionForm, TranscriptionRequest, TranslationForm
 from .response import answer
 from .schemas import (
     OpenAIModelBody,
@@ -115,7 +118,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
         transcriptions,
         summary="Transcribe a recording, as OpenAI does",
         response_model=OpenAIVerboseBody | OpenAITranscriptionBody,
-        responses={200: _documented(*_PLAIN, "text/event-stream"), **other, **errors},
+        responses={200: _documented(*_PLAIN, **{"text/event-stream": DOCUMENTED_EVENTS}), **other, **errors},
     )
     add_post(
         "/audio/translations",
@@ -141,10 +144,10 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
     return routes
 
 
-def _documented(*kinds: str) -> dict[str, Any]:
-    """For the documentation: the other kinds of an answer, and its header."""
+def _documented(*plain: str, **more: dict[str, Any]) -> dict[str, Any]:
+    """For the documentation: the other kinds of an answer, those of text and more, and its headers."""
     return {
-        "content": {kind: {"schema": {"type": "string"}} for kind in kinds},
+        "content": {kind: {"schema": {"type": "string"}} for kind in plain} | more,
         "headers": {
             IGNORED_HEADER: {
                 "description": "parameters that were taken without effect, separated by commas",

@@ -20,6 +20,15 @@ from ..guards.error_responses import UnexpectedError
 from ..guards.request_context import note
 from .uploads import while_connected
 
+DOCUMENTED_EVENTS: dict[str, Any] = {
+    "itemSchema": {
+        "type": "object",
+        "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+        "required": ["data"],
+    }
+}
+"""For the documentation: the content of an answer that is a stream of events; as FastAPI writes it."""
+
 Work: TypeAlias = Callable[[Callable[[Progress], None]], Coroutine[Any, Any, Transcript]]
 """Transcribes, and calls what it is given with the news."""
 

@@ -15,7 +15,8 @@ from ....domain.transcript import Transcript
 from ..guards.error_responses import error_facts
 from ..guards.error_schemas import ErrorBody, ProblemBody
 from ..guards.request_context import note, request_context
-from .event_stream import stream_events
+from .event_stream import DOCUMENTED_EVENTS, stream_events
+from .form_fields import Track
 from .keywords import decoding_of
 from .schemas import DoneEvent, ProgressEvent, TranscriptionBody
 from .uploads import IGNORED_HEADER, documented_errors, pieces_of, unknown_fields, while_connected
@@ -54,10 +55,7 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
                 description="beam width: wider is slower, 1 is greedy decoding; with keywords, 1 means the default width",
             ),
         ] = 1,
-        track: Annotated[
-            int | None,
-            Form(ge=1, description="audio track, counted from 1; by default the one that is marked as default"),
-        ] = None,
+        track: Track = None,
         stream: Annotated[
             bool,
             Form(
@@ -113,7 +111,7 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
 
 
 _STREAMED = {
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": DOCUMENTED_EVENTS},
     "headers": {WARNINGS_HEADER: {"description": "what was passed over", "schema": {"type": "string"}}},
 }
 

@@ -87,7 +87,7 @@ class RealtimeCodec:
         return self._options
 
     async def decode(self, message: bytes | str | Silence) -> _Commands:
-        """See the port; whatever the client does wrong is told to it, and the session goes on."""
+        """See the port; a client's mistakes are answered with an error, and the session goes on."""
         if isinstance(message, Silence):
             return self._mind_silence()
         cause: object = None

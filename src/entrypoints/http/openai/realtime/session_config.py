@@ -123,7 +123,7 @@ class SessionConfig:
         return replace(default, chunk_s=chunk_s, right_s=right_s)
 
     def in_force(self, session_id: str, *, flat: bool) -> JsonObject:
-        """The session as it is told to the client, in the words of the beta protocol if it is to be `flat`."""
+        """The session as the client sees it; `flat` is the form of the beta protocol."""
         asked = self.asked.audio.input
         transcription: JsonObject = {"model": asked.transcription.model or self.model.id, "language": self.language}
         if asked.transcription.delay is not None:

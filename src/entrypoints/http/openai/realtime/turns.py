@@ -1,4 +1,4 @@
-"""From what a live session hears to what a client of the realtime protocol is told: turns, and their text."""
+"""From the events of a live session to those of the realtime protocol: turns, and their text."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -175,7 +175,7 @@ class Turns:
         self.completed += 1
 
     def _commit(self, turn: _Turn) -> Iterator[JsonObject]:
-        """Put the turn into the conversation; what is said next is another one."""
+        """Put the turn into the conversation; the next speech begins another one."""
         previous, self._previous, self._turn = self._previous, turn.id, None
         yield event("input_audio_buffer.committed", item_id=turn.id, previous_item_id=previous)
         # The beta protocol knows the first name alone; the other two are those of today.
