@@ -7,6 +7,8 @@ ServiceError
 │   ├── UndecodableAudioError    no decoder can read the bytes
 │   ├── SessionIdleError         a live client said nothing at all
 │   ├── UploadTooLargeError      more bytes than the service takes
+│   ├── UrlNotAllowedError       the service opens no such URL
+│   ├── UrlUnreachableError      nothing usable came from the URL
 │   └── AudioTooLongError        more seconds than the service takes
 ├── RetryLaterError          the caller sends the same again, later
 │   ├── OverloadedError          the queue is full
@@ -103,6 +105,21 @@ class UploadTooLargeError(CallerError):
 
     def __init__(self, *, limit_bytes: int) -> None:
         super().__init__(f"The upload is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
+
+
+class UrlNotAllowedError(CallerError):
+    """A URL that the service does not open: malformed, of another scheme, or not on the public internet."""
+
+    code = "url_not_allowed"
+
+
+class UrlUnreachableError(CallerError):
+    """A URL that gave nothing usable: its host is unknown, silent or slow, or answered with something else.
+
+    The other side is at fault, perhaps for a while only.
+    """
+
+    code = "url_unreachable"
 
 
 class AudioTooLongError(CallerError):
