@@ -3,17 +3,20 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
 from fastapi import APIRouter, Request, UploadFile
+from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+from ....application.ports.web_client import WebClient
 from ....application.service import Service
 from ....domain.errors import InvalidRequestError
+from ....domain.transcript import Transcript
 from ..guards.error_responses import LISTEN
 from ..guards.error_schemas import DeepgramErrorBody
 from ..guards.request_context import note, request_context
@@ -31,7 +34,7 @@ def router(service: Service) -> APIRouter:
     """The route for recordings."""
 
     async def listen(request: Request) -> Response:
-        """Transcribe one recording, as Deepgram does: the body is the recording.
+        """Transcribe one recording, as Deepgram does: the body is the recording, or JSON with its `url`.
 
         `x-ignored-parameters` names what has no effect. `redact` and `callback` are refused.
         """
@@ -43,12 +46,17 @@ def router(service: Service) -> APIRouter:
                 "multichannel: this service mixes the channels of a recording; leave it out.", param="multichannel"
             )
         decoding = query.decoding(model)
-        if request.headers.get("content-type", "").lower().startswith("application/json"):
-            raise InvalidRequestError("url: send the recording itself as the body.", param="url")
         context, digest = request_context(request), hashlib.sha256()
-        async with _received(request, digest) as file:
-            work = service.transcribe_file(_source(file, query), caller=context.caller, decoding=decoding)
-            transcript = await while_connected(request, work)
+
+        async def transcribe(pieces: AsyncIterator[bytes]) -> Transcript:
+            source = _described(_digested(pieces, digest), query)
+            return await service.transcribe_file(source, caller=context.caller, decoding=decoding)
+
+        if _is_json(request):
+            transcript = await while_connected(request, _fetched(service.web, await _url_of(request), transcribe))
+        else:
+            async with _received(request) as file:
+                transcript = await while_connected(request, transcribe(pieces_of(file)))
         note(request, audio_s=round(transcript.duration_s, 3))
         upload = Upload(context.request_id, digest.hexdigest(), datetime.now(UTC))
 
@@ -85,13 +93,36 @@ _DOCUMENTED: dict[str, Any] = {
 }
 
 
+class _Named(BaseModel):
+    """A recording by its address."""
+
+    url: str
+
+
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("application/json")
+
+
+async def _url_of(request: Request) -> str:
+    try:
+        return _Named.model_validate_json(await request.body()).url
+    except ValidationError as error:
+        raise InvalidRequestError("url: the body must be JSON with the url of a recording.", param="url") from error
+
+
+async def _fetched(
+    web: WebClient, url: str, transcribe: Callable[[AsyncIterator[bytes]], Awaitable[Transcript]]
+) -> Transcript:
+    async with web.fetch(url) as pieces:
+        return await transcribe(pieces)
+
+
 @asynccontextmanager
-async def _received(request: Request, digest: "hashlib._Hash") -> AsyncIterator[UploadFile]:
+async def _received(request: Request) -> AsyncIterator[UploadFile]:
     """The body, as forms are kept: in memory if it is small, and in an unlinked file if not."""
     file = UploadFile(cast("BinaryIO", SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)))  # noqa: SIM115 - closed below
     try:
         async for piece in request.stream():
-            digest.update(piece)
             await file.write(piece)
         await file.seek(0)
         yield file
@@ -99,10 +130,16 @@ async def _received(request: Request, digest: "hashlib._Hash") -> AsyncIterator[
         await file.close()
 
 
-async def _source(file: UploadFile, query: RecordingQuery) -> AsyncIterator[bytes]:
+async def _digested(pieces: AsyncIterator[bytes], digest: "hashlib._Hash") -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        digest.update(piece)
+        yield piece
+
+
+async def _described(pieces: AsyncIterator[bytes], query: RecordingQuery) -> AsyncIterator[bytes]:
     """The recording; before raw samples, what says so."""
     first = True
-    async for piece in pieces_of(file):
+    async for piece in pieces:
         if first and query.raw_encoding is not None and not piece.startswith(b"RIFF"):
             yield RawAudio(query.raw_encoding, query.rate_hz, query.channels).wave_head
         first = False

@@ -86,7 +86,7 @@ class UploadLimitMiddleware:
             limit_bytes: Largest recording, be it a form or a raw body; other bodies may have 1 MiB.
             most: Says how many recordings may have a place at once; asked once the model is ready.
             pace: How slowly a client may send.
-            raw_paths: Where a body that is no JSON is a recording.
+            raw_paths: Where a body is a recording, or JSON that names one.
             check_ready: Raises a `ServiceError` if recordings cannot be read now.
             metrics: Hears how many there are.
             linger_s: How long a refused client may go on sending, to nobody, before it is cut off.
@@ -113,9 +113,10 @@ class UploadLimitMiddleware:
         declared = headers.get("content-length", "")
         kind = headers.get("content-type", "")
         is_form = kind.lower().startswith("multipart/form-data")
-        is_raw = route_path(scope) in self._raw_paths and not kind.lower().startswith("application/json")
-        is_recording = is_form or is_raw
-        limit = self._limit if is_recording else min(self._limit, _SMALL_BYTES)
+        # JSON names a recording that is fetched: it needs a place, but no room.
+        is_named = kind.lower().startswith("application/json")
+        is_recording = is_form or route_path(scope) in self._raw_paths
+        limit = self._limit if is_recording and not is_named else min(self._limit, _SMALL_BYTES)
         try:
             if declared.isdecimal() and int(declared) > limit:
                 raise UploadTooLargeError(limit_bytes=limit)

@@ -214,6 +214,23 @@ async def test_raw_samples_are_described_by_the_query() -> None:
     assert len(world.decoder.first[-1]) == 44
 
 
+async def test_a_recording_may_be_named_by_its_url() -> None:
+    world = await numbers()
+    world.web.recordings["https://example.org/talk.wav"] = pcm(4)
+    named = {"content-type": "application/json"}
+    answer = await ask(world, b'{"url":"https://example.org/talk.wav"}', headers=named)
+    body = answer.json()
+    ListenV1Response.model_validate(body)
+    assert body["results"]["channels"][0]["alternatives"][0]["transcript"] == SCRIPT
+    assert body["metadata"]["sha256"] == hashlib.sha256(pcm(4)).hexdigest()
+    for bad in (b'{"url":"http://127.0.0.1/"}', b"{}", b"[", b'{"url":5}', b'{"url":"https://example.org/other"}'):
+        answer = await ask(world, bad, headers=named)
+        assert (answer.status_code, answer.json()["err_code"]) == (400, "Bad Request")
+    answer = await ask(world, b'"' + bytes(1 << 20) + b'"', headers=named)
+    assert (answer.status_code, answer.json()["err_code"]) == (413, "UPLOAD_TOO_LARGE")
+    assert world.web.open_now == 0
+
+
 async def test_an_upload_has_a_place_and_leaves_it() -> None:
     world = await numbers(settings=a_settings(max_uploads=1))
     incoming: asyncio.Queue[AsgiMessage] = asyncio.Queue()
