@@ -7,9 +7,12 @@ import re
 import string
 import sys
 import wave
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -156,6 +159,31 @@ def test_the_synchronous_client_reads_the_same(url: str, text: str) -> None:
         )
     assert isinstance(answer, ListenV1Response)
     assert (answer.results.channels[0].alternatives or [])[0].transcript == text
+
+
+async def test_a_recording_may_be_named_by_its_url(shared_server: SharedServer, text: str) -> None:
+    _, url = shared_server(URL_ALLOWED_HOSTS="127.0.0.1", URL_ALLOW_HTTP="true")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(SAMPLE.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as files, in_a_thread(files):
+        async with client_of(url) as client:
+            named = f"http://127.0.0.1:{files.server_port}/{SAMPLE.name}"
+            answer = await client.listen.v1.media.transcribe_url(url=named, model="nova-3")
+            with pytest.raises(BadRequestError) as refused:
+                await client.listen.v1.media.transcribe_url(url="http://169.254.169.254/latest", model="nova-3")
+    assert isinstance(answer, ListenV1Response)
+    assert (answer.results.channels[0].alternatives or [])[0].transcript == text
+    assert refused.value.body["err_code"] == "Bad Request"
+
+
+@contextmanager
+def in_a_thread(files: ThreadingHTTPServer) -> Generator[None]:
+    serving = Thread(target=files.serve_forever)
+    serving.start()
+    try:
+        yield
+    finally:
+        files.shutdown()
+        serving.join()
 
 
 async def test_errors_are_those_that_the_sdk_knows(url: str) -> None:
