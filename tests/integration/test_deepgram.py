@@ -13,7 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import httpx2
@@ -70,7 +70,7 @@ def text(url: str) -> str:
 
 def samples() -> bytes:
     with wave.open(str(SAMPLE)) as file:
-        return file.readframes(file.getnframes())
+        return bytes(file.readframes(file.getnframes()))
 
 
 def environment_of(url: str) -> DeepgramClientEnvironment:
@@ -140,7 +140,7 @@ async def test_a_recording_reads_as_it_does_elsewhere(url: str, text: str) -> No
     (channel,) = answer.results.channels
     (alternative,) = channel.alternatives or []
     assert alternative.transcript == text
-    assert " ".join(word.punctuated_word or "" for word in alternative.words or []) == text
+    assert " ".join(word.model_dump()["punctuated_word"] for word in alternative.words or []) == text
     assert alternative.paragraphs is not None
     assert " ".join((alternative.paragraphs.transcript or "").split()) == text
     assert " ".join(one.transcript or "" for one in answer.results.utterances or []) == text
@@ -253,7 +253,7 @@ async def test_the_events_of_the_sdk_are_raised(url: str, text: str) -> None:
         socket.on(EventType.MESSAGE, heard.append)
         socket.on(EventType.ERROR, heard.append)
         socket.on(EventType.CLOSE, lambda _: closed.set())
-        listening = asyncio.create_task(socket.start_listening())
+        listening = asyncio.create_task(cast("Any", socket).start_listening())
         await socket.send_media(samples())
         await socket.send_finalize()
         await socket.send_keep_alive()

@@ -114,7 +114,7 @@ async def test_interim_results_are_told_to_who_asks() -> None:
 
 async def test_speech_and_silence_are_told_to_who_asks() -> None:
     query = f"{RAW}&interim_results=true&utterance_end_ms=1000&vad_events=true&endpointing=25"
-    said = [pcm(1.75), *[pcm(0.25, level=0)] * 8, pcm(0.75), CLOSE]
+    said: list[bytes | Message] = [pcm(1.75), *[pcm(0.25, level=0)] * 8, pcm(0.75), CLOSE]
     heard, _ = await talk(await numbers(), query, *said)
     kinds = [one[0] for one in told(heard) if one[1:2] != (False,)]
     assert kinds == ["SpeechStarted", "One two.", "UtteranceEnd", "SpeechStarted", "One", "Metadata"]

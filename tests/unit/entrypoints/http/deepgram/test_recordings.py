@@ -1,6 +1,6 @@
 import asyncio
 import hashlib
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import numpy as np
@@ -135,7 +135,11 @@ async def test_the_language_is_told_where_there_is_only_one() -> None:
 
 async def test_terms_are_favoured_and_tags_come_back() -> None:
     model = SearchingModel()
-    query = {"keyterm": ["New York", "Kowalski"], "keywords": ["Ada:2", "spam:-1", "a:b", "b"], "tag": ["x", "y"]}
+    query: dict[str, Any] = {
+        "keyterm": ["New York", "Kowalski"],
+        "keywords": ["Ada:2", "spam:-1", "a:b", "b"],
+        "tag": ["x", "y"],
+    }
     answer = await ask(await started(model=model), language="de", **query)
     assert answer.json()["metadata"]["tags"] == ["x", "y"]
     assert model.asked == [Decoding(phrases=("New York", "Kowalski", "Ada", "a:b", "b"))]
@@ -152,7 +156,7 @@ async def test_parameters_without_effect_are_named_and_those_that_ask_for_nothin
         summarize="v2",
         numerals="false",
         keyterm="x",
-        **{"sp ace": 1},
+        **cast("dict[str, Any]", {"sp ace": 1}),
     )
     assert answer.headers["x-ignored-parameters"] == "diarize, summarize, sp%20ace, keyterm"
     assert answer.headers["dg-request-id"] == answer.headers["x-request-id"]
@@ -170,7 +174,7 @@ async def test_parameters_without_effect_are_named_and_those_that_ask_for_nothin
         ({"model": "gpt-9"}, "The model 'gpt-9' is not available"),
     ],
 )
-async def test_what_cannot_be_met_is_refused(query: dict[str, str], reason: str) -> None:
+async def test_what_cannot_be_met_is_refused(query: dict[str, Any], reason: str) -> None:
     answer = await ask(await numbers(), **query)
     body = answer.json()
     assert (answer.status_code, body["err_code"]) == (400, "Bad Request")
