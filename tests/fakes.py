@@ -8,7 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from parakeet_service.application.ports.audio_decoder import DecodedAudio
-from parakeet_service.application.ports.speech_model import GREEDY, Decoding, ModelDescription
+from parakeet_service.application.ports.speech_model import (
+    GREEDY,
+    Decoding,
+    ModelDescription,
+    RecognitionStream,
+    StreamContext,
+)
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, PcmReader, Samples
 from parakeet_service.domain.errors import (
     DecoderUnavailableError,
@@ -68,6 +74,7 @@ class FakeDecoder:
         self.open_now = 0
         self.channels = 1
         self.tracks: list[int | None] = []
+        self.first: list[bytes] = []  # pieces of each recording
         self.warnings: list[RecordingWarning] = []
 
     @asynccontextmanager
@@ -86,7 +93,11 @@ class FakeDecoder:
     async def _blocks(self, source: AsyncIterable[bytes], *, separate: bool) -> AsyncIterator[Samples]:
         reader = PcmReader(Encoding.PCM_S16LE)
         empty = True
+        begins = True
         async for piece in source:
+            if begins:
+                self.first.append(piece)
+            begins = False
             if piece.startswith(NOT_AUDIO):
                 raise UndecodableAudioError("This is no audio.")
             if piece.startswith(KILLS_DECODER):
@@ -151,6 +162,14 @@ class SearchingModel(ScriptedModel):
 
     def describe(self) -> ModelDescription:
         return replace(super().describe(), languages=self.languages, searches=True)
+
+    @asynccontextmanager
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
+        self.asked.append(decoding)
+        async with super().open_stream(context, decoding=decoding) as stream:
+            yield stream
 
     async def transcribe(
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY

@@ -92,7 +92,12 @@ class ScriptedModel:
         return tuple(ear.hear(samples))
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
+    async def open_stream(
+        self,
+        context: StreamContext,
+        *,
+        decoding: Decoding = GREEDY,  # noqa: ARG002 - the port has it
+    ) -> AsyncGenerator[RecognitionStream]:
         """Begin a stream at the script's first word."""
         self._demand_ready()
         if self._open_streams >= self._max_streams:

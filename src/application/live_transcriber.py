@@ -65,6 +65,8 @@ class LiveTranscriber:
         self._segmenter = segmenter
         self._silence_s = endpointing.silence_s
         self._complete_s = endpointing.complete_s
+        self._keeps_context = endpointing.keeps_context
+        self._is_open = False  # the span of an utterance that is over
         self._tracker = UtteranceTracker(endpointing, doubt_s=segmenter.doubt_s)
         self._rate_hz = sample_rate_hz
         self._step = max(int(longest_step_s * sample_rate_hz), 1)
@@ -156,7 +158,8 @@ class LiveTranscriber:
         # However much came at once, pauses in it are found; the model reads all of it that no pause parts at once.
         for chunks in await self._segmenter.segment(samples):
             for chunk in chunks:
-                if chunk.opens:
+                if chunk.opens or (self._is_open and not self._is_silent(self._silence_s)):
+                    self._is_open = False
                     yield self._tracker.begin(chunk.start / self._rate_hz)
                 self._keep(chunk)
                 # The model will have forgotten it when the utterance goes on; of one that is over it is read below.
@@ -167,8 +170,10 @@ class LiveTranscriber:
             if self._tracker.speaking and is_over:
                 # Sent before the last words are decoded: a client that waits for its turn need not wait for the text.
                 yield self._tracker.stop((self._segmenter.received - self._segmenter.silence) / self._rate_hz)
-                # What is spoken next is another span.
-                self._segmenter.finish()
+                self._is_open = self._keeps_context
+                if not self._is_open:
+                    # What is spoken next is another span.
+                    self._segmenter.finish()
                 yield await self._finish(EndCause.SILENCE)
         yield await self._read()
         if self._tracker.paused:

@@ -9,7 +9,14 @@ from ..domain.endpointing import Endpointing
 from ..domain.errors import InvalidRequestError
 from .live_transcriber import LiveTranscriber
 from .ports.resampler import Resampler
-from .ports.speech_model import ModelDescription, RecognitionStream, SpeechModel, StreamContext
+from .ports.speech_model import (
+    GREEDY,
+    Decoding,
+    ModelDescription,
+    RecognitionStream,
+    SpeechModel,
+    StreamContext,
+)
 from .ports.voice_activity_detector import VoiceActivityDetector
 from .segmenter import segmenter_for
 
@@ -29,6 +36,7 @@ class LiveOptions:
         language: ISO 639-1 code, such as ``"en"``; ``None`` leaves it to the model.
         context: How the stream is cut into windows.
         endpointing: What ends an utterance.
+        decoding: How the model chooses among tokens, such as which phrases it favours.
     """
 
     encoding: Encoding
@@ -36,6 +44,7 @@ class LiveOptions:
     language: str | None
     context: StreamContext
     endpointing: Endpointing
+    decoding: Decoding = GREEDY
 
     @property
     def bytes_per_s(self) -> int:
@@ -98,13 +107,12 @@ class StreamSlot:
         """Take nothing yet; `held` frees what is taken."""
         self._session = session
         self._held = held
-        self._reserved: tuple[StreamContext, RecognitionStream] | None = None
+        self._reserved: tuple[StreamContext, Decoding, RecognitionStream] | None = None
 
     async def reserve(self, options: LiveOptions) -> None:
         """Take the place; see `StreamSession.reserve`."""
         _check(options, self._session.model.describe())
-        stream = await self._held.enter_async_context(self._session.model.open_stream(options.context))
-        self._reserved = (options.context, stream)
+        self._reserved = (options.context, options.decoding, await self._open_stream(options))
 
     async def open(self, options: LiveOptions) -> LiveTranscriber:
         """Begin a transcriber; the one before is of no further use.
@@ -117,12 +125,12 @@ class StreamSlot:
         model = session.model.describe()
         _check(options, model)
         reserved, self._reserved = self._reserved, None
-        if reserved is not None and reserved[0] == context:
-            stream = reserved[1]
+        if reserved is not None and reserved[:2] == (context, options.decoding):
+            stream = reserved[2]
         else:
-            # How a stream is cut into windows is fixed when it begins.
+            # How a stream is cut into windows, and decoded, is fixed when it begins.
             await self._held.aclose()
-            stream = await self._held.enter_async_context(session.model.open_stream(context))
+            stream = await self._open_stream(options)
         rate_hz = model.sample_rate_hz
         segmenter = segmenter_for(
             session.detector,
@@ -146,6 +154,10 @@ class StreamSlot:
             longest_backlog_s=session.longest_backlog_s,
         )
 
+    async def _open_stream(self, options: LiveOptions) -> RecognitionStream:
+        model = self._session.model
+        return await self._held.enter_async_context(model.open_stream(options.context, decoding=options.decoding))
+
 
 def _check(options: LiveOptions, model: ModelDescription) -> None:
     context = options.context
@@ -156,6 +168,9 @@ def _check(options: LiveOptions, model: ModelDescription) -> None:
         raise InvalidRequestError(
             f"The model does not support {options.language!r}; it supports {known}.", param="language"
         )
+    if options.decoding != GREEDY and not model.searches:
+        param = "phrases" if options.decoding.phrases else "beam_size"
+        raise InvalidRequestError(f"{model.id} supports neither phrases nor beam search.", param=param)
     if not 0.16 <= context.chunk_s <= 30:
         raise InvalidRequestError("chunk_s must be from 0.16 to 30 seconds.", param="chunk_s")
     for param, seconds in (("left_s", context.left_s), ("right_s", context.right_s)):

@@ -18,6 +18,8 @@ class Endpointing:
         complete_s: Shorter silence that ends one whose text reads as a finished sentence; ``None``: no such rule.
         threshold: Speech begins where its probability, in [0, 1], is at least this, and ends where it is below half.
         prefix_padding_s: Audio that is kept before speech.
+        keeps_context: Whether the model reads on over the end of an utterance whose pause is shorter than those that
+            part recordings: it writes better, and knows of the next one what came before it.
 
     Raises:
         InvalidRequestError: A value is out of range; it is named.
@@ -27,6 +29,7 @@ class Endpointing:
     complete_s: float | None = None
     threshold: float = _OF_FILES.threshold
     prefix_padding_s: float = _OF_FILES.prefix_padding_s
+    keeps_context: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -38,5 +41,7 @@ class Endpointing:
 
     def detection(self) -> VadParams:
         """How the spans are found that the model reads: as in recordings, unless an utterance ends sooner."""
-        silence_s = _OF_FILES.silence_s if self.silence_s is None else min(self.silence_s, _OF_FILES.silence_s)
+        silence_s = _OF_FILES.silence_s
+        if self.silence_s is not None and not self.keeps_context:
+            silence_s = min(self.silence_s, silence_s)
         return VadParams(self.threshold, self.prefix_padding_s, silence_s)

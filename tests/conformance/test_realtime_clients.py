@@ -1,6 +1,7 @@
-"""What LiveKit and Pipecat send over a realtime session, message by message, and what they do with what they hear.
+"""What LiveKit, Pipecat and wyoming-openai send over a realtime session, message by message, and what they do with what they hear.
 
-Source: livekit-plugins-openai 1.8.9, `STT` with `use_realtime`; pipecat-ai 1.14.0, `OpenAIRealtimeSTTService`.
+Source: livekit-plugins-openai 1.8.9, `STT` with `use_realtime`; pipecat-ai 1.14.0, `OpenAIRealtimeSTTService`;
+wyoming-openai 0.8.0, models of `--stt-realtime-models`.
 """
 
 import asyncio
@@ -200,3 +201,34 @@ async def test_pipecat(service: Served, turn_detection: dict[str, Any] | None) -
     assert [1 < len(final.split()) < 6 for final in client.finals] == [True, True]
     assert "".join(client.interim) == "".join(client.finals)
     assert client.speaking == ([] if turn_detection is None else ["started", "stopped"] * 2)
+
+
+@pytest.mark.parametrize("prompt", [{}, {"prompt": "Names of rooms."}], ids=["plain", "prompt"])
+async def test_wyoming_openai(service: Served, prompt: dict[str, str]) -> None:
+    """It commits once, after Home Assistant's `audio-stop`, and gives up at the first error."""
+    session = {
+        "type": "transcription",
+        "audio": {
+            "input": {
+                "format": {"type": "audio/pcm", "rate": 24000},
+                "transcription": {"model": "whisper-1", "language": "en", **prompt},
+                "turn_detection": None,
+            }
+        },
+    }
+    chunks: list[str] = []
+    async with connect(ws(service, "intent=transcription"), proxy=None) as socket:
+        await socket.send(json.dumps({"type": "session.update", "session": session}))
+        # Home Assistant's chunks of 1024 samples at 16 kHz.
+        await append(socket, voice(3) + silence(1), piece_s=0.064)
+        await socket.send(json.dumps({"type": "input_audio_buffer.commit"}))
+        transcript = None
+        while transcript is None:
+            data = json.loads(await asyncio.wait_for(socket.recv(), 60))
+            assert data["type"] not in ("error", TRANSCRIPTION + "failed"), data
+            if data["type"] == TRANSCRIPTION + "delta":
+                chunks.append(data["delta"])
+            elif data["type"] == TRANSCRIPTION + "completed":
+                transcript = data["transcript"]
+    assert transcript
+    assert "".join(chunks) == transcript

@@ -118,8 +118,10 @@ class CrashingModel(ScriptedModel):
             self._at_work -= 1
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
-        async with super().open_stream(context) as stream:
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
+        async with super().open_stream(context, decoding=decoding) as stream:
             try:
                 yield _CrashingStream(stream)
             finally:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boosting import Booster
-from .decoding import DecoderState, Emission
+from .decoding import DecoderState, Emission, SearchProgress
 from .phrases import PhraseState
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -92,9 +92,10 @@ class _Reading:
 
 @dataclass(slots=True)
 class _Trail:
-    """The emissions of a hypothesis, last first."""
+    """The emissions of a hypothesis, last first, and its score with each."""
 
     emission: Emission
+    score: float
     before: "_Trail | None"
 
 
@@ -113,6 +114,21 @@ class _Hypothesis:
     frame: int
     repeats: int
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search has read.
+
+    Attributes:
+        emissions: Of the best reading, in order; their probabilities are those of the tokens alone.
+        final: How many of them are final.
+        state: Behind these, at the frame where the draft begins.
+    """
+
+    emissions: tuple[Emission, ...]
+    final: int
+    state: DecoderState
 
 
 class SearchDecoder:
@@ -151,8 +167,13 @@ class SearchDecoder:
         beam_size: int,
         booster: Booster | None = None,
         linger: int = 0,
-    ) -> Generator[None, None, tuple[Emission, ...]]:
-        """Read frames ``[begin, end)`` as if nothing lay before them; after each step it yields.
+        state: DecoderState | None = None,
+        final_until: int | None = None,
+    ) -> Generator[None, None, Searched]:
+        """Read frames ``[begin, end)``; after each step it yields.
+
+        What of the best reading lies before `final_until` is final: a search that goes on from there has it as its one
+        hypothesis, with the score that it had, so that pieces read as the whole does.
 
         Args:
             projected: Frames of one item as the joint network takes them, shape ``(frames, joint width)``.
@@ -163,23 +184,30 @@ class SearchDecoder:
             linger: How often the last frame is looked at again. With none the search is upstream's, and loses the
                 last words where speech ends with the frames: hypotheses that move over the end in one long step
                 arrive before those that have yet to speak, and the first to arrive are all that is waited for.
-
-        Returns:
-            The best hypothesis's emissions in order; their probabilities are those of the tokens alone.
+            state: Where to go on from; by default nothing lies before the frames.
+            final_until: Frame from which on the emissions are a draft; by default there is none.
         """
-        if end <= begin:
-            return ()
-        frames = projected[begin:end]
-        frames = np.concatenate([frames, np.repeat(frames[-1:], linger, axis=0)])
-        root = _Reading(None, self._blank, 0, 0.0, booster.start if booster else None)
-        active = [_Hypothesis(root, None, 0, 0, 0.0)]
-        finished: list[_Hypothesis] = []
-        while active and len(finished) < round(beam_size * _PATIENCE):
-            yield
-            candidates = self._step(frames, active, beam_size, booster)
-            finished += [candidate for candidate in candidates if candidate.frame >= len(frames)]
-            active = [candidate for candidate in candidates if candidate.frame < len(frames)]
-        return _emissions(self._best(finished + active, booster), begin, end)
+        state = state or self._start
+        root = self._root(state, booster)
+        best = _Hypothesis(root, None, 0, 0, 0.0 if state.search is None else state.search.score)
+        frames = projected[begin + state.skip : end]
+        if len(frames):
+            frames = np.concatenate([frames, np.repeat(frames[-1:], linger, axis=0)])
+            active = [best]
+            finished: list[_Hypothesis] = []
+            while active and len(finished) < round(beam_size * _PATIENCE):
+                yield
+                candidates = self._step(frames, active, beam_size, booster)
+                finished += [candidate for candidate in candidates if candidate.frame >= len(frames)]
+                active = [candidate for candidate in candidates if candidate.frame < len(frames)]
+            best = self._best(finished + active, booster)
+        return _searched(best, state, begin, end, end if final_until is None else final_until)
+
+    def _root(self, state: DecoderState, booster: Booster | None) -> _Reading:
+        progress = state.search or SearchProgress(0, 0.0, 0.0, booster.start if booster else None)
+        root = _Reading(None, state.last, progress.count, progress.boost, progress.phrases)
+        (root.prediction,) = self._predictions_of([state.last], [state])
+        return root
 
     def _step(
         self, frames: Floats, active: Sequence[_Hypothesis], beam_size: int, booster: Booster | None
@@ -242,7 +270,8 @@ class SearchDecoder:
             trail = hypothesis.trail
             if token != self._blank:
                 lasts = frames_on if self._durations else 1
-                trail = _Trail(Emission(token, hypothesis.frame, lasts, math.exp(chance)), trail)
+                emission = Emission(token, hypothesis.frame, lasts, math.exp(chance))
+                trail = _Trail(emission, scores[slot], trail)
             # A hypothesis that moved on, even because of too many tokens in one place, counts from zero again.
             repeats = 0 if reached[slot] > hypothesis.frame else hypothesis.repeats + 1
             kept.append(_Hypothesis(readings[slot], trail, reached[slot], repeats, scores[slot]))
@@ -268,18 +297,24 @@ class SearchDecoder:
         """What the prediction network says after each; those of which it has not been asked are asked at once."""
         new = [reading for reading in dict.fromkeys(readings) if reading.prediction is None]
         if new:
-            states = [
-                reading.before.prediction if reading.before and reading.before.prediction else self._start
-                for reading in new
-            ]
-            batch = self._network.predict(
-                np.array([reading.last for reading in new], dtype=np.int64),
-                np.stack([state.hidden for state in states], axis=1),
-                np.stack([state.cell for state in states], axis=1),
-            )
-            for row, reading in enumerate(new):
-                reading.prediction = Prediction(batch.output[row], batch.hidden[:, row], batch.cell[:, row])
+            # The first one was asked about before anything followed it.
+            before = [reading.before.prediction for reading in new if reading.before and reading.before.prediction]
+            predictions = self._predictions_of([reading.last for reading in new], before)
+            for reading, prediction in zip(new, predictions, strict=True):
+                reading.prediction = prediction
         return [reading.prediction for reading in readings if reading.prediction is not None]
+
+    def _predictions_of(
+        self, last: Sequence[int], states: Sequence[Prediction] | Sequence[DecoderState]
+    ) -> list[Prediction]:
+        batch = self._network.predict(
+            np.array(last, dtype=np.int64),
+            np.stack([state.hidden for state in states], axis=1),
+            np.stack([state.cell for state in states], axis=1),
+        )
+        return [
+            Prediction(batch.output[row], batch.hidden[:, row], batch.cell[:, row]) for row in range(len(batch.output))
+        ]
 
     def _longer(self, hypothesis: _Hypothesis, token: int, booster: Booster | None) -> _Reading:
         before = hypothesis.reading
@@ -313,19 +348,48 @@ class SearchDecoder:
         return max(hypotheses, key=worth)
 
 
-def _emissions(hypothesis: _Hypothesis, begin: int, end: int) -> tuple[Emission, ...]:
+def _searched(best: _Hypothesis, state: DecoderState, begin: int, end: int, final_until: int) -> Searched:
     emissions: list[Emission] = []
-    trail = hypothesis.trail
+    origin = begin + state.skip
+    trail, final, reading = best.trail, 0, best.reading
+    last: _Trail | None = None  # of those that are final
     while trail is not None:
         one = trail.emission
-        frame = one.frame + begin
-        if frame < end:
-            emissions.append(replace(one, frame=frame))
-        else:
-            # Said when the last frame was looked at again.
-            emissions.append(replace(one, frame=end - 1, frames=0))
+        frame = one.frame + origin
+        # The second: said when the last frame was looked at again.
+        one = replace(one, frame=frame) if frame < end else replace(one, frame=end - 1, frames=0)
+        emissions.append(one)
+        if one.frame < final_until:
+            final += 1
+            last = last or _Trail(one, trail.score, None)
+        elif reading.before is not None:
+            reading = reading.before
         trail = trail.before
-    return tuple(reversed(emissions))
+    return Searched(
+        tuple(reversed(emissions)),
+        final,
+        _state_behind(reading, last, state, final_until=final_until, begin=begin),
+    )
+
+
+def _state_behind(
+    reading: _Reading, last: _Trail | None, state: DecoderState, *, final_until: int, begin: int
+) -> DecoderState:
+    """The state at `final_until` after `reading`, which ends with the emission of `last`."""
+    if last is None or reading.before is None or reading.before.prediction is None:
+        # Nothing was said: only the frames that the last token covers have passed.
+        skip = max(state.skip - (final_until - begin), 0)
+        return replace(state, skip=skip, repeats=0)
+    emission, network = last.emission, reading.before.prediction
+    return DecoderState(
+        # A blank's duration may reach beyond as well, but nothing is lost by looking there again.
+        skip=max(emission.frame + emission.frames - final_until, 0),
+        last=reading.last,
+        repeats=0,
+        hidden=network.hidden,
+        cell=network.cell,
+        search=SearchProgress(reading.count, last.score, reading.boost, reading.phrases),
+    )
 
 
 def _log_softmax(logits: Floats) -> Floats:

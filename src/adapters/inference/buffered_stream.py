@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...application.ports.speech_model import StreamContext
+from ...application.ports.speech_model import GREEDY, Decoding, StreamContext
 from ...domain.audio import NO_SAMPLES, Samples, is_silence
 from ...domain.hypothesis import Hypothesis
 from .decoding import DecoderState
@@ -20,8 +20,9 @@ class BufferedStream:
     Source: the buffered and stateful transducer inference of NVIDIA NeMo (Apache-2.0), the idea only.
     """
 
-    def __init__(self, engine: Engine, context: StreamContext) -> None:
+    def __init__(self, engine: Engine, context: StreamContext, *, decoding: Decoding = GREEDY) -> None:
         """Begin before the first sample."""
+        self._decoding = decoding
         self._rate_hz = engine.description.sample_rate_hz
         self._frame_s = engine.frame_s
         self._frame: int = round(engine.frame_s * self._rate_hz)  # samples
@@ -120,4 +121,5 @@ class BufferedStream:
             first_frame=begin,
             start_s=self._start_s,
             full=self._full,
+            decoding=self._decoding,
         )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .phrases import PhraseState
+
 
 @dataclass(frozen=True, slots=True)
 class Emission:
@@ -24,6 +26,23 @@ class Emission:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchProgress:
+    """What a beam search knows of the reading that it goes on from, beside the network's state.
+
+    Attributes:
+        count: How many tokens it has.
+        score: Logarithm of its likelihood, weighted, without the boost.
+        boost: What favoured phrases have added.
+        phrases: Where the booster stands; ``None`` where nothing is favoured.
+    """
+
+    count: int
+    score: float
+    boost: float
+    phrases: PhraseState | None
+
+
+@dataclass(frozen=True, slots=True)
 class DecoderState:
     """The state of one utterance's decoding between two ranges of frames.
 
@@ -33,6 +52,7 @@ class DecoderState:
         repeats: Tokens emitted so far without advancing a frame.
         hidden: LSTM output of every layer before `last`, shape ``(layers, width)``, float32.
         cell: LSTM cell, likewise.
+        search: What beam search goes on from as well; ``None`` at the beginning, and in greedy decoding.
     """
 
     skip: int
@@ -40,6 +60,7 @@ class DecoderState:
     repeats: int
     hidden: NDArray[np.float32]
     cell: NDArray[np.float32]
+    search: SearchProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,7 @@ class EncoderJob:
         start_s: When the stream began, likewise.
         full: Samples of a complete job of its stream. A GPU pads to that, so the jobs of all live streams of one
             context form one batch, however much each has received.
-        decoding: How to choose among tokens. Beam search leaves no draft, and begins with the initial state.
-
-    Raises:
-        ValueError: Beam search is to leave a draft, or to go on from a state.
+        decoding: How to choose among tokens; the same in all jobs of a stream.
     """
 
     samples: Samples
@@ -37,11 +34,6 @@ class EncoderJob:
     start_s: float = 0.0
     full: int = 0
     decoding: Decoding = GREEDY
-
-    def __post_init__(self) -> None:
-        """Refuse what beam search cannot do."""
-        if self.searched and (self.end or self.state is not None):
-            raise ValueError("beam search has no draft, and no state to go on from")
 
     @property
     def searched(self) -> bool:
@@ -58,7 +50,7 @@ class DecodeResult:
         draft: Tokens after them.
         finalized_until: Frame of the job up to which tokens are final.
         decoded_until: Frame up to which it was decoded at all.
-        state: The decoder's state at `finalized_until`; ``None`` if it has none, or after beam search.
+        state: The decoder's state at `finalized_until`; ``None`` if it has none.
     """
 
     finalized: tuple[Token, ...]

@@ -127,9 +127,8 @@ class EngineModel:
     ) -> tuple[Token, ...]:
         """See the port."""
         engine, scheduler = self._ready()
+        _check(decoding, engine)
         job = EncoderJob(samples, decoding=decoding)
-        if job.searched and not engine.description.searches:
-            raise InvalidRequestError(f"{engine.description.id} supports neither beam search nor phrases.")
         # Models imagine words in silence.
         if is_silence(samples, engine.description.sample_rate_hz):
             return ()
@@ -138,9 +137,12 @@ class EngineModel:
         return (await _submit(scheduler, job, urgency)).finalized
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator["EngineStream"]:
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator["EngineStream"]:
         """See the port."""
         engine, scheduler = self._ready()
+        _check(decoding, engine)
         if not engine.can_stream:
             raise InferenceError(f"{engine.description.id} cannot transcribe live audio: only transducers can.")
         if self._streams >= self._most_streams:
@@ -148,7 +150,7 @@ class EngineModel:
         self._streams += 1
         self._metrics.streams_changed(open_now=self._streams)
         try:
-            yield EngineStream(BufferedStream(engine, context), scheduler, self._turns)
+            yield EngineStream(BufferedStream(engine, context, decoding=decoding), scheduler, self._turns)
         finally:
             self._streams -= 1
             self._metrics.streams_changed(open_now=self._streams)
@@ -261,6 +263,11 @@ class EngineStream:
         if job is None:
             return self._stream.accept_silence()
         return self._stream.accept(await _submit(self._scheduler, job, urgency))
+
+
+def _check(decoding: Decoding, engine: Engine) -> None:
+    if decoding != GREEDY and not engine.description.searches:
+        raise InvalidRequestError(f"{engine.description.id} supports neither beam search nor phrases.")
 
 
 async def _submit(scheduler: _EngineScheduler, job: EncoderJob, urgency: Urgency) -> DecodeResult:

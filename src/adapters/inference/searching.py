@@ -33,18 +33,27 @@ class JobSearch:
             count: How many of them count.
         """
         finalized_until = count if job.finalized_until is None else min(job.finalized_until, count)
+        end = max(finalized_until, min(job.end, count))
         beam_size, booster = job.decoding.beam_size, None
         if forms := forms_of(job.decoding.phrases):
             weight = _WEIGHT_OF_CHARACTER * self._decoder.token_share
             booster = self._boosters.of({form: weight * len(form) for form in forms})
             beam_size = beam_size if beam_size > 1 else _BEAM_OF_PHRASES
-        emissions = yield from self._decoder.search(
+        # Final and draft are one reading: what follows a phrase has its say in whether it was said.
+        searched = yield from self._decoder.search(
             projected,
             job.begin,
-            finalized_until,
+            end,
             beam_size=beam_size,
             booster=booster,
             linger=self._decoder.longest_move,
+            state=job.state,
+            final_until=finalized_until,
         )
-        tokens = self._vocabulary.tokens(emissions, job)
-        return DecodeResult(tokens, (), finalized_until=finalized_until, decoded_until=finalized_until, state=None)
+        return DecodeResult(
+            finalized=self._vocabulary.tokens(searched.emissions[: searched.final], job),
+            draft=self._vocabulary.tokens(searched.emissions[searched.final :], job),
+            finalized_until=finalized_until,
+            decoded_until=end,
+            state=searched.state,
+        )

@@ -32,6 +32,7 @@ class OpenStream(Struct, tag=True):
     """A live stream, open until this call is cancelled, and known by its number."""
 
     context: StreamContext
+    decoding: Decoding
 
 
 class Decode(Struct, tag=True):
@@ -74,7 +75,7 @@ async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGe
             case Transcribe():
                 await reply(await model.transcribe(request.samples, after_s=request.after_s, decoding=request.decoding))
             case OpenStream():
-                async with model.open_stream(request.context) as streams[number]:
+                async with model.open_stream(request.context, decoding=request.decoding) as streams[number]:
                     try:
                         await reply(None)
                         await asyncio.Event().wait()

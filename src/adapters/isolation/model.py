@@ -140,10 +140,12 @@ class IsolatedModel:
             self._notify()
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator["IsolatedRecognitionStream"]:
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator["IsolatedRecognitionStream"]:
         """See the port."""
         try:
-            async with self._serving().held(OpenStream(context)) as number:
+            async with self._serving().held(OpenStream(context, decoding)) as number:
                 yield IsolatedRecognitionStream(self, self._process, number)
         except ProcessEndedError as error:
             raise self._refusal or InferenceError("The model's process died.") from error

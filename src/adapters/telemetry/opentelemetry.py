@@ -139,11 +139,13 @@ class _TracedModel:
             return await self._model.transcribe(samples, after_s=after_s, decoding=decoding)
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
         span = self._tracer.start_span("stream")
         stream: _CountedStream | None = None
         try:
-            async with self._model.open_stream(context) as opened:
+            async with self._model.open_stream(context, decoding=decoding) as opened:
                 stream = _CountedStream(opened)
                 yield stream
         except (FaultError, RetryLaterError) as error:

@@ -181,10 +181,17 @@ class SpeechModel(Protocol):
         """
         ...
 
-    def open_stream(self, context: StreamContext) -> AbstractAsyncContextManager[RecognitionStream]:
+    def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AbstractAsyncContextManager[RecognitionStream]:
         """Begin a live stream, independent of all others; leaving the context frees it.
 
+        Args:
+            context: How it is cut into windows.
+            decoding: How to choose among tokens.
+
         Raises:
+            InvalidRequestError: `decoding` asks for a search, and the model does not search.
             ModelNotReadyError: It is still being loaded.
             TooManyStreamsError: It holds as many streams as it may.
         """

@@ -16,9 +16,11 @@ from ...application.service import Service
 from ...config.settings import Settings
 from . import page
 from .asr import routes as asr
+from .deepgram import live_routes as deepgram_live
+from .deepgram import routes as deepgram
 from .guards.access import AccessMiddleware
 from .guards.client_secrets import ClientSecrets
-from .guards.error_responses import install_error_handlers
+from .guards.error_responses import LISTEN, install_error_handlers
 from .guards.hosts import HostMiddleware
 from .guards.http_metrics import HttpMetrics
 from .guards.keys import KeyRing, is_loopback
@@ -114,6 +116,8 @@ def create_app(
     app.include_router(recordings.router(service.transcribe_file), dependencies=keys)
     app.include_router(openai.router(service.transcribe_file, model=service.model), dependencies=keys)
     app.include_router(asr.router(service.transcribe_file, model=service.model), dependencies=keys)
+    app.include_router(deepgram.router(service), dependencies=keys)
+    app.include_router(deepgram_live.router(service, gateway=gateway, longest_idle_s=settings.stream_idle))
     app.include_router(live.router(service, gateway=gateway, longest_idle_s=settings.stream_idle))
     app.include_router(realtime.router(service, gateway=gateway, client_secrets=client_secrets))
     app.include_router(realtime.secrets_router(model=service.model, client_secrets=client_secrets), dependencies=keys)
@@ -127,6 +131,7 @@ def create_app(
             least_bytes_per_s=settings.min_upload_rate,
             longest_s=settings.upload_timeout,
         ),
+        raw_paths=(LISTEN,),
         check_ready=service.model.describe,
         metrics=metrics,
     )

@@ -11,6 +11,13 @@ from wyoming.event import Event
 from wyoming.ping import Pong
 
 from ...application.live_codec import Close, Command, Failed, LoopEvent, Reply, SendAudio
+from ...application.ports.speech_model import (
+    GREEDY,
+    LONGEST_PHRASE,
+    MOST_PHRASE_CHARACTERS,
+    MOST_PHRASES,
+    Decoding,
+)
 from ...application.stream_session import LiveOptions
 from ...domain.endpointing import Endpointing
 from ...domain.errors import AudioTooLongError, ServiceError
@@ -36,9 +43,20 @@ class TranscribeRequest(BaseModel):
 
     language: str | None = None
     vad_sensitivity: str | None = None
+    transcript_names: list[str] | None = None
+    transcript_terms: list[str] | None = None
 
-    def options(self, defaults: LiveOptions, audio: AudioFormat, *, silence_s: float | None) -> LiveOptions:
-        """How to transcribe `audio`; `silence_s` ends an utterance, unless the client has wishes."""
+    def options(
+        self, defaults: LiveOptions, audio: AudioFormat, *, silence_s: float | None, searches: bool
+    ) -> LiveOptions:
+        """How to transcribe `audio`.
+
+        Args:
+            defaults: What the client has no wishes for.
+            audio: What it sends.
+            silence_s: Ends an utterance, unless the client has wishes.
+            searches: Whether the model can favour names and terms; else they have no effect.
+        """
         endpointing = defaults.endpointing
         if silence_s is not None:
             factor = _SENSITIVITIES.get(self.vad_sensitivity or "", 1.0)
@@ -49,7 +67,18 @@ class TranscribeRequest(BaseModel):
             sample_rate_hz=audio.rate,
             language=code_of(self.language) if self.language else None,
             endpointing=endpointing,
+            decoding=self._decoding() if searches else GREEDY,
         )
+
+    def _decoding(self) -> Decoding:
+        """Favours as many names, and then terms, as may be favoured: a home may have any number of them."""
+        phrases: list[str] = []
+        room = MOST_PHRASE_CHARACTERS
+        for phrase in dict.fromkeys((*(self.transcript_names or ()), *(self.transcript_terms or ()))):
+            if len(phrases) < MOST_PHRASES and len(phrase) <= min(LONGEST_PHRASE, room) and phrase.strip():
+                phrases.append(phrase)
+                room -= len(phrase)
+        return Decoding(phrases=tuple(phrases))
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,9 @@ class Connection:
 
     async def _transcribe(self, audio: AudioFormat, *, first: Event | None) -> bool:
         service, terms = self._service, self._terms
-        options = self._request.options(service.stream_session.defaults, audio, silence_s=terms.silence_s)
+        options = self._request.options(
+            service.stream_session.defaults, audio, silence_s=terms.silence_s, searches=self._searches
+        )
         ending = Ending(by_itself=terms.silence_s is not None, longest_s=terms.longest_audio_s)
         codec = WyomingCodec(options, audio, ending, info=self._info)
         began = time.perf_counter()
@@ -187,6 +189,14 @@ class Connection:
         self._request = TranscribeRequest()
         self._told_early = not codec.is_stopped
         return True
+
+    @property
+    def _searches(self) -> bool:
+        try:
+            return self._service.model.describe().searches
+        except ServiceError:
+            # The live loop meets it as well, and tells the client.
+            return False
 
     async def _send(self, event: Event) -> None:
         self._check_open()

@@ -9,7 +9,7 @@ from parakeet_service.adapters.inference.checkpoint import Precision, locate
 from parakeet_service.adapters.inference.model import EngineModel
 from parakeet_service.adapters.onnx.model import onnx_model
 from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
-from parakeet_service.application.ports.speech_model import Decoding, SpeechModel, StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import InferenceError, ModelLoadError, ModelNotReadyError
 from parakeet_service.domain.transcript import Token
@@ -78,9 +78,9 @@ def plain(tokens: tuple[Token, ...]) -> list[tuple[int, float, float]]:
     return [(token.id, round(token.start_s, 6), round(token.end_s, 6)) for token in tokens]
 
 
-async def streamed(model: EngineModel, samples: Samples) -> tuple[Token, ...]:
+async def streamed(model: EngineModel, samples: Samples, decoding: Decoding = GREEDY) -> tuple[Token, ...]:
     heard: list[Token] = []
-    async with model.open_stream(StreamContext(left_s=5, chunk_s=1, right_s=2)) as stream:
+    async with model.open_stream(StreamContext(left_s=5, chunk_s=1, right_s=2), decoding=decoding) as stream:
         for start in range(0, len(samples), 1024):
             step = await stream.decode(samples[start : start + 1024])
             heard += step.finalized if step else ()
@@ -181,6 +181,9 @@ async def test_searches_as_the_mlx_engine_does(cache: Path, speech: Samples) -> 
         found = await ours.transcribe(speech[: 8 * RATE_HZ], decoding=decoding)
         assert len(found) > 20
         assert plain(found) == plain(await theirs.transcribe(speech[: 8 * RATE_HZ], decoding=decoding))
+        live = await streamed(ours, speech[: 8 * RATE_HZ], decoding)
+        assert len(live) > 20
+        assert plain(live) == plain(await streamed(theirs, speech[: 8 * RATE_HZ], decoding))
     await ours.aclose()
     await theirs.aclose()
 

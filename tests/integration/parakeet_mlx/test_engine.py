@@ -8,7 +8,6 @@ import pytest
 
 from parakeet_service.adapters.inference.buffered_stream import BufferedStream
 from parakeet_service.adapters.inference.checkpoint import locate
-from parakeet_service.adapters.inference.decoding import DecoderState
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
 from parakeet_service.adapters.parakeet_mlx import blas
 from parakeet_service.adapters.parakeet_mlx.batching import CpuBatching, CudaBatching, GpuBatching, MakeBatching
@@ -284,7 +283,7 @@ def test_a_search_ends_within_its_window_and_in_order(engine: MlxEngine, windows
 def test_a_search_of_a_part_is_one_of_these_frames(engine: MlxEngine, speech: Samples) -> None:
     window = EncoderJob(speech[: 5 * RATE_HZ], decoding=Decoding(beam_size=2), first_frame=50)
     (reading,) = read(engine, [replace(window, begin=10, finalized_until=40)])
-    assert (reading.finalized_until, reading.decoded_until, reading.draft, reading.state) == (40, 40, (), None)
+    assert (reading.finalized_until, reading.decoded_until, reading.draft) == (40, 40, ())
     assert reading.finalized
     assert all(60 <= round(token.start_s / engine.frame_s) < 90 for token in reading.finalized)
 
@@ -301,10 +300,13 @@ def test_searches_are_read_alone(engine: MlxEngine, windows: Sequence[EncoderJob
     assert 1 not in engine.company([windows[0], searched, windows[0]], 8)
 
 
-def test_a_search_has_no_draft_and_no_state(speech: Samples) -> None:
-    nothing = np.zeros((1, 1), np.float32)
-    state = DecoderState(skip=0, last=0, repeats=0, hidden=nothing, cell=nothing)
-    with pytest.raises(ValueError, match="no draft"):
-        EncoderJob(speech, end=3, decoding=Decoding(beam_size=2))
-    with pytest.raises(ValueError, match="no state"):
-        EncoderJob(speech, state=state, decoding=Decoding(beam_size=2))
+def test_a_search_leaves_a_draft_and_goes_on_from_its_state(engine: MlxEngine, speech: Samples) -> None:
+    whole = EncoderJob(speech[: 5 * RATE_HZ], decoding=Decoding(beam_size=2))
+    (at_once,) = read(engine, [whole])
+    (first,) = read(engine, [replace(whole, finalized_until=30, end=100)])
+    assert (first.finalized_until, first.decoded_until) == (30, at_once.decoded_until)
+    assert first.draft
+    assert first.state is not None
+    (rest,) = read(engine, [replace(whole, begin=30, state=first.state)])
+    texts = ["".join(token.text for token in one) for one in ((*first.finalized, *rest.finalized), at_once.finalized)]
+    assert texts[0] == texts[1]

@@ -242,6 +242,33 @@ async def test_hears_phrases_that_are_said_and_none_that_are_not(speech: Samples
     assert plain == distracted
 
 
+async def test_hears_phrases_live_that_are_said_and_none_that_are_not(speech: Samples) -> None:
+    model = model_of()
+    await model.start()
+
+    async def words(samples: Samples, *phrases: str) -> list[str]:
+        heard: list[Token] = []
+        context, decoding = StreamContext(left_s=5, chunk_s=1, right_s=2), Decoding(phrases=phrases)
+        async with model.open_stream(context, decoding=decoding) as stream:
+            for at in range(0, len(samples), 8000):
+                step = await stream.decode(samples[at : at + 8000])
+                heard += step.finalized if step else ()
+            heard += (await stream.flush()).finalized
+        return text(tuple(heard)).lower().replace(",", "").replace(".", "").split()
+
+    found = {"greedy": 0, "among others": 0}
+    for seed in range(2):
+        noisy = speech + np.random.default_rng(seed).normal(0, 0.105, len(speech)).astype(np.float32)
+        heard = {"greedy": await words(noisy), "among others": await words(noisy, *SPOKEN, *NOT_SPOKEN)}
+        for how, said in heard.items():
+            found[how] += sum(word.lower() in said for word in SPOKEN)
+        assert not {word.lower() for word in NOT_SPOKEN} & set(heard["among others"])
+    plain, distracted = await words(speech), await words(speech, *NOT_SPOKEN)
+    await model.aclose()
+    assert found["among others"] >= found["greedy"] + 2
+    assert plain == distracted
+
+
 async def test_a_live_stream_is_read_while_a_search_goes_on(speech: Samples) -> None:
     model = model_of()
     await model.start()

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from typing import Literal, TypeAlias
 
 import mlx.core as mx
@@ -51,7 +52,8 @@ def search(
 ) -> tuple[Emission, ...]:
     booster = Booster(weights, Spelling(pieces_of(model))) if weights else None
     decoder = search_decoder(model, HostNetwork(model))
-    return end_of(decoder.search(projected(model, frames), 0, frames.shape[1], beam_size=beam_size, booster=booster))
+    count = frames.shape[1]
+    return end_of(decoder.search(projected(model, frames), 0, count, beam_size=beam_size, booster=booster)).emissions
 
 
 def upstream(model: Transducer, frames: mx.array, beam_size: int, weights: dict[str, float] | None = None) -> Plain:
@@ -105,8 +107,41 @@ def test_gives_way_at_every_step_and_reads_a_part_as_if_it_were_all(
     assert sum(1 for _ in decoder.search(ours, 0, count, beam_size=3)) > count / 4
     part = end_of(decoder.search(ours, 4, count - 3, beam_size=3))
     whole = end_of(decoder.search(ours[4 : count - 3], 0, count - 7, beam_size=3))
-    assert plain(part) == [(token, frame + 4, lasts) for token, frame, lasts in plain(whole)]
-    assert end_of(decoder.search(ours, 4, 4, beam_size=3)) == ()
+    assert plain(part.emissions) == [(token, frame + 4, lasts) for token, frame, lasts in plain(whole.emissions)]
+    assert end_of(decoder.search(ours, 4, 4, beam_size=3)).emissions == ()
+
+
+@pytest.mark.parametrize("weights", [None, PHRASES], ids=["plain", "boosted"])
+def test_goes_on_from_a_state_as_if_it_had_read_all_at_once(
+    model: ParakeetTDT, encoded: Sequence[mx.array], weights: dict[str, float] | None
+) -> None:
+    booster = Booster(weights, Spelling(pieces_of(model))) if weights else None
+    decoder = search_decoder(model, HostNetwork(model))
+    heard = alike = 0
+    for frames in encoded:
+        ours, count = projected(model, frames), frames.shape[1]
+        whole = end_of(decoder.search(ours, 0, count, beam_size=4, booster=booster, linger=4))
+        state, begin, pieces = None, 0, list[Emission]()
+        while begin < count:
+            # As live windows come: a second of audio, and two that have their say in it.
+            until, end = min(begin + 12, count), min(begin + 36, count)
+            if end == count:
+                until = count
+            step = end_of(
+                decoder.search(ours, begin, end, beam_size=4, booster=booster, linger=4, state=state, final_until=until)
+            )
+            assert all(emission.frame < until for emission in step.emissions[: step.final])
+            assert all(emission.frame >= until for emission in step.emissions[step.final :])
+            pieces += step.emissions[: step.final]
+            state, begin = step.state, until
+        starts = [emission.frame for emission in pieces]
+        assert starts == sorted(starts)
+        tokens, at_once = [one.token for one in pieces], [one.token for one in whole.emissions]
+        alike += sum(block.size for block in SequenceMatcher(None, tokens, at_once).get_matching_blocks())
+        heard += max(len(tokens), len(at_once))
+    assert heard > 150
+    # What was final before a likelier reading came up stays as it is.
+    assert alike > 0.95 * heard
 
 
 def test_is_as_sure_of_a_token_as_the_greedy_decoder(model: ParakeetTDT, encoded: Sequence[mx.array]) -> None:
@@ -146,8 +181,10 @@ def test_lingering_keeps_the_last_words(model: ParakeetTDT, speech: Samples) -> 
         frames = model.encoder(log_mel([speech[begin : begin + 3 * RATE_HZ]]))[0]
         count = frames.shape[1]
         (greedy,) = HostDecoder(model).decode(frames, [DecodeRange(0, count, start_of(model))])
-        cut = end_of(decoder.search(projected(model, frames), 0, count, beam_size=4))
-        whole = end_of(decoder.search(projected(model, frames), 0, count, beam_size=4, linger=decoder.longest_move))
+        cut = end_of(decoder.search(projected(model, frames), 0, count, beam_size=4)).emissions
+        whole = end_of(
+            decoder.search(projected(model, frames), 0, count, beam_size=4, linger=decoder.longest_move)
+        ).emissions
         lost += len(greedy.emissions) > len(cut) + 1
         kept += len(greedy.emissions) <= len(whole) + 1
         assert all(emission.frame < count for emission in whole)

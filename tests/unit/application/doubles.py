@@ -126,7 +126,9 @@ class Model:
         pause_s: float = 0.8,
         not_ready: Exception | None = None,
         stream: "Stream | None" = None,
+        searches: bool = False,
     ) -> None:
+        self._searches = searches
         self._before = before
         self._max_window_s = max_window_s
         self._batch_size = batch_size
@@ -139,6 +141,7 @@ class Model:
         self.most_running = 0
         self.cancelled = 0
         self.contexts: list[StreamContext] = []
+        self.decodings: list[Decoding] = []
         self.open_streams = 0
 
     async def start(self) -> None: ...
@@ -150,6 +153,7 @@ class Model:
             raise self._not_ready
         return ModelDescription(
             *("model", "double", ("en", "de"), "none", "none", "none", None, RATE_HZ, self._max_window_s),
+            searches=self._searches,
             batch_size=self._batch_size,
             pause_s=self._pause_s,
         )
@@ -172,9 +176,12 @@ class Model:
         return heard(samples)
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
         assert self._stream is not None
         self.contexts.append(context)
+        self.decodings.append(decoding)
         self.open_streams += 1
         try:
             yield self._stream

@@ -25,7 +25,7 @@ from parakeet_service.application.live_codec import (
 from parakeet_service.application.live_loop import LiveEnd, LiveLoop
 from parakeet_service.application.ports.metrics import NullMetrics
 from parakeet_service.application.ports.quota import UNLIMITED, Quota
-from parakeet_service.application.ports.speech_model import RecognitionStream, StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, RecognitionStream, StreamContext
 from parakeet_service.application.stream_session import LiveOptions, StreamSession
 from parakeet_service.domain.audio import Encoding
 from parakeet_service.domain.endpointing import Endpointing
@@ -231,9 +231,11 @@ class _Fresh(Model):
         super().__init__(stream=Stream(), max_window_s=12)
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
         self._stream = Stream()
-        async with super().open_stream(context) as stream:
+        async with super().open_stream(context, decoding=decoding) as stream:
             yield stream
 
 
@@ -436,7 +438,12 @@ async def test_what_fails_is_told_and_ends_the_session(
 async def test_a_full_service_says_so_before_any_message() -> None:
     class Full(Model):
         @asynccontextmanager
-        async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
+        async def open_stream(
+            self,
+            context: StreamContext,
+            *,
+            decoding: Decoding = GREEDY,  # noqa: ARG002 - the port has it
+        ) -> AsyncGenerator[RecognitionStream]:
             if context:
                 raise TooManyStreamsError("All are taken.")
             yield Stream()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakeet_service.application.live_transcriber import LiveTranscriber
-from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, StreamContext
 from parakeet_service.application.run_unless import first_of
 from parakeet_service.application.stream_session import LiveOptions, StreamSession
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, Samples
@@ -335,6 +335,29 @@ class TestDetector:
         assert stream.starts == pytest.approx([2.9, 6.9])
         assert sum(stream.pushes) == pytest.approx(130 + 80, abs=10)
 
+    @pytest.mark.parametrize(("keeps_context", "starts"), [(True, [0.9, 6.0]), (False, [0.9, 2.4, 6.0])])
+    async def test_a_short_pause_may_end_an_utterance_and_not_what_the_model_knows_of_it(
+        self, *, keeps_context: bool, starts: list[float]
+    ) -> None:
+        stream = Stream()
+        talk = np.concatenate(
+            [silence(1), speech(1, 2), silence(0.5), speech(3, 4), silence(2.6), speech(5), silence(1)]
+        )
+        events = await self._run(stream, talk, Endpointing(0.3, keeps_context=keeps_context))
+
+        assert _finals(events) == ["w1 w2", "w3 w4", "w5", ""]
+        assert stream.starts == pytest.approx(starts)
+        begun = [event.at_s for event in events if isinstance(event, SpeechStarted)]
+        assert begun == pytest.approx([0.9, 2.2 if keeps_context else 2.4, 6.0])
+        assert sum(isinstance(event, SpeechStopped) for event in events) == 3
+
+    async def test_without_a_detector_no_context_is_kept_or_lost(self) -> None:
+        session = _session(Stream())
+        options = replace(_OPTIONS, endpointing=Endpointing(0.5, keeps_context=True))
+        talk = np.concatenate([speech(1, 2), silence(3), speech(3), silence(3)])
+
+        assert _finals(await _run(session, _frames(talk), options)) == ["w1 w2", "w3", ""]
+
     @given(st.lists(st.integers(0, 700), max_size=20), st.sampled_from([Endpointing(), Endpointing(3.0, 0.5)]))
     async def test_utterances_do_not_depend_on_frames(self, lengths: list[int], endpointing: Endpointing) -> None:
         talk = np.concatenate([_TALK, self._PAUSE, speech(11), silence(0.6), speech(12)])
@@ -548,6 +571,8 @@ class TestOptions:
             (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.nan)), "right_s"),
             (replace(_OPTIONS, context=replace(_CONTEXT, right_s=math.inf)), "right_s"),
             (replace(_OPTIONS, context=StreamContext(30, 1, 29.1)), "left_s"),
+            (replace(_OPTIONS, decoding=Decoding(phrases=("Gutenberg",))), "phrases"),
+            (replace(_OPTIONS, decoding=Decoding(beam_size=2)), "beam_size"),
         ],
     )
     async def test_that_cannot_be_met_are_named(self, options: LiveOptions, param: str) -> None:
@@ -557,7 +582,9 @@ class TestOptions:
             await _open(session, options)
 
         assert caught.value.details == {"param": param}
-        assert param in caught.value.message or param == "language"
+        assert param.replace("_", " ").removesuffix(" size") in caught.value.message.replace("_", " ") or (
+            param == "language"
+        )
         assert _model(session).contexts == []
 
     @pytest.mark.parametrize(
@@ -578,6 +605,18 @@ class TestOptions:
         await _open(session, options)
 
         assert _model(session).contexts == [options.context]
+
+    async def test_phrases_are_favoured_by_the_stream_that_was_reserved_or_by_a_new_one(self) -> None:
+        model = Model(stream=Stream(), max_window_s=12, searches=True)
+        session = StreamSession(model, Resampler(), _CONTEXT)
+        favouring = replace(_OPTIONS, decoding=Decoding(phrases=("Gutenberg",)))
+        await _open(session, favouring)
+        assert model.decodings == [favouring.decoding]
+
+        async with session.reserve(_OPTIONS) as slot:
+            await slot.open(favouring)
+            assert model.open_streams == 1
+        assert model.decodings[1:] == [GREEDY, favouring.decoding]
 
     async def test_languages_are_told(self) -> None:
         with pytest.raises(InvalidRequestError, match="'fr'; it supports en, de"):

@@ -1,4 +1,4 @@
-"""What the caller hears when something goes wrong: one table, two envelopes."""
+"""What the caller hears when something goes wrong: one table, three envelopes."""
 
 import math
 import tempfile
@@ -16,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 from ....domain import errors as domain
 from ....domain.errors import FaultError, InvalidRequestError, RetryLaterError, ServiceError, shortage_behind
 from . import errors as http
-from .error_schemas import OpenAIErrorBody
-from .request_context import note
+from .error_schemas import DeepgramErrorBody, OpenAIErrorBody
+from .request_context import note, request_context
 from .route_path import route_path
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -93,22 +93,29 @@ _FORM_HINTS = (
 )
 """What Starlette's parser says of recordings that do not look like files, and what helps."""
 
+LISTEN = "/v1/listen"
+"""The path of Deepgram's protocol."""
+_DEEPGRAM_CODES = {400: "Bad Request", 401: "INVALID_AUTH", 429: "TOO_MANY_REQUESTS"}
+"""Deepgram's names of errors; others have ours, in capitals."""
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def is_openai(path: str) -> bool:
     """Whether the route speaks OpenAI's language."""
-    return path == "/v1" or path.startswith("/v1/")
+    return (path == "/v1" or path.startswith("/v1/")) and path != LISTEN
 
 
 def error_response(error: ServiceError, scope: Scope) -> JSONResponse:
     """The answer to the request of `scope` that failed with `error`; the log line will name its code."""
     connection = HTTPConnection(scope)
     note(connection, code=error.code)
-    openai = is_openai(route_path(scope))
+    path = route_path(scope)
+    openai = is_openai(path)
     problem = ERROR_RESPONSES[error.code]
-    # OpenAI answers a field that cannot be read with 400, and a file that cannot be decoded as well.
-    status = 400 if openai and problem.status in (415, 422) else problem.status
+    # OpenAI answers a field that cannot be read with 400, and a file that cannot be decoded as well; so does Deepgram,
+    # which does not know of a model that is not found either.
+    is_bad = problem.status in (415, 422) or (path == LISTEN and problem.status == 404)
+    status = 400 if is_bad and (openai or path == LISTEN) else problem.status
     headers: dict[str, str] = {}
     if openai and isinstance(error, _NO_USE_TO_RETRY):
         headers["x-should-retry"] = "false"
@@ -120,6 +127,8 @@ def error_response(error: ServiceError, scope: Scope) -> JSONResponse:
         headers |= {"upgrade": "websocket", "connection": "Upgrade"}
     if openai:
         return _response(status, openai_error(error).model_dump(), headers)
+    if path == LISTEN:
+        return _deepgram_response(connection, status, error.code, _message(error), headers)
     return _response(status, error_facts(error), headers)
 
 
@@ -194,7 +203,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     note(request, code=code)
     headers = dict(error.headers or {})
     message = " ".join((error.detail, *(hint for start, hint in _FORM_HINTS if error.detail.startswith(start))))
-    if is_openai(route_path(request.scope)):
+    path = route_path(request.scope)
+    if path == LISTEN:
+        return _deepgram_response(request, error.status_code, code, message, headers)
+    if is_openai(path):
         body = OpenAIErrorBody(message=message, type=_CALLER, param=None, code=code)
         return _response(error.status_code, body.model_dump(), headers)
     return _response(error.status_code, {"code": code, "message": message}, headers)
@@ -216,3 +228,18 @@ async def _on_client_gone(request: Request, _error: Exception) -> Response:
 
 def _response(status: int, error: Mapping[str, object], headers: Mapping[str, str]) -> JSONResponse:
     return JSONResponse({"error": error}, status, headers)
+
+
+def _deepgram_response(
+    connection: HTTPConnection, status: int, code: str, message: str, headers: Mapping[str, str]
+) -> JSONResponse:
+    request_id = request_context(connection).request_id
+    body = DeepgramErrorBody(err_code=_DEEPGRAM_CODES.get(status, code.upper()), err_msg=message, request_id=request_id)
+    # A client of a WebSocket sees the headers alone.
+    told = {"dg-error": header_text(message), "dg-request-id": request_id}
+    return JSONResponse(body.model_dump(), status, {**headers, **told})
+
+
+def header_text(text: str) -> str:
+    """The text with the characters that a header may have."""
+    return "".join(one if " " <= one <= "~" else "?" for one in text)

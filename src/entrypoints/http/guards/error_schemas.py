@@ -1,4 +1,4 @@
-"""The bodies of errors: the service's own envelope, and OpenAI's."""
+"""The bodies of errors: the service's own envelope, OpenAI's, and Deepgram's."""
 
 from pydantic import BaseModel
 
@@ -31,3 +31,11 @@ class OpenAIProblemBody(BaseModel):
     """The envelope of an error."""
 
     error: OpenAIErrorBody
+
+
+class DeepgramErrorBody(BaseModel):
+    """What went wrong."""
+
+    err_code: str
+    err_msg: str
+    request_id: str

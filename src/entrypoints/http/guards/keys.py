@@ -4,6 +4,7 @@ import hashlib
 import ipaddress
 import secrets
 from collections.abc import Iterable
+from itertools import pairwise
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers
@@ -13,6 +14,9 @@ from ....application.addresses import caller_at
 
 KEY_SUBPROTOCOLS = ("key.", "openai-insecure-api-key.")
 """A browser cannot set headers on a WebSocket: it offers its key as a subprotocol, ours or OpenAI's, before the key."""
+
+KEY_SCHEMES = ("bearer", "token")
+"""Schemes of the header ``Authorization``, the second of them Deepgram's; as subprotocols they stand before the key."""
 
 
 class KeyRing:
@@ -57,7 +61,9 @@ def _digest(key: bytes) -> bytes:
 def offered_keys(scope: Scope) -> list[str]:
     """What the request offers as its key, known or not."""
     scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-    keys = [key.strip()] if scheme.lower() == "bearer" else []
-    for name in scope.get("subprotocols", ()):
+    keys = [key.strip()] if scheme.lower() in KEY_SCHEMES else []
+    offered: list[str] = scope.get("subprotocols", [])
+    for name in offered:
         keys += [name.removeprefix(prefix) for prefix in KEY_SUBPROTOCOLS if name.startswith(prefix)]
+    keys += [key for scheme, key in pairwise(offered) if scheme.lower() in KEY_SCHEMES]
     return keys

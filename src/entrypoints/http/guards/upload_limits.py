@@ -3,7 +3,7 @@
 import asyncio
 import codecs
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, get_args
@@ -18,6 +18,7 @@ from .error_responses import error_response, refuse
 from .errors import UploadStalledError, UploadTimeoutError, UploadTooSlowError
 from .http_metrics import HttpMetrics
 from .request_context import note
+from .route_path import route_path
 
 _RETRY_AFTER_S = 5.0
 LINGER_S = 5.0
@@ -60,7 +61,7 @@ class UploadPace:
 class UploadLimitMiddleware:
     """Receives uploads: what is wrong with one is found as early as it can be, and the client hears of it.
 
-    A form is kept in memory up to 1 MiB, and in an unlinked temporary file beyond. It has a place from its first byte
+    A recording is kept in memory up to 1 MiB, and in an unlinked temporary file beyond. It has a place from its first byte
     to its answer, so that neither memory nor disk depend on how many clients there are. Whoever finds no place, or no
     model, is turned away before anything is read.
     """
@@ -72,6 +73,7 @@ class UploadLimitMiddleware:
         limit_bytes: int,
         most: Callable[[], int],
         pace: UploadPace,
+        raw_paths: Collection[str] = (),
         check_ready: Callable[[], object],
         metrics: HttpMetrics,
         linger_s: float = LINGER_S,
@@ -81,9 +83,10 @@ class UploadLimitMiddleware:
 
         Args:
             app: What comes next.
-            limit_bytes: Largest form; other bodies may have 1 MiB.
-            most: Says how many forms may have a place at once; asked once the model is ready.
+            limit_bytes: Largest recording, be it a form or a raw body; other bodies may have 1 MiB.
+            most: Says how many recordings may have a place at once; asked once the model is ready.
             pace: How slowly a client may send.
+            raw_paths: Where a body is a recording, or JSON that names one.
             check_ready: Raises a `ServiceError` if recordings cannot be read now.
             metrics: Hears how many there are.
             linger_s: How long a refused client may go on sending, to nobody, before it is cut off.
@@ -93,6 +96,7 @@ class UploadLimitMiddleware:
         self._limit = limit_bytes
         self._most = most
         self._pace = pace
+        self._raw_paths = frozenset(raw_paths)
         self._check_ready = check_ready
         self._metrics = metrics
         self._linger_s = linger_s
@@ -109,12 +113,16 @@ class UploadLimitMiddleware:
         declared = headers.get("content-length", "")
         kind = headers.get("content-type", "")
         is_form = kind.lower().startswith("multipart/form-data")
-        limit = self._limit if is_form else min(self._limit, _SMALL_BYTES)
+        # JSON names a recording that is fetched: it needs a place, but no room.
+        is_named = kind.lower().startswith("application/json")
+        is_recording = is_form or route_path(scope) in self._raw_paths
+        limit = self._limit if is_recording and not is_named else min(self._limit, _SMALL_BYTES)
         try:
             if declared.isdecimal() and int(declared) > limit:
                 raise UploadTooLargeError(limit_bytes=limit)
             if is_form:
                 _check_charset(kind)
+            if is_recording:
                 self._check_ready()
                 most = self._most()
                 if self._held >= most:
@@ -124,7 +132,7 @@ class UploadLimitMiddleware:
             await refuse_unread(error, scope, receive, send, linger_s=self._linger_s)
             return
         body = _Body(receive, limit_bytes=limit, pace=self._pace, clock=self._clock)
-        if not is_form:
+        if not is_recording:
             await self._receive(body, scope, receive, send)
             return
         body.on_complete = self._received

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from fastapi import WebSocket
@@ -17,6 +18,32 @@ from .errors import ForbiddenOriginError, UpgradeRequiredError
 from .request_context import note
 
 JsonObject: TypeAlias = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """How a session ends on the wire: last messages, and the close.
+
+    Attributes:
+        code: Of the close.
+        reason: Text in it, up to 123 bytes.
+        messages: What is told before it.
+    """
+
+    code: int
+    reason: str = ""
+    messages: Sequence[JsonObject] = ()
+
+
+def farewell(end: LiveEnd | ServiceError) -> Farewell:
+    """A close and nothing else."""
+    match end:
+        case LiveEnd.CLOSED:
+            return Farewell(1000)
+        case LiveEnd.DRAINED:
+            return Farewell(1001)
+        case ServiceError(code=code):
+            return Farewell(ERROR_RESPONSES[code].close_code)
 
 
 class UnreadError(Exception):
@@ -51,9 +78,9 @@ class WebSocketChannel:
         """
         await self._send({"type": "websocket.send", "text": json.dumps(message, ensure_ascii=False)})
 
-    async def close(self, code: int) -> None:
+    async def close(self, code: int, reason: str = "") -> None:
         """Close; raises what `send` does."""
-        await self._send({"type": "websocket.close", "code": code, "reason": ""})
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _send(self, message: Message) -> None:
         if self.websocket.application_state is WebSocketState.DISCONNECTED:
@@ -85,6 +112,8 @@ class WebSocketGateway:
         loop_over: Callable[[WebSocketChannel], LiveLoop[Any, JsonObject]],
         *,
         subprotocol: str,
+        farewell: Callable[[LiveEnd | ServiceError], Farewell] = farewell,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Refuse the client, or serve it until one of both leaves.
 
@@ -92,17 +121,25 @@ class WebSocketGateway:
             websocket: What wants to come in.
             loop_over: Makes the session of a client that may come in.
             subprotocol: The one that is spoken; named to clients that offer it.
+            farewell: Says how the session ends on the wire.
+            headers: Of the answer to the handshake.
         """
         origin, host = websocket.headers.get("origin"), websocket.headers.get("host", "")
         if not is_allowed_origin(origin, host=host, allowed=self.allowed_origins):
             error = ForbiddenOriginError(f"Web pages of {origin} may not connect; see ALLOWED_ORIGINS.")
             await refuse(error, websocket.scope, websocket.receive, websocket.send)
             return
-        await websocket.accept(subprotocol if subprotocol in websocket.scope["subprotocols"] else None)
+        await websocket.accept(
+            subprotocol if subprotocol in websocket.scope["subprotocols"] else None,
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
+        )
         channel = WebSocketChannel(websocket, self.send_timeout_s)
         loop = loop_over(channel)
         try:
-            await channel.close(_close_code(await loop.run()))
+            end = farewell(await loop.run())
+            for message in end.messages:
+                await channel.send(message)
+            await channel.close(end.code, end.reason)
         except WebSocketDisconnect:
             note(websocket, client_left=True)
         except UnreadError:
@@ -120,16 +157,6 @@ async def refuse_plain_request() -> None:
         UpgradeRequiredError: Always.
     """
     raise UpgradeRequiredError
-
-
-def _close_code(end: LiveEnd | ServiceError) -> int:
-    match end:
-        case LiveEnd.CLOSED:
-            return 1000
-        case LiveEnd.DRAINED:
-            return 1001
-        case ServiceError(code=code):
-            return ERROR_RESPONSES[code].close_code
 
 
 def is_allowed_origin(origin: str | None, *, host: str, allowed: Sequence[str]) -> bool:

@@ -35,7 +35,12 @@ from .schemas import (
 )
 from .schemas import Command as SaidCommand
 
-_NAMES = {"sample_rate_hz": "sample_rate", "left_s": "left_context_s", "right_s": "right_context_s"}
+_NAMES = {
+    "sample_rate_hz": "sample_rate",
+    "left_s": "left_context_s",
+    "right_s": "right_context_s",
+    "phrases": "keywords",
+}
 """Parameters that the protocol calls otherwise than the core."""
 
 

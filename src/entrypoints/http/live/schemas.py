@@ -16,6 +16,7 @@ from ....domain.live import Cleared, Final, LiveEvent, Partial, SpeechStarted, S
 from ....domain.transcript import Word
 from ..guards.errors import ProtocolError
 from ..guards.websocket_gateway import JsonObject
+from ..recordings.keywords import decoding_of
 
 FRAME_BYTES = 1 << 20
 """Largest message that a client may send."""
@@ -33,6 +34,7 @@ class ConfigCommand(_Command):
     encoding: Encoding | None = None
     language: str | None = None
     words: bool | None = None
+    keywords: tuple[str, ...] = ()
     left_context_s: float | None = None
     chunk_s: float | None = None
     right_context_s: float | None = None
@@ -54,6 +56,7 @@ class ConfigCommand(_Command):
             endpointing=defaults.endpointing
             if self.endpoint_silence_ms is None
             else replace(defaults.endpointing, silence_s=self.endpoint_silence_ms / 1000),
+            decoding=decoding_of(self.keywords),
         )
 
 

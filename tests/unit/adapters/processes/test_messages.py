@@ -23,7 +23,7 @@ from parakeet_service.adapters.processes.messages import (
     to_child,
     to_parent,
 )
-from parakeet_service.application.ports.speech_model import Decoding, ModelDescription, StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from parakeet_service.domain import errors
 from parakeet_service.domain.errors import AudioTooLongError, InvalidRequestError, OverloadedError, ServiceError
 from parakeet_service.domain.hypothesis import Hypothesis
@@ -95,7 +95,7 @@ async def test_requests_arrive_exactly(count: int) -> None:
 
 
 async def test_every_kind_of_request_is_told_from_the_others() -> None:
-    request = OpenStream(StreamContext(1.0, 2.0, 3.0))
+    request = OpenStream(StreamContext(1.0, 2.0, 3.0), GREEDY)
     assert decoded((await asked(request)).request, decoder_of(Transcribe | Decode | OpenStream)) == request
 
 

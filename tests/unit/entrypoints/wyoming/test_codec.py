@@ -4,7 +4,7 @@ import pytest
 from wyoming.event import Event
 
 from parakeet_service.application.live_codec import Close, Failed, LoopEvent, SendAudio
-from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, StreamContext
 from parakeet_service.application.stream_session import LiveOptions
 from parakeet_service.domain.audio import Encoding
 from parakeet_service.domain.endpointing import Endpointing
@@ -141,10 +141,23 @@ def test_a_failure_is_told_and_no_transcript() -> None:
 )
 def test_sensitivity_says_how_long_a_pause_ends_speech(sensitivity: str | None, silence_s: float) -> None:
     request = TranscribeRequest(language="en-US", vad_sensitivity=sensitivity)
-    options = request.options(DEFAULTS, AUDIO, silence_s=0.8)
+    options = request.options(DEFAULTS, AUDIO, silence_s=0.8, searches=True)
     assert options.endpointing.silence_s == pytest.approx(silence_s)
     assert options.language == "en"
-    assert request.options(DEFAULTS, AUDIO, silence_s=None).endpointing == DEFAULTS.endpointing
+    assert request.options(DEFAULTS, AUDIO, silence_s=None, searches=True).endpointing == DEFAULTS.endpointing
+
+
+def test_names_and_then_terms_are_favoured_as_many_as_may_be() -> None:
+    names = ["Kitchen lamp", " ", "x" * 101, *(f"Lamp {number}" for number in range(498))]
+    request = read_request(
+        Event("transcribe", {"transcript_names": names, "transcript_terms": ["Kitchen lamp", "lux"]})
+    )
+    phrases = request.options(DEFAULTS, AUDIO, silence_s=0.8, searches=True).decoding.phrases
+    assert phrases == ("Kitchen lamp", *(f"Lamp {number}" for number in range(498)), "lux")
+    assert request.options(DEFAULTS, AUDIO, silence_s=0.8, searches=False).decoding == GREEDY
+    many = TranscribeRequest(transcript_names=["y" * 100] * 3 + [f"{number:0100}" for number in range(200)])
+    assert len(many.options(DEFAULTS, AUDIO, silence_s=0.8, searches=True).decoding.phrases) == 100
+    assert TranscribeRequest().options(DEFAULTS, AUDIO, silence_s=0.8, searches=True).decoding == GREEDY
 
 
 def test_a_request_whose_language_is_no_text_is_refused() -> None:

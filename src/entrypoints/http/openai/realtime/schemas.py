@@ -81,11 +81,12 @@ TurnDetection: TypeAlias = Annotated[
 
 
 class Transcription(BaseModel):
-    """What the text is to be; `prompt` and `keywords` would have no effect, and so are not even kept."""
+    """What the text is to be; `prompt` would have no effect, and so is not even kept."""
 
     model: str | None = None
     language: str | None = None
     languages: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
     delay: Delay | None = None
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import cast
 
-from .....application.ports.speech_model import ModelDescription, StreamContext
+from .....application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from .....application.stream_session import LiveOptions
 from .....domain.audio import Encoding
 from .....domain.endpointing import Endpointing
 from .....domain.errors import InvalidRequestError
 from ...guards.websocket_gateway import JsonObject
+from ...recordings.keywords import decoding_of
 from ..models import check_model
 from ..request import language_of
 from .schemas import LOGPROBS, Alaw, Delay, Eagerness, Mulaw, Pcm, SemanticVad, ServerVad, SessionRequest, read_session
@@ -49,6 +50,7 @@ class SessionConfig:
         language: ISO 639-1 code of the text, or ``None`` where nobody knows.
         turn_detection: What ends a turn; ``None``: the client does.
         endpointing: The same, for the session behind.
+        decoding: Favours the keywords, if the model can.
     """
 
     model: ModelDescription
@@ -56,6 +58,7 @@ class SessionConfig:
     language: str | None
     turn_detection: ServerVad | SemanticVad | None
     endpointing: Endpointing
+    decoding: Decoding
 
     @classmethod
     def of(cls, model: ModelDescription, asked: SessionRequest | None = None) -> "SessionConfig":
@@ -71,7 +74,15 @@ class SessionConfig:
             check_model(transcription.model, model)
         language = language_of(transcription.language or "", transcription.languages, model)
         turn_detection = _turn_detection(asked)
-        return cls(model, asked, language, turn_detection, _endpointing(turn_detection))
+        favoured = decoding_of(transcription.keywords)
+        return cls(
+            model,
+            asked,
+            language,
+            turn_detection,
+            _endpointing(turn_detection),
+            favoured if model.searches else GREEDY,
+        )
 
     def updated(self, session: JsonObject) -> "SessionConfig":
         """The same with what `session` asks for: what it leaves out stays, ``null`` is the default again.
@@ -101,7 +112,8 @@ class SessionConfig:
                 encoding, rate_hz = Encoding.MULAW, 8000
             case Alaw():
                 encoding, rate_hz = Encoding.ALAW, 8000
-        return LiveOptions(encoding, rate_hz, self.language, self._context(defaults.context), self.endpointing)
+        context = self._context(defaults.context)
+        return LiveOptions(encoding, rate_hz, self.language, context, self.endpointing, self.decoding)
 
     def _context(self, default: StreamContext) -> StreamContext:
         delay = self.asked.audio.input.transcription.delay
@@ -116,6 +128,8 @@ class SessionConfig:
         transcription: JsonObject = {"model": asked.transcription.model or self.model.id, "language": self.language}
         if asked.transcription.delay is not None:
             transcription["delay"] = asked.transcription.delay
+        if self.decoding.phrases:
+            transcription["keywords"] = list(self.decoding.phrases)
         audio: JsonObject = {
             "format": asked.format.model_dump(),
             "transcription": transcription,

@@ -10,7 +10,7 @@ import uvicorn
 from structlog.testing import capture_logs
 
 from parakeet_service.application.drain import Drain
-from parakeet_service.application.ports.speech_model import RecognitionStream, StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, RecognitionStream, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import ShuttingDownError
 from parakeet_service.domain.hypothesis import Hypothesis
@@ -235,8 +235,10 @@ class DeafModel(ScriptedModel):
     """Its streams never come to an end."""
 
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
-        async with super().open_stream(context):
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
+        async with super().open_stream(context, decoding=decoding):
             yield DeafStream()
 
 

@@ -88,6 +88,21 @@ def test_the_second_of_two_offered_keys_may_be_the_right_one() -> None:
         assert ring.name_of(scope) == "a"
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "Token", "token"])
+def test_a_key_may_follow_the_name_of_its_scheme(scheme: str) -> None:
+    ring = KeyRing([("a", SecretStr("1"))])
+    assert ring.name_of({"headers": [(b"authorization", f"{scheme} 1".encode())]}) == "a"
+    assert ring.name_of({"headers": [], "subprotocols": [scheme, "1"]}) == "a"
+    assert ring.name_of({"headers": [], "subprotocols": ["other", scheme, "1"]}) == "a"
+
+
+def test_nothing_else_is_a_key() -> None:
+    ring = KeyRing([("a", SecretStr("1"))])
+    assert ring.name_of({"headers": [(b"authorization", b"Basic 1")]}) is None
+    for offered in (["1"], ["1", "token"], ["basic", "1"], ["token", "realtime", "1"]):
+        assert ring.name_of({"headers": [], "subprotocols": offered}) is None
+
+
 def test_a_caller_without_a_key_is_its_address() -> None:
     assert caller_of({"client": ("192.0.2.1", 80)}) == "address 192.0.2.1"
     assert caller_of({"client": None}) == "address unix socket"

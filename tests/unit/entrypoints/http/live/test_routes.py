@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from parakeet_service.application.ports.speech_model import RecognitionStream, StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, RecognitionStream, StreamContext
 from parakeet_service.entrypoints.http.guards.websocket_gateway import is_allowed_origin
 from parakeet_service.entrypoints.http.live.schemas import FRAME_BYTES
-from tests.fakes import FailingStream
+from tests.fakes import FailingStream, SearchingModel
 from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import LiveClient, Message, World, a_settings, pcm, started
 
@@ -409,8 +409,10 @@ async def test_says_when_to_come_back_if_the_model_is_loading() -> None:
 
 class Breaks(ScriptedModel):
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
-        async with super().open_stream(context):
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
+        async with super().open_stream(context, decoding=decoding):
             yield FailingStream()
 
 
@@ -427,7 +429,12 @@ async def test_a_fault_of_the_model_closes_with_1011() -> None:
 
 class Defective(ScriptedModel):
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
+    async def open_stream(
+        self,
+        context: StreamContext,
+        *,
+        decoding: Decoding = GREEDY,  # noqa: ARG002 - the port has it
+    ) -> AsyncGenerator[RecognitionStream]:
         if context:
             raise ZeroDivisionError
         yield FailingStream()
@@ -576,3 +583,26 @@ async def test_a_sign_of_life_keeps_the_place() -> None:
         await client.say({"type": "close"})
         heard, code = await client.hear_until_close()
     assert (texts(heard, "final"), code) == (["This"], 1000)
+
+
+async def test_keywords_are_favoured() -> None:
+    model = SearchingModel()
+    async with (await started(model=model)).live() as client:
+        await client.ready()
+        await client.say({"type": "config", "keywords": ["New York", "Gutenberg, Kowalski"]})
+        await client.say(pcm(0.5))
+        await client.say({"type": "close"})
+        heard, code = await client.hear_until_close()
+    assert (texts(heard, "final"), code) == (["This"], 1000)
+    assert model.asked == [GREEDY, Decoding(phrases=("New York", "Gutenberg", "Kowalski"))]
+
+
+@pytest.mark.parametrize(
+    ("model", "keywords"), [(ScriptedModel(), ["Gutenberg"]), (SearchingModel(), ["x" * 101])], ids=["none", "long"]
+)
+async def test_keywords_that_cannot_be_favoured_end_the_session(model: ScriptedModel, keywords: list[str]) -> None:
+    async with (await started(model=model)).live() as client:
+        await client.ready()
+        await client.say({"type": "config", "keywords": keywords})
+        heard, code = await client.hear_until_close()
+    assert (heard[-1]["code"], heard[-1]["param"], code) == ("invalid_request", "keywords", 1008)

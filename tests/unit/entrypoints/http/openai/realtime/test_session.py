@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from parakeet_service.application.ports.speech_model import RecognitionStream, StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, RecognitionStream, StreamContext
 from parakeet_service.entrypoints.http.openai.realtime.schemas import FRAME_BYTES, MOST_BASE64
 from tests.fakes import FailingStream, LoudnessVad
 from tests.scripted_model import ScriptedModel
@@ -339,8 +339,10 @@ async def test_says_when_to_come_back_if_the_model_is_loading() -> None:
 
 class Breaks(ScriptedModel):
     @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator[RecognitionStream]:
-        async with super().open_stream(context):
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
+        async with super().open_stream(context, decoding=decoding):
             yield FailingStream()
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.ports.speech_model import GREEDY, Decoding, StreamContext
 from parakeet_service.application.stream_session import LiveOptions
 from parakeet_service.domain.audio import Encoding
 from parakeet_service.domain.endpointing import Endpointing
@@ -20,10 +20,10 @@ DEFAULTS = LiveOptions(Encoding.PCM_S16LE, 16000, None, StreamContext(6, 1, 6), 
 SERVER_VAD = {"type": "server_vad", "threshold": 0.2, "prefix_padding_ms": 300, "silence_duration_ms": 500}
 
 
-async def fresh(*languages: str) -> SessionConfig:
+async def fresh(*languages: str, searches: bool = False) -> SessionConfig:
     model = ScriptedModel()
     await model.start()
-    return SessionConfig.of(replace(model.describe(), languages=languages or ("en",)))
+    return SessionConfig.of(replace(model.describe(), languages=languages or ("en",), searches=searches))
 
 
 def of(**audio_input: Any) -> JsonObject:
@@ -207,6 +207,20 @@ async def test_a_longer_delay_leaves_more_audio_behind_a_word_before_it_is_told(
     assert contexts[0].chunk_s + contexts[0].right_s <= 1.5
     assert {context.left_s for context in contexts} == {DEFAULTS.context.left_s}
     assert max(context.left_s + context.chunk_s + context.right_s for context in contexts) <= 13
+
+
+async def test_keywords_are_favoured_until_they_are_taken_back() -> None:
+    setup = (await fresh(searches=True)).updated(of(transcription={"keywords": ["MLX", "Parakeet"]}))
+    assert setup.options(DEFAULTS).decoding == Decoding(phrases=("MLX", "Parakeet"))
+    assert audio_input(setup)["transcription"] == {
+        "model": "scripted",
+        "language": "en",
+        "keywords": ["MLX", "Parakeet"],
+    }
+    assert setup.updated(of(turn_detection=None)).options(DEFAULTS).decoding.phrases == ("MLX", "Parakeet")
+    assert setup.updated(of(transcription={"keywords": None})).options(DEFAULTS).decoding == GREEDY
+    with pytest.raises(InvalidRequestError, match="at most 100 characters"):
+        setup.updated(of(transcription={"keywords": ["x" * 101]}))
 
 
 async def test_what_has_no_effect_is_not_said_to_be_in_force() -> None:
