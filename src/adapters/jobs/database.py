@@ -1,10 +1,11 @@
 """One database, its threads, and its errors in our words."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -76,10 +77,15 @@ class Database:
             await asyncio.get_running_loop().run_in_executor(self._threads, self._vacuum)
 
     def _vacuum(self) -> None:
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            # Each row that it gives is a page that went.
-            connection.execute(text("PRAGMA incremental_vacuum")).all()
-            connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).all()
+        # Outside of a transaction, which SQLAlchemy would begin.
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            # `execute` would give back one page, for it takes one step of it.
+            cast("sqlite3.Cursor", cursor).executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+            cursor.close()
+        finally:
+            connection.close()
 
     async def aclose(self) -> None:
         """Finish what runs, and disconnect."""
@@ -95,6 +101,8 @@ def sqlite_engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: ConnectionPoolEntry) -> None:  # pyright: ignore[reportUnusedFunction]
+        # The driver must not begin transactions itself: it would do so only at the first change.
+        connection.isolation_level = None
         cursor = connection.cursor()
         # In this order: room can be given back only by a database that was made for it.
         for pragma in (
@@ -106,6 +114,11 @@ def sqlite_engine(path: Path) -> Engine:
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+        # What is read first and changed then must not be changed by another in between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 

@@ -2,7 +2,7 @@
 
 import secrets
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ...application.ports.job_store import Ending
 from ...domain.errors import JobConflictError
@@ -30,7 +30,7 @@ def end(connection: Connection, job_id: str, ending: Ending) -> Job:
     connection.execute(job.values(values))
     connection.execute(delete(WINDOWS).where(WINDOWS.c.job_id == job_id))
     if ending.result is not None:
-        connection.execute(job.values(done_s=JOBS.c.duration_s))
+        connection.execute(job.values(done_s=func.coalesce(JOBS.c.duration_s, JOBS.c.done_s)))
         connection.execute(insert(RESULTS).values(job_id=job_id, transcript=ending.result))
     ended = job_of(connection.execute(jobs_query().where(JOBS.c.id == job_id)).one())
     if ended.request.webhook_url is not None and ending.status is not JobStatus.CANCELLED:
