@@ -20,6 +20,7 @@ from .ports.job_store import Claim, Ending, JobStore, LeaseLostError
 from .ports.quota import UNLIMITED, Quota
 from .ports.recording_store import RecordingStore
 from .ports.speech_model import Decoding
+from .ports.web_client import WebClient
 from .run_unless import run_unless
 from .transcribe_file import Progress, TranscribeFile
 
@@ -65,6 +66,7 @@ class JobRunner:
     changes: Changes
     observer: JobObserver
     drain: Drain
+    web: WebClient
     quota: Quota = UNLIMITED
     clock: Callable[[], float] = time.time
     _running: dict[str, "asyncio.Task[None]"] = field(default_factory=dict[str, "asyncio.Task[None]"])
@@ -160,6 +162,7 @@ class JobRunner:
         if claim.attempts > _MOST_DEATHS:
             return self._failure(None)
         description = self.transcribe_file.model.describe()
+        await self._fetch(job)
         duration_s = job.duration_s
         if duration_s is None:
             # How far it is can be told only of what is known whole; this costs a hundredth of reading it.
@@ -213,6 +216,13 @@ class JobRunner:
             await self.store.keep_progress(job.id, JobEvent(number, "job.progress", data), done_s=one.done_s)
             self.changes.announce()
             news.task_done()
+
+    async def _fetch(self, job: Job) -> None:
+        url = job.request.file_url
+        if url is None or await self.recordings.has(job.id):
+            return
+        async with self.web.fetch(url) as pieces:
+            await self.recordings.keep(job.id, pieces)
 
     async def _duration(self, job: Job) -> float:
         """The recording's length in seconds.

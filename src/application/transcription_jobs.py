@@ -16,7 +16,7 @@ from .changes import Changes
 from .ports.job_observer import JobObserver
 from .ports.job_store import Admission, JobStore, NewJob
 from .ports.recording_store import RecordingStore, StoredRecording
-from .ports.webhook_sender import WebhookSender
+from .ports.web_client import WebClient
 
 _LOOK_S = 1.0
 """How often jobs are looked at that other servers may be reading."""
@@ -47,7 +47,8 @@ class TranscriptionJobs:
         admission: How many there may be.
         changes: Wakes those who wait for news.
         observer: Hears what happens.
-        webhooks: Sends the news of the end; ``None``: nobody can be told.
+        web: Opens the URLs that callers name.
+        tells: Whether anybody is told of the end: without a secret, no webhook can be signed.
         clock: Unix time, in seconds.
     """
 
@@ -56,7 +57,8 @@ class TranscriptionJobs:
     admission: Admission
     changes: Changes
     observer: JobObserver
-    webhooks: WebhookSender | None = None
+    web: WebClient
+    tells: bool = False
     clock: Callable[[], float] = time.time
 
     async def submit(
@@ -76,11 +78,12 @@ class TranscriptionJobs:
             idempotency_key: Makes a repeated request give the job of the first one.
 
         Raises:
-            InvalidRequestError: The webhook's URL is not allowed.
+            InvalidRequestError: This service sends no webhooks.
+            UrlNotAllowedError: A URL of the request is never opened.
             IdempotencyConflictError: The key has made another job.
             OverloadedError, RateLimitError, StorageFullError: Later, it may be taken.
         """
-        await self._check_webhook(request)
+        self._check_urls(request)
         job = Job(
             id=f"job_{secrets.token_hex(16)}",
             owner=caller.owner,
@@ -195,12 +198,12 @@ class TranscriptionJobs:
         self.changes.announce()
         return job
 
-    async def _check_webhook(self, request: JobRequest) -> None:
-        if request.webhook_url is None:
-            return
-        if self.webhooks is None:
+    def _check_urls(self, request: JobRequest) -> None:
+        if request.webhook_url is not None and not self.tells:
             raise InvalidRequestError("This service sends no webhooks: WEBHOOK_SECRET is not set.", param="webhook_url")
-        await self.webhooks.check(request.webhook_url)
+        for url in (request.file_url, request.webhook_url):
+            if url is not None:
+                self.web.check(url)
 
 
 def _fingerprint(request: JobRequest, stored: StoredRecording) -> str:

@@ -112,7 +112,14 @@ def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
     container = Container(settings=settings, tracing=providers.Object(tracing))
     # All of it, now: without its decoder, or with a place for jobs that cannot be used, the service must not start.
     service = container.service()
-    background = jobs(settings, container.transcribe_file(), container.quota(), container.metrics(), container.drain())
+    background = jobs(
+        settings,
+        container.transcribe_file(),
+        container.quota(),
+        container.metrics(),
+        container.drain(),
+        container.web(),
+    )
     servers = _servers(settings)
     if background is not None:
         service = replace(service, jobs=background.use_case)

@@ -17,6 +17,8 @@ from ..adapters.rate_limits import RateLimits
 from ..adapters.soxr_resampler import SoxrResampler
 from ..adapters.telemetry.prometheus import PrometheusMetrics
 from ..adapters.vad.silero import SileroVad
+from ..adapters.web.client import GuardedWebClient, WebLimits
+from ..adapters.web.outgoing_guard import OutgoingGuard
 from ..application.drain import Drain
 from ..application.ports.audio_decoder import AudioDecoder
 from ..application.ports.metrics import ModelMetrics, TranscriptionMetrics
@@ -24,6 +26,7 @@ from ..application.ports.quota import Quota
 from ..application.ports.resampler import Resampler
 from ..application.ports.speech_model import SpeechModel, StreamContext
 from ..application.ports.voice_activity_detector import VoiceActivityDetector
+from ..application.ports.web_client import WebClient
 from ..application.service import Service
 from ..application.stream_session import StreamSession
 from ..application.transcribe_file import FileLimits, TranscribeFile
@@ -155,6 +158,18 @@ def lifecycle(
     )
 
 
+def web_client(settings: Settings) -> WebClient:
+    """What opens the URLs that callers give."""
+    guard = OutgoingGuard(allow_http=settings.url_allow_http, allowed_hosts=settings.url_allowed_hosts)
+    limits = WebLimits(
+        longest_bytes=settings.max_upload_bytes,
+        longest_pause_s=settings.upload_pause,
+        least_bytes_per_s=settings.min_upload_rate,
+        longest_s=settings.upload_timeout,
+    )
+    return GuardedWebClient(guard, limits)
+
+
 def wyoming_server(settings: Settings) -> WyomingServer:
     """What Home Assistant talks to.
 
@@ -203,6 +218,7 @@ class Container(containers.DeclarativeContainer):
     stream_session: providers.Provider[StreamSession] = providers.ThreadSafeSingleton(
         stream_session, settings, model, resampler, detector
     )
+    web: providers.Provider[WebClient] = providers.ThreadSafeSingleton(web_client, settings)
     drain: providers.Provider[Drain] = providers.ThreadSafeSingleton(Drain, grace_s=GRACE_S)
     lifecycle: providers.Provider[Lifecycle] = providers.ThreadSafeSingleton(
         lifecycle, model, detector, stream_session, tracing
@@ -211,6 +227,7 @@ class Container(containers.DeclarativeContainer):
         Service,
         transcribe_file=transcribe_file,
         stream_session=stream_session,
+        web=web,
         model=model,
         quota=quota,
         metrics=metrics,

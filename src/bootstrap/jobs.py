@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,15 @@ from ..adapters.jobs.database import Database, postgresql_engine, sqlite_engine
 from ..adapters.jobs.observer import JobMetrics, LoggingJobObserver
 from ..adapters.jobs.recordings import DatabaseRecordings, FileRecordings
 from ..adapters.jobs.store import SqlJobStore
+from ..adapters.jobs.webhooks import SignedWebhooks
 from ..application.changes import Changes
 from ..application.drain import Drain
 from ..application.job_runner import JobRunner, RunnerLimits
+from ..application.job_webhooks import JobWebhooks
 from ..application.ports.job_store import Admission, JobStore
 from ..application.ports.quota import Quota
 from ..application.ports.recording_store import RecordingStore
+from ..application.ports.web_client import WebClient
 from ..application.service import Service
 from ..application.transcribe_file import TranscribeFile
 from ..application.transcription_jobs import TranscriptionJobs
@@ -38,6 +41,7 @@ class Jobs:
 
     use_case: TranscriptionJobs
     runner: JobRunner
+    webhooks: JobWebhooks | None
     directory: DataDirectory | None
 
     @asynccontextmanager
@@ -47,13 +51,15 @@ class Jobs:
         try:
             await store.open()
             await recordings.remove_all_but(await store.unfinished())
-            running = asyncio.create_task(self.runner.run())
+            running = [asyncio.create_task(self.runner.run())]
+            if self.webhooks is not None:
+                running.append(asyncio.create_task(self.webhooks.run()))
             try:
                 yield
             finally:
-                running.cancel()
-                with suppress(asyncio.CancelledError):
-                    await running
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
         finally:
             await store.aclose()
             if self.directory is not None:
@@ -61,7 +67,12 @@ class Jobs:
 
 
 def jobs(
-    settings: Settings, transcribe_file: TranscribeFile, quota: Quota, metrics: JobMetrics, drain: Drain
+    settings: Settings,
+    transcribe_file: TranscribeFile,
+    quota: Quota,
+    metrics: JobMetrics,
+    drain: Drain,
+    web: WebClient,
 ) -> Jobs | None:
     """Jobs, unless they are turned off.
 
@@ -98,8 +109,13 @@ def jobs(
         lease_s=settings.job_lease,
         retention_s=settings.job_retention,
     )
+    webhooks: JobWebhooks | None = None
+    if settings.webhook_secret:
+        sender = SignedWebhooks([secret.get_secret_value() for secret in settings.webhook_secret], web)
+        webhooks = JobWebhooks(store, sender, changes, observer)
     return Jobs(
-        TranscriptionJobs(store, recordings, admission, changes, observer),
-        JobRunner(transcribe_file, store, recordings, limits, changes, observer, drain, quota),
+        TranscriptionJobs(store, recordings, admission, changes, observer, web, tells=webhooks is not None),
+        JobRunner(transcribe_file, store, recordings, limits, changes, observer, drain, web, quota),
+        webhooks,
         directory,
     )

@@ -4,6 +4,7 @@ import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
@@ -201,6 +202,14 @@ class Settings(BaseSettings):
         description="signs the webhooks of jobs: `whsec_` and at least 24 bytes in Base64; "
         "several, comma-separated, while one replaces the other; empty: none are sent",
     )
+    url_allow_http: bool = Field(
+        default=False, description="open `http://` URLs that callers give, too, and not only `https://` ones"
+    )
+    url_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="hosts of your own network that callers may name in URLs, comma-separated: names, addresses or "
+        "`*.example.com`; they may have private addresses and any port, while all others must be public",
+    )
     vad: Literal["silero", "none"] = Field(
         default="silero", description="voice activity detector; `none` transcribes everything, silence and noise too"
     )
@@ -244,7 +253,20 @@ class Settings(BaseSettings):
                 raise ValueError("a secret is whsec_ and 24 to 64 random bytes in Base64")
         return secrets
 
-    @field_validator("api_keys", "allowed_hosts", "allowed_origins", "onnx_providers", "webhook_secret", mode="before")
+    @field_validator("url_allowed_hosts")
+    @classmethod
+    def _are_names_or_addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_trusted_host(host) for host in hosts)
+
+    @field_validator(
+        "api_keys",
+        "allowed_hosts",
+        "allowed_origins",
+        "onnx_providers",
+        "url_allowed_hosts",
+        "webhook_secret",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -312,6 +334,20 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SUBPROTOCOL = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _HOST = re.compile(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*\.?")
+
+
+def _trusted_host(host: str) -> str:
+    """A name in lower case, or an address as a URL has it."""
+    try:
+        return str(ip_address(host.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        if host == "*" or not _HOST.fullmatch(host):
+            raise ValueError(
+                "a host is a name such as nas.example.com, *.example.com or an address, without scheme, port or path"
+            ) from None
+    return host.lower().rstrip(".")
+
+
 _NAMED_KEY = re.compile(r"([\w.@-]{0,64}):(.*)", re.ASCII)
 
 

@@ -10,6 +10,8 @@ ServiceError
 │   ├── JobNotFoundError         there is no such job, or it is somebody else's
 │   ├── JobConflictError         the job is not in a state in which that can be done
 │   ├── IdempotencyConflictError the same key came with another request
+│   ├── UrlNotAllowedError       the service opens no such URL
+│   ├── UrlUnreachableError      nothing usable came from the URL
 │   └── AudioTooLongError        more seconds than the service takes
 ├── RetryLaterError          the caller sends the same again, later
 │   ├── OverloadedError          the queue is full
@@ -131,6 +133,21 @@ class IdempotencyConflictError(CallerError):
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used for another request; use a new one.")
+
+
+class UrlNotAllowedError(CallerError):
+    """A URL that the service does not open: malformed, of another scheme, or not on the public internet."""
+
+    code = "url_not_allowed"
+
+
+class UrlUnreachableError(CallerError):
+    """A URL that gave nothing usable: its host is unknown, silent or slow, or answered with something else.
+
+    The other side is at fault, perhaps for a while only.
+    """
+
+    code = "url_unreachable"
 
 
 class AudioTooLongError(CallerError):

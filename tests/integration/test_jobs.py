@@ -67,18 +67,17 @@ def test_a_directory_in_use_refuses_the_start(tmp_path: Path) -> None:
 def _survives_kills(tmp_path: Path, *, jobs: int, times: int, kills: int, seed: int) -> None:
     chance = random.Random(seed)
     data = recording(times)
-    settings = {"JOB_WORKERS": "4"}
-    with job_server(tmp_path, tmp_path / "data", **settings) as server:
+    with job_server(tmp_path, tmp_path / "data", JOB_WORKERS="4") as server:
         plain = server.text(server.submit(data))
         ids = [server.submit(data) for _ in range(jobs)]
         time.sleep(chance.uniform(0, 3))
         server.kill()
     for _ in range(kills - 1):
         # Also before it is ready.
-        with job_server(tmp_path, tmp_path / "data", wait=chance.random() < 0.7, **settings) as server:
+        with job_server(tmp_path, tmp_path / "data", wait=chance.random() < 0.7, JOB_WORKERS="4") as server:
             time.sleep(chance.uniform(0, 3))
             server.kill()
-    with job_server(tmp_path, tmp_path / "data", **settings) as server:
+    with job_server(tmp_path, tmp_path / "data", JOB_WORKERS="4") as server:
         for job_id in ids:
             assert server.text(job_id) == plain
 

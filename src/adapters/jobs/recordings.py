@@ -31,7 +31,8 @@ class FileRecordings:
         """See the port."""
         digest = hashlib.sha256()
         size = 0
-        path = self._path(job_id)
+        # Under another name until all of it is there.
+        path = self._path(f"{job_id}.part")
         try:
             file = await asyncio.to_thread(self._create, path)
             try:
@@ -42,12 +43,17 @@ class FileRecordings:
                 await asyncio.to_thread(os.fsync, file)
             finally:
                 os.close(file)
+            await asyncio.to_thread(path.replace, self._path(job_id))
         except BaseException as error:
             path.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise shortage_behind(error) or JobStorageError("The recording cannot be stored.") from error
             raise
         return StoredRecording(size, digest.hexdigest())
+
+    async def has(self, job_id: str) -> bool:
+        """See the port."""
+        return await asyncio.to_thread(self._path(job_id).exists)
 
     async def open(self, job_id: str) -> AsyncIterator[bytes]:
         """See the port."""
@@ -75,7 +81,7 @@ class FileRecordings:
 
     def _create(self, path: Path) -> int:
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
 
     def _path(self, job_id: str) -> Path:
         return self._directory / job_id
@@ -93,6 +99,8 @@ class DatabaseRecordings:
         digest = hashlib.sha256()
         size = number = 0
         buffer = bytearray()
+        # What a server has left that died while it fetched this.
+        await self.remove(job_id)
         try:
             async for piece in source:
                 size += len(piece)
@@ -102,7 +110,11 @@ class DatabaseRecordings:
                     await self._add(job_id, number, bytes(buffer[:_PIECE_BYTES]))
                     del buffer[:_PIECE_BYTES]
                     number += 1
-            await self._add(job_id, number, bytes(buffer))
+            if buffer:
+                await self._add(job_id, number, bytes(buffer))
+                number += 1
+            # An empty piece says that this is all.
+            await self._add(job_id, number, b"")
         except BaseException:
             await asyncio.shield(self.remove(job_id))
             raise
@@ -112,12 +124,17 @@ class DatabaseRecordings:
         row = {"job_id": job_id, "number": number, "kept_at": time.time(), "piece": piece}
         await self._database.run(lambda connection: connection.execute(insert(RECORDINGS).values(row)))
 
+    async def has(self, job_id: str) -> bool:
+        """See the port."""
+        last = select(RECORDINGS.c.piece).where(RECORDINGS.c.job_id == job_id).order_by(RECORDINGS.c.number.desc())
+        return await self._database.run(lambda connection: connection.scalar(last.limit(1))) == b""
+
     async def open(self, job_id: str) -> AsyncIterator[bytes]:
         """See the port."""
         number = 0
         while True:
             piece = await self._database.run(partial(_piece, job_id=job_id, number=number))
-            if piece is None and number == 0:
+            if piece is None:
                 raise JobStorageError("The recording of the job is lost.")
             if not piece:
                 return

@@ -4,56 +4,29 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
+from ...application.ports.web_client import WebClient
 from ...application.ports.webhook_sender import WebhookFailedError
-
-_TIMEOUT_S = 15.0
-
-
-class OutgoingPost(Protocol):
-    """Sends requests to the outside, guarded against addresses that are not public."""
-
-    async def check(self, url: str) -> None:
-        """Refuse a URL that would never be posted to.
-
-        Raises:
-            InvalidRequestError: It is not allowed.
-        """
-        ...
-
-    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
-        """The status of the answer; redirects are not followed.
-
-        Raises:
-            ConnectionError: There was none, or the address is not allowed; the text says why.
-        """
-        ...
+from ...domain.errors import UrlNotAllowedError, UrlUnreachableError
 
 
 class SignedWebhooks:
     """`WebhookSender` that signs with each of its secrets, so that receivers may change theirs one after the other."""
 
-    def __init__(
-        self, secrets: Sequence[str], outgoing: OutgoingPost, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, secrets: Sequence[str], web: WebClient, *, clock: Callable[[], float] = time.time) -> None:
         """Sign with `secrets`, each ``whsec_`` and Base64."""
         self._keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets]
-        self._outgoing = outgoing
+        self._web = web
         self._clock = clock
-
-    async def check(self, url: str) -> None:
-        """See the port."""
-        await self._outgoing.check(url)
 
     async def send(self, url: str, *, message_id: str, body: bytes) -> None:
         """See the port."""
         headers = signed_headers(self._keys, message_id=message_id, at=int(self._clock()), body=body)
         try:
-            status = await self._outgoing.post(url, headers=headers, body=body, timeout_s=_TIMEOUT_S)
-        except (ConnectionError, TimeoutError) as error:
-            raise WebhookFailedError(str(error) or "The receiver did not answer in time.") from error
+            status = await self._web.post(url, body, headers)
+        except (UrlNotAllowedError, UrlUnreachableError) as error:
+            raise WebhookFailedError(error.message) from error
         if not 200 <= status < 300:
             raise WebhookFailedError(f"The receiver answered {status}.")
 

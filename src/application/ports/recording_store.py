@@ -32,6 +32,10 @@ class RecordingStore(Protocol):
         """
         ...
 
+    async def has(self, job_id: str) -> bool:
+        """Whether all of a recording is there."""
+        ...
+
     def open(self, job_id: str) -> AsyncIterator[bytes]:
         """The bytes of a recording, in pieces.
 

@@ -10,14 +10,6 @@ class WebhookFailedError(Exception):
 class WebhookSender(Protocol):
     """Signs and sends messages. May be called concurrently."""
 
-    async def check(self, url: str) -> None:
-        """Refuse where nothing would ever be sent to, when the job is made.
-
-        Raises:
-            InvalidRequestError: The URL is not allowed.
-        """
-        ...
-
     async def send(self, url: str, *, message_id: str, body: bytes) -> None:
         """Send one message, signed for now.
 

@@ -28,10 +28,11 @@ from parakeet_service.domain.errors import (
     JobNotFoundError,
     OverloadedError,
     RateLimitError,
+    UrlNotAllowedError,
 )
 from parakeet_service.domain.jobs import Job, JobEvent, JobRequest, JobStatus, WebhookState, WebhookStatus
 from parakeet_service.domain.vad import VadParams
-from tests.fakes import NOT_AUDIO, FailingModel, FakeDecoder, SteppedModel
+from tests.fakes import NOT_AUDIO, FailingModel, FakeDecoder, FakeWebClient, SteppedModel
 from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import pcm
 
@@ -100,6 +101,8 @@ class Server:
         self.drain = Drain(grace_s=1)
         self.changes = Changes()
         self.decoder = FakeDecoder()
+        self.web = FakeWebClient()
+        self.web.recordings = {"https://example.com/hook": b"", "https://example.com/a.wav": pcm(3)}
         self.store = SqlJobStore(Database(sqlite_engine(directory / "jobs.db")), lease_s=3600, alone=True)
         self.recordings = FileRecordings(directory / "recordings")
         self.jobs = TranscriptionJobs(
@@ -108,6 +111,7 @@ class Server:
             Admission(100, 3, 1 << 30),
             self.changes,
             self.observer,
+            self.web,
             clock=lambda: self.now,
         )
         self.runner = JobRunner(
@@ -118,6 +122,7 @@ class Server:
             self.changes,
             self.observer,
             self.drain,
+            self.web,
             self.quota,
             clock=lambda: self.now,
         )
@@ -260,7 +265,7 @@ async def test_a_busy_decoder_puts_the_job_back(tmp_path: Path) -> None:
     class BusyDecoder(FakeDecoder):
         busy = 1
 
-        async def _blocks(self, source: object) -> AsyncIterator:  # type: ignore[type-arg, override]
+        async def _blocks(self, source: object) -> AsyncIterator:  # type: ignore[type-arg]
             if self.busy:
                 self.busy -= 1
                 raise OverloadedError("Too many recordings are being decoded.", retry_after_s=50.0)
@@ -309,12 +314,36 @@ async def test_the_same_request_again_gives_the_same_job(tmp_path: Path) -> None
 async def test_a_job_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
     async with opened(Server(tmp_path, ScriptedModel())) as server:
         for _ in range(3):
-            await server.jobs.submit(BOB, JobRequest(file_url="https://example.com"), None)
+            await server.jobs.submit(BOB, JobRequest(file_url="https://example.com/a.wav"), None)
         with pytest.raises(RateLimitError):
             await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
         assert not list((tmp_path / "recordings").iterdir())
-        with pytest.raises(InvalidRequestError):
-            await server.jobs.submit(BOB, JobRequest(webhook_url="https://example.com"), pieces(pcm(3)))
+        with pytest.raises(UrlNotAllowedError):
+            await server.jobs.submit(BOB, JobRequest(file_url="https://10.0.0.1"), None)
+        with pytest.raises(InvalidRequestError, match="WEBHOOK_SECRET"):
+            await server.jobs.submit(BOB, JobRequest(webhook_url="https://example.com/hook"), pieces(pcm(3)))
+
+
+async def test_a_recording_is_fetched_once(tmp_path: Path) -> None:
+    stepped = SteppedModel()
+    async with running(Server(tmp_path, stepped)) as server:
+        job = await server.jobs.submit(BOB, JobRequest(file_url="https://example.com/a.wav"), None)
+        while ("began", 0) not in server.observer.told:
+            await server.changes.wait(0.1)
+    without_web = Server(tmp_path, ScriptedModel())
+    without_web.web.recordings.clear()
+    async with running(without_web) as server:
+        ended = await server.ended(job)
+        assert (ended.status, ended.duration_s) == (JobStatus.COMPLETED, 3.0)
+
+
+async def test_a_recording_that_cannot_be_fetched_fails_the_job(tmp_path: Path) -> None:
+    async with running(Server(tmp_path, ScriptedModel())) as server:
+        job = await server.jobs.submit(BOB, JobRequest(file_url="https://example.com/a.wav"), None)
+        server.web.recordings.clear()
+        ended = await server.ended(job)
+        assert ended.error is not None
+        assert ended.error.code == "url_not_allowed"
 
 
 async def test_a_job_is_cancelled_and_then_deleted(tmp_path: Path) -> None:
@@ -370,11 +399,7 @@ class Sender:
     def __init__(self, failures: int = 0, defect: Exception | None = None) -> None:
         self.failures = failures
         self.defect = defect
-        self.checked: list[str] = []
         self.sent: list[tuple[str, bytes]] = []
-
-    async def check(self, url: str) -> None:
-        self.checked.append(url)
 
     async def send(self, url: str, *, message_id: str, body: bytes) -> None:
         assert url == "https://example.com/hook"
@@ -389,7 +414,7 @@ class Sender:
 @asynccontextmanager
 async def sending(server: Server, sender: Sender) -> AsyncGenerator[Job]:
     """A failed job whose end is being told."""
-    server.jobs = replace(server.jobs, webhooks=sender)
+    server.jobs = replace(server.jobs, tells=True)
     webhooks = JobWebhooks(server.store, sender, server.changes, server.observer, clock=lambda: server.now)
     async with running(server):
         request = JobRequest(webhook_url="https://example.com/hook", metadata={"a": 1})
@@ -432,7 +457,6 @@ async def test_the_end_is_told_until_it_is_heard(tmp_path: Path) -> None:
         assert message["data"]["metadata"] == {"a": 1}
         shown = (await server.jobs.find(BOB, job.id)).as_json()["webhook"]
         assert shown == {"id": state.id, "status": "delivered", "attempts": 3, "last_error": None}
-        assert sender.checked == ["https://example.com/hook"]
 
 
 async def test_who_never_hears_is_given_up_and_can_be_told_again(tmp_path: Path) -> None:
