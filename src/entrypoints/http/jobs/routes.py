@@ -61,11 +61,15 @@ def router(
 
         When this answers, the job is stored, and survives restarts of the service.
         """
-        received = await receive_job(
-            request, transcribe_file.model.describe(), detects=transcribe_file.detector is not None
-        )
-        source = None if received.file is None else pieces_of(received.file)
-        job = await jobs.submit(caller(request), received.request, source, idempotency_key=idempotency_key)
+        try:
+            received = await receive_job(
+                request, transcribe_file.model.describe(), detects=transcribe_file.detector is not None
+            )
+            source = None if received.file is None else pieces_of(received.file)
+            job = await jobs.submit(caller(request), received.request, source, idempotency_key=idempotency_key)
+        finally:
+            # The recording lies in a temporary file until then.
+            await request.close()
         note(request, job=job.id)
         response.headers["location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job.id}"
         if received.ignored:
