@@ -112,7 +112,7 @@ class JobRunner:
         try:
             self.transcribe_file.model.describe()
         except RetryLaterError:
-            await asyncio.sleep(_LOOK_S)
+            await self.changes.wait(_LOOK_S)
             return
         claim = await self.store.claim(self.clock())
         if claim is None:

@@ -76,13 +76,11 @@ def _token(token: Token) -> list[object]:
 
 
 def _warning(warning: RecordingWarning) -> Json:
-    match warning:
-        case FurtherTracks(track, tracks):
-            return {"kind": "further_tracks", "track": track, "tracks": list(tracks)}
-        case DamagedAudio():
-            return {"kind": "damaged_audio"}
-        case UnderstatedLength(stated_s):
-            return {"kind": "understated_length", "stated_s": stated_s}
+    if isinstance(warning, FurtherTracks):
+        return {"kind": "further_tracks", "track": warning.track, "tracks": list(warning.tracks)}
+    if isinstance(warning, UnderstatedLength):
+        return {"kind": "understated_length", "stated_s": warning.stated_s}
+    return {"kind": "damaged_audio"}
 
 
 def _warning_of(form: Json) -> RecordingWarning:

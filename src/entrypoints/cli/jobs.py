@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -102,7 +103,7 @@ def add_jobs(parser: ArgumentParser, *, url: str, api_key: str | None) -> None:
         one = actions.add_parser(name, help=about)
         one.add_argument("--url", default=url, help=f"URL of the service (default: {url})")
         one.add_argument("--api-key", metavar="KEY", default=api_key, help="API key (default: $API_KEY)")
-        one.set_defaults(run=lambda parsed: _run(parsed, work))
+        one.set_defaults(run=partial(_run, work=work))
         return one
 
     submit = add("submit", "send recordings, or URLs of them, and print the ids of their jobs", _submit)
@@ -125,7 +126,7 @@ def add_jobs(parser: ArgumentParser, *, url: str, api_key: str | None) -> None:
         one.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
 
 
-def _run(parsed: Namespace, work: Callable[[JobsClient, Namespace], ExitCode]) -> ExitCode:
+def _run(parsed: Namespace, *, work: Callable[[JobsClient, Namespace], ExitCode]) -> ExitCode:
     headers = {} if parsed.api_key is None else {"authorization": f"Bearer {parsed.api_key}"}
     with httpx2.Client(base_url=parsed.url, headers=headers, timeout=_TIMEOUT_S) as http:
         try:

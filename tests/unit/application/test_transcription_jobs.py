@@ -13,10 +13,12 @@ from parakeet_service.adapters.jobs.database import Database, sqlite_engine
 from parakeet_service.adapters.jobs.recordings import FileRecordings
 from parakeet_service.adapters.jobs.store import SqlJobStore
 from parakeet_service.application.changes import Changes
+from parakeet_service.application.checkpointed_model import CheckpointedModel
 from parakeet_service.application.drain import Drain
 from parakeet_service.application.job_runner import JobRunner, RunnerLimits
 from parakeet_service.application.job_webhooks import RETRIES_S, JobWebhooks
-from parakeet_service.application.ports.job_store import Admission
+from parakeet_service.application.ports.job_store import Admission, Ending, LeaseLostError
+from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.ports.webhook_sender import WebhookFailedError
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
 from parakeet_service.application.transcription_jobs import Caller, TranscriptionJobs
@@ -26,6 +28,7 @@ from parakeet_service.domain.errors import (
     InvalidRequestError,
     JobConflictError,
     JobNotFoundError,
+    JobStorageError,
     OverloadedError,
     RateLimitError,
     UrlNotAllowedError,
@@ -365,13 +368,63 @@ async def test_a_job_is_cancelled_and_then_deleted(tmp_path: Path) -> None:
 
 
 async def test_a_wait_ends_with_its_time(tmp_path: Path) -> None:
+    server = Server(tmp_path, ScriptedModel())
+    waited: list[float] = []
+
+    class Passing(Changes):
+        async def wait(self, longest_s: float) -> None:
+            waited.append(longest_s)
+            server.now += 20
+
+    server.jobs = replace(server.jobs, changes=Passing())
+    async with opened(server):
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        assert (await server.jobs.find(BOB, job.id, wait_s=30)).status is JobStatus.QUEUED
+        assert waited == [1.0, 1.0]
+
+
+async def test_a_job_without_news_says_so_until_its_end(tmp_path: Path) -> None:
     async with opened(Server(tmp_path, ScriptedModel())) as server:
         job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
-        waiting = asyncio.create_task(server.jobs.find(BOB, job.id, wait_s=30))
-        await server.store.find("key bob", job.id)
-        server.now += 31
-        server.changes.announce()
-        assert (await waiting).status is JobStatus.QUEUED
+        news = server.jobs.events(BOB, job.id)
+        assert await anext(news) is None
+        await server.jobs.cancel_or_delete(BOB, job.id)
+        assert [event.type async for event in news if event] == ["job.cancelled"]
+
+
+@pytest.mark.parametrize("lost_at", ["keep_progress", "finish"])
+async def test_a_job_that_is_lost_while_it_is_read_is_left_alone(tmp_path: Path, lost_at: str) -> None:
+    class LosingStore(SqlJobStore):
+        lost = 0
+
+        async def keep_progress(self, job_id: str, event: JobEvent, *, done_s: float) -> None:
+            self._lose("keep_progress")
+            await super().keep_progress(job_id, event, done_s=done_s)
+
+        async def finish(self, job_id: str, ending: Ending) -> Job:
+            self._lose("finish")
+            return await super().finish(job_id, ending)
+
+        def _lose(self, where: str) -> None:
+            if where == lost_at:
+                self.lost += 1
+                raise LeaseLostError
+
+    stepped = SteppedModel()
+    server = Server(tmp_path, stepped)
+    server.store = store = LosingStore(Database(sqlite_engine(tmp_path / "jobs.db")), lease_s=3600, alone=True)
+    server.jobs = replace(server.jobs, store=store)
+    server.runner = replace(server.runner, store=store)
+    async with running(server):
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(12)))
+        stepped.steps.release()
+        if lost_at == "finish":
+            for _ in range(5):
+                stepped.steps.release()
+        while not store.lost:
+            await asyncio.sleep(0)
+        assert (await server.jobs.find(BOB, job.id)).status is JobStatus.RUNNING
+        assert ("ended", "completed") not in server.observer.told
 
 
 async def test_what_has_ended_is_deleted_after_its_time(tmp_path: Path) -> None:
@@ -481,3 +534,90 @@ async def test_a_defect_of_the_sender_is_told(tmp_path: Path) -> None:
         while not server.observer.failures:
             await asyncio.sleep(0)
         assert server.observer.failures == [defect]
+
+
+async def test_a_job_that_another_server_has_taken_is_left_alone(tmp_path: Path) -> None:
+    server = Server(tmp_path, SteppedModel())
+    server.runner = replace(server.runner, limits=replace(server.runner.limits, lease_s=0.0))
+    async with running(server):
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        while ("began", 0) not in server.observer.told:
+            await server.changes.wait(0.1)
+        assert isinstance(server.model, SteppedModel)
+        await server.store.cancel(BOB.owner, job.id, server.now)
+        while not server.model.cancelled:
+            await asyncio.sleep(0)
+        other = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        server.model.steps.release()
+        assert (await server.ended(other)).status is JobStatus.COMPLETED
+
+
+async def test_a_reader_whose_job_is_cancelled_keeps_nothing(tmp_path: Path) -> None:
+    async with running(Server(tmp_path, SteppedModel())) as server:
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        while ("began", 0) not in server.observer.told:
+            await server.changes.wait(0.1)
+        await server.jobs.cancel_or_delete(BOB, job.id)
+        other = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        assert isinstance(server.model, SteppedModel)
+        server.model.steps.release()
+        server.model.steps.release()
+        assert (await server.ended(other)).status is JobStatus.COMPLETED
+        assert (await server.jobs.find(BOB, job.id)).status is JobStatus.CANCELLED
+
+
+async def test_a_job_that_ends_while_it_is_cancelled_is_given_as_it_ended(tmp_path: Path) -> None:
+    class LateStore(SqlJobStore):
+        async def cancel(self, owner: str, job_id: str, now: float) -> Job:
+            await super().cancel(owner, job_id, now)
+            return await super().cancel(owner, job_id, now)
+
+    server = Server(tmp_path, ScriptedModel())
+    server.store = LateStore(Database(sqlite_engine(tmp_path / "jobs.db")), lease_s=30, alone=True)
+    server.jobs = replace(server.jobs, store=server.store)
+    async with opened(server):
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        ended = await server.jobs.cancel_or_delete(BOB, job.id)
+        assert ended is not None
+        assert ended.status is JobStatus.CANCELLED
+
+
+async def test_a_job_waits_for_the_model(tmp_path: Path) -> None:
+    server = Server(tmp_path, ScriptedModel())
+    async with opened(server):
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        task = asyncio.create_task(server.runner.run())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await server.model.start()
+        server.changes.announce()
+        assert (await server.ended(job)).status is JobStatus.COMPLETED
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_stands_in_for_the_model_streams_as_it_does(tmp_path: Path) -> None:
+    server = Server(tmp_path, ScriptedModel())
+    await server.model.start()
+    model = CheckpointedModel(
+        server.model, "job_1", {}, store=server.store, places=asyncio.Semaphore(1), observer=server.observer
+    )
+    await model.start()
+    await model.aclose()
+    assert model.describe() == server.model.describe()
+    async with model.open_stream(StreamContext(left_s=1, chunk_s=1, right_s=1)) as stream:
+        assert stream
+    await server.store.aclose()
+
+
+async def test_trouble_with_the_store_is_told(tmp_path: Path) -> None:
+    class BrokenStore(SqlJobStore):
+        async def claim(self, now: float) -> None:
+            raise JobStorageError(f"Gone at {now}.")
+
+    server = Server(tmp_path, ScriptedModel())
+    server.store = BrokenStore(Database(sqlite_engine(tmp_path / "jobs.db")), lease_s=30, alone=True)
+    server.runner = replace(server.runner, store=server.store)
+    async with running(server):
+        while ("reading jobs", None) not in server.observer.told:
+            await asyncio.sleep(0)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -33,6 +34,7 @@ _LONGEST_WAIT_S = 60.0
 _MOST_LISTED = 100
 _PROBLEM = {"model": OpenAIProblemBody}
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {**_PROBLEM, "description": "You have no job of that id"}}
+_ERRORS = documented_errors(OpenAIProblemBody, without={404, 415, 422, 504})
 _CONFLICT: dict[int | str, dict[str, Any]] = {409: {**_PROBLEM, "description": "The job is not in such a state"}}
 
 
@@ -45,10 +47,7 @@ def router(
     heartbeat_s: float = 10.0,
 ) -> APIRouter:
     """The routes of jobs; `owners` says by the name of a key whose they are."""
-
-    def caller(request: Request) -> Caller:
-        context = request_context(request)
-        return Caller(_ANYONE if context.key is None else owners[context.key], context.caller)
+    caller = partial(_caller, owners)
 
     async def submit(
         request: Request,
@@ -146,7 +145,6 @@ def router(
         return JobBody.of(await jobs.send_webhook_again(caller(request), job_id))
 
     routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-    errors = documented_errors(OpenAIProblemBody, without={404, 415, 422, 504})
     routes.add_api_route(
         "",
         submit,
@@ -157,7 +155,7 @@ def router(
         responses={
             202: {"headers": {"location": {"description": "the job", "schema": {"type": "string"}}}},
             409: {**_PROBLEM, "description": "The Idempotency-Key was used for another request"},
-            **errors,
+            **_ERRORS,
         },
         openapi_extra=request_schema(),
     )
@@ -203,6 +201,11 @@ def router(
         responses={**_NOT_FOUND, **_CONFLICT},
     )
     return routes
+
+
+def _caller(owners: Mapping[str, str], request: Request) -> Caller:
+    context = request_context(request)
+    return Caller(_ANYONE if context.key is None else owners[context.key], context.caller)
 
 
 _PLAIN = ("text/plain", "application/x-subrip", "text/vtt")
