@@ -61,28 +61,29 @@ class FakeWebClient:
 
 
 class FakeDecoder:
-    """Takes a recording for raw 16-bit samples at the rate that is asked for."""
+    """Takes a recording for raw 16-bit samples at the rate that is asked for, of so many channels if they are separate."""
 
     def __init__(self) -> None:
         self.opened = 0
         self.open_now = 0
+        self.channels = 1
         self.tracks: list[int | None] = []
         self.warnings: list[RecordingWarning] = []
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         assert sample_rate_hz > 0
         self.opened += 1
         self.open_now += 1
         self.tracks.append(track)
         try:
-            yield DecodedAudio(self._blocks(source), self.warnings)
+            yield DecodedAudio(self._blocks(source, separate=separate), self.warnings)
         finally:
             self.open_now -= 1
 
-    async def _blocks(self, source: AsyncIterable[bytes]) -> AsyncIterator[Samples]:
+    async def _blocks(self, source: AsyncIterable[bytes], *, separate: bool) -> AsyncIterator[Samples]:
         reader = PcmReader(Encoding.PCM_S16LE)
         empty = True
         async for piece in source:
@@ -93,7 +94,7 @@ class FakeDecoder:
             samples = reader.read(piece)
             if len(samples):
                 empty = False
-                yield samples
+                yield samples.reshape(-1, self.channels) if separate else samples
         if empty:
             raise EmptyAudioError("The recording is empty.")
 

@@ -151,11 +151,10 @@ class JobRunner:
 
     async def _try_again(self, claim: Claim, error: Exception) -> None:
         self.observer.failed_unexpectedly("reading a job", error, job_id=claim.job.id)
-        if claim.attempts >= _MOST_ATTEMPTS:
-            known = error if isinstance(error, ServiceError) else None
-            await self._end(claim.job, self._failure(known))
-            return
-        await self.store.release(claim.job.id, ready_at=self.clock() + _TROUBLE_S * claim.attempts, counts=True)
+        if claim.attempts < _MOST_ATTEMPTS:
+            await self.store.release(claim.job.id, ready_at=self.clock() + _TROUBLE_S * claim.attempts, counts=True)
+        else:
+            await self._end(claim.job, self._failure(error if isinstance(error, ServiceError) else None))
 
     async def _transcribe(self, claim: Claim, places: asyncio.Semaphore) -> Ending:
         job = claim.job

@@ -30,6 +30,7 @@ from .diagnosis import changed, facts_about
 from .directories import prepare_directories
 from .jobs import jobs
 from .lifecycle import Lifecycle, Server, beside, serve_until_signalled
+from .mcp import MountedMcp, serve_mcp_on_stdio
 from .tracing import tracing_from_environment
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -60,6 +61,7 @@ def _context(settings: Settings) -> CommandContext:
         changed_settings=changed(settings) | {wrong.name: str(wrong) for wrong in lookalikes(os.environ)},
         facts=facts_about(settings),
         serve=partial(_serve_http if settings.http else _serve_without_http, settings),
+        serve_mcp=partial(_serve_mcp, settings),
         audio_decoder=lambda: Container(settings=settings).decoder(),
         # A person who transcribes a file of their own waits as long as it takes: the limit guards a server.
         open_transcriber=lambda: _transcriber(settings.model_copy(update={"processing_timeout": math.inf})),
@@ -84,6 +86,18 @@ def _serve_without_http(settings: Settings) -> bool:
         asyncio.run(serve_until_signalled(service, *_servers(settings)))
     except ModelLoadError:
         # The log has it.
+        return False
+    except FaultError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return False
+    return True
+
+
+def _serve_mcp(settings: Settings) -> bool:
+    try:
+        prepare_directories()
+        asyncio.run(serve_mcp_on_stdio(Container(settings=settings).service(), settings))
+    except ModelLoadError:
         return False
     except FaultError as error:
         sys.stderr.write(f"{error.message}\n")
@@ -120,11 +134,15 @@ def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
         container.drain(),
         container.web(),
     )
-    servers = _servers(settings)
     if background is not None:
         service = replace(service, jobs=background.use_case)
-        servers = (background, *servers)
-    return create_app(
+    mcp = MountedMcp(settings) if settings.mcp else None
+    servers = (
+        *(() if background is None else (background,)),
+        *_servers(settings),
+        *(() if mcp is None else (mcp.server,)),
+    )
+    app = create_app(
         settings=settings,
         service=beside(service, servers),
         metrics=container.metrics(),
@@ -132,6 +150,9 @@ def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
         on_fatal=on_fatal,
         telemetry=None if tracing is None else tracing.of_requests,
     )
+    if mcp is not None:
+        mcp.mount(app)
+    return app
 
 
 @asynccontextmanager

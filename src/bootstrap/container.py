@@ -1,6 +1,7 @@
 """Which adapter serves which port: typed factories, and the container that calls them."""
 
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ from dependency_injector import containers, providers
 from ..adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
 from ..adapters.decoders.pydub import PydubDecoder
 from ..adapters.decoders.wave import WaveDecoder
+from ..adapters.inference.cores import one_thread_for_numpy
 from ..adapters.isolation.model import IsolatedModel
 from ..adapters.onnx.model import onnx_model
 from ..adapters.parakeet_mlx.model import parakeet_mlx_model
 from ..adapters.rate_limits import RateLimits
 from ..adapters.soxr_resampler import SoxrResampler
 from ..adapters.telemetry.prometheus import PrometheusMetrics
+from ..adapters.vad.processes import ScoringProcesses
 from ..adapters.vad.silero import SileroVad
 from ..adapters.web.client import GuardedWebClient, WebLimits
 from ..adapters.web.outgoing_guard import OutgoingGuard
@@ -30,10 +33,12 @@ from ..application.ports.web_client import WebClient
 from ..application.service import Service
 from ..application.stream_session import StreamSession
 from ..application.transcribe_file import FileLimits, TranscribeFile
+from ..assets import SILERO_VAD
+from ..config.logs import configure_logging
 from ..config.settings import Settings
 from ..entrypoints.wyoming.connection import Terms
 from ..entrypoints.wyoming.server import WyomingServer
-from .engines import chosen_engine
+from .engines import chosen_engine, vad_processes
 from .lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -64,11 +69,24 @@ def audio_decoder(resampler: Resampler, compressed: AudioDecoder, tracing: "Trac
     return decoder if tracing is None else tracing.decoder(decoder)
 
 
-def voice_activity_detector(settings: Settings) -> VoiceActivityDetector | None:
+def scoring_processes(settings: Settings) -> ScoringProcesses | None:
+    """Where recordings are scored, if not in this process."""
+    count = vad_processes(settings) if settings.vad == "silero" else 0
+    return ScoringProcesses(count, SILERO_VAD, prepare=log_in_child(settings)) if count else None
+
+
+def log_in_child(settings: Settings) -> Callable[[], None]:
+    """What has a child process write its log lines as this one does."""
+    return partial(configure_logging, level=settings.log_level, log_format=settings.log_format)
+
+
+def voice_activity_detector(settings: Settings, processes: ScoringProcesses | None) -> VoiceActivityDetector | None:
     """What tells speech from silence and noise, unless everything is to be transcribed."""
     match settings.vad:
         case "silero":
-            return SileroVad()
+            # The model sees to that as well, but it may be in a process of its own.
+            one_thread_for_numpy()
+            return SileroVad(processes=processes)
         case "none":
             return None
 
@@ -97,7 +115,7 @@ def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | 
         case "none":
             model: SpeechModel = make(metrics=metrics)
         case "process":
-            model = IsolatedModel(make, metrics=metrics)
+            model = IsolatedModel(make, metrics=metrics, prepare=log_in_child(settings))
     return model if tracing is None else tracing.model(model)
 
 
@@ -146,6 +164,7 @@ def stream_session(
 def lifecycle(
     model: SpeechModel,
     detector: VoiceActivityDetector | None,
+    processes: ScoringProcesses | None,
     stream_session: StreamSession,
     tracing: "Tracing | None",
 ) -> Lifecycle:
@@ -153,6 +172,7 @@ def lifecycle(
     return Lifecycle(
         model=model,
         detector=detector,
+        detector_processes=processes,
         stream_session=stream_session,
         on_stopped=None if tracing is None else tracing.close,
     )
@@ -209,8 +229,11 @@ class Container(containers.DeclarativeContainer):
         audio_decoder, resampler, compressed, tracing
     )
     model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(speech_model, settings, metrics, tracing)
+    detector_processes: providers.Provider[ScoringProcesses | None] = providers.ThreadSafeSingleton(
+        scoring_processes, settings
+    )
     detector: providers.Provider[VoiceActivityDetector | None] = providers.ThreadSafeSingleton(
-        voice_activity_detector, settings
+        voice_activity_detector, settings, detector_processes
     )
     transcribe_file: providers.Provider[TranscribeFile] = providers.ThreadSafeSingleton(
         transcribe_file, settings, model, decoder, detector, quota, metrics
@@ -221,7 +244,7 @@ class Container(containers.DeclarativeContainer):
     web: providers.Provider[WebClient] = providers.ThreadSafeSingleton(web_client, settings)
     drain: providers.Provider[Drain] = providers.ThreadSafeSingleton(Drain, grace_s=GRACE_S)
     lifecycle: providers.Provider[Lifecycle] = providers.ThreadSafeSingleton(
-        lifecycle, model, detector, stream_session, tracing
+        lifecycle, model, detector, detector_processes, stream_session, tracing
     )
     service: providers.Provider[Service] = providers.ThreadSafeSingleton(
         Service,

@@ -1,6 +1,7 @@
 """Every setting of the service: from the environment, a ``.env`` file, or the command line."""
 
 import re
+import sys
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
@@ -138,6 +139,13 @@ class Settings(BaseSettings):
         default=False,
         description="announce Wyoming on the local network, so that Home Assistant finds it; needs the extra `wyoming`",
     )
+    mcp: bool = Field(
+        default=False, description="serve assistants at `/mcp`, by the Model Context Protocol; needs the extra `mcp`"
+    )
+    mcp_root: Path | None = Field(
+        default=None,
+        description="directory below which MCP clients may name files; not set: none at `/mcp`, and the working directory with `parakeet-service mcp`",
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="accepted API keys, comma-separated, each `key` or `name:key`; empty: no key is needed"
     )
@@ -212,6 +220,13 @@ class Settings(BaseSettings):
     )
     vad: Literal["silero", "none"] = Field(
         default="silero", description="voice activity detector; `none` transcribes everything, silence and noise too"
+    )
+    vad_processes: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="processes that run the voice activity detector on recordings, beside the service's own; "
+        "not set: on an NVIDIA GPU one for each 4 cores, at most 4; else 0",
     )
     audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="decoder of compressed recordings")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -327,6 +342,14 @@ class Settings(BaseSettings):
             raise ValueError("HTTP=false needs WYOMING_PORT or WYOMING_SOCKET: nothing would be served")
         if self.wyoming_zeroconf and self.wyoming_port is None:
             raise ValueError("WYOMING_ZEROCONF needs WYOMING_PORT")
+        return self
+
+    @model_validator(mode="after")
+    def _system_has_it(self) -> "Settings":
+        if sys.platform == "win32" and self.isolation == "process":
+            raise ValueError("ISOLATION=process does not work on Windows, which hands no sockets to other processes")
+        if sys.platform == "win32" and self.wyoming_socket:
+            raise ValueError("WYOMING_SOCKET does not work on Windows: use WYOMING_PORT")
         return self
 
 

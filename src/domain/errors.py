@@ -32,7 +32,7 @@ ServiceError
 import errno
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 _LONGEST_TEXT = 1000
 
@@ -191,17 +191,25 @@ class TooManyStreamsError(RetryLaterError):
 class ModelNotReadyError(RetryLaterError):
     """The model is still being fetched, loaded or warmed up.
 
-    With `total_bytes` it is being downloaded, and `done_bytes` of it have come.
+    With a `state` it is being downloaded or built, and `done_bytes` of `total_bytes`, if that is known, are done.
     """
 
     code = "model_not_ready"
 
     def __init__(
-        self, message: str, *, retry_after_s: float = 1.0, done_bytes: int = 0, total_bytes: int | None = None
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1.0,
+        state: Literal["downloading", "building"] | None = None,
+        done_bytes: int = 0,
+        total_bytes: int | None = None,
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
+        if state is not None:
+            self.details.update(state=state)
         if total_bytes is not None:
-            self.details |= {"state": "downloading", "done_bytes": done_bytes, "total_bytes": total_bytes}
+            self.details.update(done_bytes=done_bytes, total_bytes=total_bytes)
 
 
 class ShuttingDownError(RetryLaterError):

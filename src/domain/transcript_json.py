@@ -31,8 +31,16 @@ def dump_transcript(transcript: Transcript) -> str:
         {
             "version": _VERSION,
             "duration_s": transcript.duration_s,
+            "channels": transcript.channels,
             "words": [
-                [word.text, word.start_s, word.end_s, word.confidence, [_token(token) for token in word.tokens]]
+                [
+                    word.text,
+                    word.start_s,
+                    word.end_s,
+                    word.confidence,
+                    [_token(token) for token in word.tokens],
+                    word.channel,
+                ]
                 for word in transcript.words
             ],
             "segments": [[len(segment.words), segment.no_speech_probability] for segment in transcript.segments],
@@ -51,13 +59,14 @@ def load_transcript(text: str) -> Transcript:
     if form["version"] != _VERSION:
         raise ValueError(f"a transcript of version {form['version']} was written by a newer service")
     words = tuple(
-        Word(spoken, start_s, end_s, confidence, tuple(Token(*fields) for fields in tokens))
-        for spoken, start_s, end_s, confidence, tokens in form["words"]
+        Word(spoken, start_s, end_s, confidence, tuple(Token(*fields) for fields in tokens), channel)
+        for spoken, start_s, end_s, confidence, tokens, channel in form["words"]
     )
     return Transcript(
         words=words,
         segments=_segments(words, form["segments"]),
         duration_s=form["duration_s"],
+        channels=form["channels"],
         warnings=tuple(_warning_of(one) for one in form["warnings"]),
     )
 

@@ -24,18 +24,22 @@ from ...domain.errors import (
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from .buffered_stream import BufferedStream
-from .checkpoint import Download
+from .cores import one_thread_for_numpy
 from .engine import Engine
 from .job_queue import Urgency
 from .jobs import DecodeResult, EncoderJob
+from .progress import Progress
 from .scheduler import Scheduler
 
 _log = structlog.get_logger()
 
 _EngineScheduler: TypeAlias = Scheduler[EncoderJob, DecodeResult]
 _LEAST_QUEUE = 64
+_DOING = {"downloading": "being downloaded", "building": "being built; what is built is kept for the next start"}
 _PROGRESS_S = 5.0
 _LONGEST_PREPARING_S = 180.0
+_BATCHES_OUT = 2
+"""Batches of drafts that are made of what has arrived: one that runs, and one that is there when that ends."""
 _SHORT_S = 20.0
 """Windows further into a recording than this yield to those of shorter recordings."""
 
@@ -54,7 +58,7 @@ class EngineModel:
         context: StreamContext | None = None,
         longest_window_s: float = 30.0,
         metrics: ModelMetrics | None = None,
-        download: Download | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Remember what to load.
 
@@ -67,9 +71,9 @@ class EngineModel:
             context: Of most live streams: a GPU compiles for it at the start.
             longest_window_s: Longest window of a recording, likewise.
             metrics: Counts jobs and streams.
-            download: How far `load` is, where it downloads something.
+            progress: How far `load` is, where it downloads or builds something.
         """
-        self._download = download or Download()
+        self._progress = progress or Progress()
         self._load = load
         self._sample_rate_hz = sample_rate_hz
         self._batch_size = batch_size
@@ -79,6 +83,7 @@ class EngineModel:
         self._longest_window_s = longest_window_s
         self._metrics = metrics or NullMetrics()
         self._streams = 0
+        self._turns = asyncio.Semaphore(1)
         self._scheduler: _EngineScheduler | None = None
         self._engine: Engine | None = None
         self._failure: ModelLoadError | None = None
@@ -89,6 +94,7 @@ class EngineModel:
         Raises:
             ModelLoadError: It cannot be found or loaded; `describe` raises the same from then on.
         """
+        one_thread_for_numpy()
         # The limits that suit the device are known once the model is loaded; until then nothing is taken.
         self._scheduler = Scheduler(most_waiting=1, most_per_batch=1, metrics=self._metrics)
         try:
@@ -97,6 +103,7 @@ class EngineModel:
             self._failure = error
             raise
         description = self.describe()
+        self._turns = asyncio.Semaphore(_BATCHES_OUT * description.batch_size)
         self._metrics.model_loaded(description)
         _log.info("model_loaded", **_facts(description))
         if description.note:
@@ -141,7 +148,7 @@ class EngineModel:
         self._streams += 1
         self._metrics.streams_changed(open_now=self._streams)
         try:
-            yield EngineStream(BufferedStream(engine, context), scheduler)
+            yield EngineStream(BufferedStream(engine, context), scheduler, self._turns)
         finally:
             self._streams -= 1
             self._metrics.streams_changed(open_now=self._streams)
@@ -192,35 +199,68 @@ class EngineModel:
         if self._failure is not None:
             raise self._failure
         if self._engine is None or self._scheduler is None:
-            done_bytes, total_bytes = self._download.done_bytes, self._download.total_bytes
-            doing = "loading" if total_bytes is None else "being downloaded"
-            message = f"The model is still {doing}."
-            raise ModelNotReadyError(message, retry_after_s=5, done_bytes=done_bytes, total_bytes=total_bytes)
+            stage = self._progress.stage
+            if stage is None:
+                raise ModelNotReadyError("The model is still loading.", retry_after_s=5)
+            message = f"The model is still {_DOING[stage.doing]}."
+            raise ModelNotReadyError(
+                message,
+                retry_after_s=5,
+                state=stage.doing,
+                done_bytes=stage.done_bytes,
+                total_bytes=stage.total_bytes,
+            )
         return self._engine, self._scheduler
 
 
 class EngineStream:
-    """The port RecognitionStream: the jobs of one stream, which run before those of any recording."""
+    """The port RecognitionStream: the jobs of one stream, which run before those of any recording.
 
-    def __init__(self, stream: BufferedStream, scheduler: _EngineScheduler) -> None:
+    A draft is made of all that has arrived when its turn comes, and turns are given no faster than the engine takes
+    them: the more streams there are, the longer are the steps in which their drafts grow, and none falls behind.
+    """
+
+    def __init__(self, stream: BufferedStream, scheduler: _EngineScheduler, turns: asyncio.Semaphore) -> None:
         """Begin with silence."""
         self._stream = stream
         self._scheduler = scheduler
+        self._turns = turns
+        self._drafting: asyncio.Task[Hypothesis] | None = None
 
     async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """See the port."""
         if start_s is not None:
+            self._abandon_draft()
             self._stream.begin(start_s)
-        return await self._run(self._stream.next_job()) if self._stream.append(samples) else None
+        if not self._stream.append(samples) or self._drafting is not None:
+            return None
+        drafting = self._drafting = asyncio.create_task(self._draft())
+        try:
+            await asyncio.wait((drafting,))
+        finally:
+            drafting.cancel()
+            if self._drafting is drafting:
+                self._drafting = None
+        return None if drafting.cancelled() else drafting.result()
 
     async def flush(self) -> Hypothesis:
         """See the port."""
-        return await self._run(self._stream.last_job())
+        self._abandon_draft()
+        return await self._run(self._stream.last_job(), Urgency.FINAL)
 
-    async def _run(self, job: EncoderJob | None) -> Hypothesis:
+    def _abandon_draft(self) -> None:
+        if self._drafting is not None:
+            self._drafting.cancel()
+            self._drafting = None
+
+    async def _draft(self) -> Hypothesis:
+        async with self._turns:
+            return await self._run(self._stream.next_job(), Urgency.LIVE)
+
+    async def _run(self, job: EncoderJob | None, urgency: Urgency) -> Hypothesis:
         if job is None:
             return self._stream.accept_silence()
-        return self._stream.accept(await _submit(self._scheduler, job, Urgency.LIVE))
+        return self._stream.accept(await _submit(self._scheduler, job, urgency))
 
 
 async def _submit(scheduler: _EngineScheduler, job: EncoderJob, urgency: Urgency) -> DecodeResult:

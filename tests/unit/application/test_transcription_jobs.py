@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.ports.webhook_sender import WebhookFailedError
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
 from parakeet_service.application.transcription_jobs import Caller, TranscriptionJobs
+from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import (
     IdempotencyConflictError,
     InferenceError,
@@ -268,11 +269,11 @@ async def test_a_busy_decoder_puts_the_job_back(tmp_path: Path) -> None:
     class BusyDecoder(FakeDecoder):
         busy = 1
 
-        async def _blocks(self, source: object) -> AsyncIterator:  # type: ignore[type-arg]
+        async def _blocks(self, source: AsyncIterable[bytes], *, separate: bool) -> AsyncIterator[Samples]:
             if self.busy:
                 self.busy -= 1
                 raise OverloadedError("Too many recordings are being decoded.", retry_after_s=50.0)
-            async for block in super()._blocks(source):  # type: ignore[arg-type]
+            async for block in super()._blocks(source, separate=separate):
                 yield block
 
     server = Server(tmp_path, ScriptedModel())
