@@ -30,13 +30,14 @@ FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="parakeet-service" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --create-home --uid 10001 --user-group parakeet \
-    && install --directory --owner=parakeet --group=parakeet /models
+    && install --directory --owner=parakeet --group=parakeet /models /data
 COPY --from=build /opt/venv /opt/venv
 # NVIDIA_*: read by the NVIDIA container runtime, without effect elsewhere.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/models \
     CACHE_DIR=/models/graphs \
+    DATA_DIR=/data \
     HOST=0.0.0.0 \
     PORT=8000 \
     LOG_FORMAT=json \
@@ -44,7 +45,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 WORKDIR /home/parakeet
-VOLUME /models
+VOLUME /models /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 # Ready, not only alive: the first start downloads the model, and may take its time. No proxy stands before ourselves.

@@ -15,6 +15,7 @@ from .ports.speech_model import SpeechModel
 from .ports.web_client import WebClient
 from .stream_session import StreamSession
 from .transcribe_file import TranscribeFile
+from .transcription_jobs import TranscriptionJobs
 
 Lifecycle: TypeAlias = Callable[[], AbstractAsyncContextManager["asyncio.Task[None]"]]
 """Starts the service when entered, and stops it when left.
@@ -35,6 +36,7 @@ class Service:
         quota: How much each caller may ask for: an entrypoint asks it to admit each request.
         metrics: Counts the audio of live sessions; `transcribe_file` has its own.
         drain: Tells when the service shuts down, and waits for work in progress.
+        jobs: Transcribes recordings in the background; ``None`` where that is turned off.
         lifecycle: Entered once by the entrypoint that owns the process.
     """
 
@@ -46,6 +48,7 @@ class Service:
     metrics: TranscriptionMetrics
     drain: Drain
     lifecycle: Lifecycle
+    jobs: TranscriptionJobs | None = None
 
     def live_loop(
         self,

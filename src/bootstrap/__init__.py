@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -27,6 +28,7 @@ from ..entrypoints.http.server import free_address, serve
 from .container import Container, wyoming_server
 from .diagnosis import changed, facts_about
 from .directories import prepare_directories
+from .jobs import jobs
 from .lifecycle import Lifecycle, Server, beside, serve_until_signalled
 from .mcp import MountedMcp, serve_mcp_on_stdio
 from .tracing import tracing_from_environment
@@ -122,12 +124,27 @@ def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
     prepare_directories()
     tracing = tracing_from_environment()
     container = Container(settings=settings, tracing=providers.Object(tracing))
+    # All of it, now: without its decoder, or with a place for jobs that cannot be used, the service must not start.
+    service = container.service()
+    background = jobs(
+        settings,
+        container.transcribe_file(),
+        container.quota(),
+        container.metrics(),
+        container.drain(),
+        container.web(),
+    )
+    if background is not None:
+        service = replace(service, jobs=background.use_case)
     mcp = MountedMcp(settings) if settings.mcp else None
-    servers = (*_servers(settings), *(() if mcp is None else (mcp.server,)))
+    servers = (
+        *(() if background is None else (background,)),
+        *_servers(settings),
+        *(() if mcp is None else (mcp.server,)),
+    )
     app = create_app(
         settings=settings,
-        # All of it, now: without its decoder the service must not start.
-        service=beside(container.service(), servers),
+        service=beside(service, servers),
         metrics=container.metrics(),
         exposition=container.metrics().exposition,
         on_fatal=on_fatal,

@@ -2,7 +2,9 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
@@ -173,6 +175,41 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="other web origins that may call the API, comma-separated; `*` allows any"
     )
+    jobs: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="`/v1/jobs`: `on`, `off`, or `auto`: on, unless `DATA_DIR` is left at its default and cannot be "
+        "used, such as by a second service on the machine",
+    )
+    data_dir: Path | None = Field(
+        default=None,
+        description="directory for jobs and their recordings, which one service at a time holds; "
+        "unset: the user's data directory",
+    )
+    jobs_database: SecretStr = Field(
+        default=SecretStr(""),
+        description="`postgresql://USER:PASSWORD@HOST/NAME` for several servers with the same jobs; "
+        "empty: `jobs.db` in `DATA_DIR`",
+    )
+    job_retention: Annotated[float, NoDecode] = Field(
+        default=604800,
+        ge=0,
+        allow_inf_nan=False,
+        description="time after which ended jobs are deleted, in seconds or as `7d`, `12h`, `30m`; 0 keeps them",
+    )
+    job_workers: int = Field(default=2, ge=1, le=256, description="jobs that are transcribed at once")
+    job_lease: float = Field(
+        default=30, ge=1, description="time after which other servers take over the jobs of a dead one, in seconds"
+    )
+    max_jobs: int = Field(default=1000, ge=1, description="maximum jobs that have not ended")
+    max_jobs_per_key: int = Field(default=200, ge=1, description="maximum jobs of one API key that have not ended")
+    max_job_bytes: int = Field(
+        default=50 << 30, ge=1, description="maximum size of the recordings of all jobs together, in bytes"
+    )
+    webhook_secret: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="signs the webhooks of jobs: `whsec_` and at least 24 bytes in Base64; "
+        "several, comma-separated, while one replaces the other; empty: none are sent",
+    )
     url_allow_http: bool = Field(
         default=False, description="open `http://` URLs that callers give, too, and not only `https://` ones"
     )
@@ -213,13 +250,37 @@ class Settings(BaseSettings):
                 raise ValueError("a host is a name such as stt.example.com, without scheme, port or path")
         return tuple(host.lower().rstrip(".") for host in hosts)
 
+    @field_validator("job_retention", mode="before")
+    @classmethod
+    def _seconds(cls, value: object) -> object:
+        match = _TIME.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+        return float(match[1]) * _UNITS[match[2]] if match else value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _can_sign(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for secret in secrets:
+            try:
+                key = b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
+            except ValueError:
+                key = b""
+            if not 24 <= len(key) <= 64:
+                raise ValueError("a secret is whsec_ and 24 to 64 random bytes in Base64")
+        return secrets
+
     @field_validator("url_allowed_hosts")
     @classmethod
     def _are_names_or_addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_trusted_host(host) for host in hosts)
 
     @field_validator(
-        "api_keys", "allowed_hosts", "allowed_origins", "onnx_providers", "url_allowed_hosts", mode="before"
+        "api_keys",
+        "allowed_hosts",
+        "allowed_origins",
+        "onnx_providers",
+        "url_allowed_hosts",
+        "webhook_secret",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -255,6 +316,20 @@ class Settings(BaseSettings):
         """The keys and their owners' names; two keys may have one name, while one replaces the other."""
         return _named(self.api_keys)
 
+    @property
+    def key_owners(self) -> Mapping[str, str]:
+        """Whose the jobs of a key are, by the name that `named_keys` gives it.
+
+        The name if the key was given one, else a digest of the key: its place among the others may change.
+        """
+        given = {match[1] for entry in self.api_keys if (match := _NAMED_KEY.fullmatch(entry.get_secret_value()))}
+        return {
+            name: f"key {name}"
+            if name in given
+            else f"digest {sha256(key.get_secret_value().encode()).hexdigest()[:32]}"
+            for name, key in self.named_keys
+        }
+
     @model_validator(mode="after")
     def _overlap_fits(self) -> "Settings":
         if self.chunk_overlap * 2 > self.chunk_duration:
@@ -278,6 +353,8 @@ class Settings(BaseSettings):
         return self
 
 
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SUBPROTOCOL = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _HOST = re.compile(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*\.?")
 

@@ -7,6 +7,9 @@ ServiceError
 │   ├── UndecodableAudioError    no decoder can read the bytes
 │   ├── SessionIdleError         a live client said nothing at all
 │   ├── UploadTooLargeError      more bytes than the service takes
+│   ├── JobNotFoundError         there is no such job, or it is somebody else's
+│   ├── JobConflictError         the job is not in a state in which that can be done
+│   ├── IdempotencyConflictError the same key came with another request
 │   ├── UrlNotAllowedError       the service opens no such URL
 │   ├── UrlUnreachableError      nothing usable came from the URL
 │   └── AudioTooLongError        more seconds than the service takes
@@ -22,7 +25,8 @@ ServiceError
 └── FaultError               we fix it
     ├── DecoderUnavailableError  the decoder is missing or died
     ├── ModelLoadError           the model cannot be found or loaded
-    └── InferenceError           the model failed on good audio
+    ├── InferenceError           the model failed on good audio
+    └── JobStorageError          the place of the jobs cannot be used
 """
 
 import errno
@@ -105,6 +109,30 @@ class UploadTooLargeError(CallerError):
 
     def __init__(self, *, limit_bytes: int) -> None:
         super().__init__(f"The upload is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
+
+
+class JobNotFoundError(CallerError):
+    """There is no such job for this caller: it never was, was deleted, or is somebody else's."""
+
+    code = "job_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such job. Jobs are deleted some time after they have ended.")
+
+
+class JobConflictError(CallerError):
+    """The job has not come to where this could be done, or is past it."""
+
+    code = "job_conflict"
+
+
+class IdempotencyConflictError(CallerError):
+    """An ``Idempotency-Key`` that was used before, for another request."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another request; use a new one.")
 
 
 class UrlNotAllowedError(CallerError):
@@ -232,6 +260,12 @@ class InferenceError(FaultError):
     """The model failed on audio that was decoded well."""
 
     code = "inference_failed"
+
+
+class JobStorageError(FaultError):
+    """The data directory, or the database of the jobs, cannot be used."""
+
+    code = "job_storage_failed"
 
 
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT})

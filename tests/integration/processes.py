@@ -22,7 +22,8 @@ SAMPLE = Path(__file__).parents[2] / "src" / "assets" / "samples" / "demo.wav"
 
 def clean_environment(**settings: str) -> dict[str, str]:
     ours = {name.upper() for name in Settings.model_fields}
-    return {name: value for name, value in os.environ.items() if name not in ours} | settings
+    # Jobs would lie in the user's own data directory.
+    return {name: value for name, value in os.environ.items() if name not in ours} | {"JOBS": "off"} | settings
 
 
 def run(*arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ _REQUEST_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600
 _SESSION_S = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
 _WAIT_S = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _READ_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_JOB_S = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _FACTOR = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -73,6 +74,17 @@ class PrometheusMetrics:
             "1 for the loaded model.",
             ("id", "architecture", "precision", "compute", "device", "blas"),
         )
+        self._jobs = gauge("parakeet_jobs", "Jobs that are stored, by status.", ("status",))
+        self._jobs_ended = counter("parakeet_jobs_ended", "Jobs that ended on this server.", ("status",))
+        self._job_audio = counter("parakeet_job_audio_seconds", "Audio of jobs that ended on this server.")
+        self._job_times = histogram(
+            "parakeet_job_duration_seconds", "Time from taking a job to its end.", buckets=_JOB_S
+        )
+        self._job_windows = counter(
+            "parakeet_job_windows", "Windows of jobs: read, or known from before a restart.", ("source",)
+        )
+        self._webhooks = gauge("parakeet_webhooks", "Webhooks that are stored, by status.", ("status",))
+        self._webhooks_sent = counter("parakeet_webhook_attempts", "Attempts to send a webhook.", ("outcome",))
         build = gauge("parakeet_build_info", "1 for the version of the service.", ("version",))
         build.labels(version("parakeet-service")).set(1)
         # So that what has not happened yet is seen as zero.
@@ -141,3 +153,28 @@ class PrometheusMetrics:
         """`held` uploads have a place, of which `receiving` are not complete."""
         self._uploads.labels("receiving").set(receiving)
         self._uploads.labels("answering").set(held - receiving)
+
+    def job_ended(self, *, status: str, audio_s: float, took_s: float) -> None:
+        """A job ended, so long after it was taken."""
+        self._jobs_ended.labels(status).inc()
+        self._job_audio.inc(audio_s)
+        self._job_times.observe(took_s)
+
+    def job_windows_known(self, number: int) -> None:
+        """So many windows were read before, and are not read again."""
+        self._job_windows.labels("known").inc(number)
+
+    def job_window_read(self) -> None:
+        """A window of a job was read."""
+        self._job_windows.labels("read").inc()
+
+    def webhook_sent(self, *, outcome: str) -> None:
+        """An attempt ended."""
+        self._webhooks_sent.labels(outcome).inc()
+
+    def jobs_counted(self, jobs: dict[str, int], webhooks: dict[str, int]) -> None:
+        """So many there are, by status."""
+        for gauge, counts in ((self._jobs, jobs), (self._webhooks, webhooks)):
+            gauge.clear()
+            for status, number in counts.items():
+                gauge.labels(status).set(number)

@@ -21,12 +21,14 @@ from .bench import bench
 from .context import Configure, ExitCode
 from .demo import demo
 from .doctor import doctor
+from .jobs import add_jobs
 from .live_client import connected
 from .stream import RawAudio, Speech, stream
 from .transcribe import FORMATS, output_name, transcribe
 
 __all__ = ["main"]
 
+_SERVICE = "http://127.0.0.1:8000"
 _HERE = "ws://127.0.0.1:8000/ws"
 
 _AddCommand: TypeAlias = Callable[..., argparse.ArgumentParser]
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str], *, configure: Configure) -> int:
     parser = argparse.ArgumentParser(prog="parakeet-service", description="Self-hosted English speech-to-text.")
     parser.add_argument("--version", action="version", version=f"parakeet-service {version('parakeet-service')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_serve, _add_mcp, _add_transcribe, _add_stream, _add_demo, _add_bench, _add_doctor):
+    for add in (_add_serve, _add_mcp, _add_transcribe, _add_stream, _add_jobs, _add_demo, _add_bench, _add_doctor):
         add(commands.add_parser, configure)
     parsed = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], ExitCode] = parsed.run
@@ -204,6 +206,11 @@ def _add_stream(add_command: _AddCommand, configure: Configure) -> None:
         )
 
     parser.set_defaults(run=run)
+
+
+def _add_jobs(add_command: _AddCommand, _configure: Configure) -> None:
+    parser = add_command("jobs", help="have a running service transcribe recordings in the background")
+    add_jobs(parser, url=_SERVICE, api_key=os.environ.get("API_KEY"))
 
 
 def _websocket(text: str) -> str:

@@ -60,7 +60,7 @@ async def _running_server() -> AsyncGenerator[_Server]:
     command = ("serve", "--model-id", "embedded", "--host", "127.0.0.1", "--port", "0")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "parakeet_service", *command),
-        env=os.environ | {"API_KEYS": key, "LOG_LEVEL": "WARNING", "LOG_FORMAT": "console"},
+        env=os.environ | {"API_KEYS": key, "JOBS": "off", "LOG_LEVEL": "WARNING", "LOG_FORMAT": "console"},
         stderr=asyncio.subprocess.PIPE,
     )
     last_lines: deque[str] = deque(maxlen=30)

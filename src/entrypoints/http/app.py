@@ -29,6 +29,7 @@ from .guards.prefix import PrefixMiddleware
 from .guards.request_log import RequestLogMiddleware
 from .guards.upload_limits import UploadLimitMiddleware, UploadPace
 from .guards.websocket_gateway import WebSocketGateway
+from .jobs import routes as jobs
 from .live import routes as live
 from .openai import routes as openai
 from .openai.realtime import routes as realtime
@@ -118,6 +119,11 @@ def create_app(
     app.include_router(asr.router(service.transcribe_file, model=service.model), dependencies=keys)
     app.include_router(deepgram.router(service), dependencies=keys)
     app.include_router(deepgram_live.router(service, gateway=gateway, longest_idle_s=settings.stream_idle))
+    if service.jobs is not None:
+        app.include_router(
+            jobs.router(service.jobs, service.transcribe_file, owners=settings.key_owners, drain=service.drain),
+            dependencies=keys,
+        )
     app.include_router(live.router(service, gateway=gateway, longest_idle_s=settings.stream_idle))
     app.include_router(realtime.router(service, gateway=gateway, client_secrets=client_secrets))
     app.include_router(realtime.secrets_router(model=service.model, client_secrets=client_secrets), dependencies=keys)

@@ -33,6 +33,10 @@ _CODES = {
     "DecoderUnavailableError": "decoder_unavailable",
     "ModelLoadError": "model_load_failed",
     "InferenceError": "inference_failed",
+    "JobNotFoundError": "job_not_found",
+    "JobConflictError": "job_conflict",
+    "IdempotencyConflictError": "idempotency_conflict",
+    "JobStorageError": "job_storage_failed",
 }
 """Released: none of them may ever change."""
 

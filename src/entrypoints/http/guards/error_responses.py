@@ -54,6 +54,9 @@ ERROR_RESPONSES: Mapping[str, ErrorResponse] = {
     http.UploadTimeoutError.code: ErrorResponse(408, 1008, _CALLER),
     domain.SessionIdleError.code: ErrorResponse(408, 1008, _CALLER),
     domain.AudioTooLongError.code: ErrorResponse(413, 1009, _CALLER),
+    domain.JobNotFoundError.code: ErrorResponse(404, 1008, _CALLER),
+    domain.JobConflictError.code: ErrorResponse(409, 1008, _CALLER),
+    domain.IdempotencyConflictError.code: ErrorResponse(409, 1008, _CALLER),
     http.UnknownModelError.code: ErrorResponse(404, 1008, _CALLER),
     http.UnauthorizedError.code: ErrorResponse(401, 1008, "authentication_error"),
     http.UnknownHostError.code: ErrorResponse(421, 1008, _CALLER),
@@ -72,6 +75,7 @@ ERROR_RESPONSES: Mapping[str, ErrorResponse] = {
     domain.DecoderUnavailableError.code: ErrorResponse(500, 1011, _SERVER),
     domain.ModelLoadError.code: ErrorResponse(500, 1011, _SERVER),
     domain.InferenceError.code: ErrorResponse(500, 1011, _SERVER),
+    domain.JobStorageError.code: ErrorResponse(500, 1011, _SERVER),
     UnexpectedError.code: ErrorResponse(500, 1011, _SERVER),
 }
 """Error code -> HTTP status on the seed routes, WebSocket close code, OpenAI error type."""

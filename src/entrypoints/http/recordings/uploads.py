@@ -4,9 +4,9 @@ import re
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from fastapi import UploadFile
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
+from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
 from ....application.run_unless import run_unless

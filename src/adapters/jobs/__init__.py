@@ -1,0 +1,1 @@
+"""Jobs in an SQL database, SQLite or PostgreSQL, and what surrounds them."""

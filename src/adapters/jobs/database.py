@@ -1,0 +1,141 @@
+"""One database, its threads, and its errors in our words."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ...domain.errors import JobStorageError, StorageFullError
+from .tables import METADATA, SCHEMA_VERSION, VERSIONS
+
+T = TypeVar("T")
+
+_THREADS = 4
+_LOCK = 0x7061726B
+"""Names the lock under which one server at a time makes the tables."""
+_BUSY_MS = 30_000
+_FULL = ("database or disk is full", "disk i/o error", "no space left", "could not extend file")
+
+
+class Database:
+    """Runs transactions in threads of its own: one on SQLite, which has one writer, and a few on PostgreSQL."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Use `engine`; nothing is connected to before the first transaction."""
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._threads = ThreadPoolExecutor(1 if self.is_sqlite else _THREADS, thread_name_prefix="jobs-database")
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """What `work` gives, in a transaction; it is done or undone as a whole, also where the caller is cancelled.
+
+        Raises:
+            StorageFullError: There is no room.
+            JobStorageError: The database cannot be used.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self.engine.begin() as connection:
+                return work(connection)
+        except DBAPIError as error:
+            reason = str(error.orig).lower()
+            if any(sign in reason for sign in _FULL):
+                raise StorageFullError("The service has no disk space left for jobs.", retry_after_s=30.0) from error
+            raise JobStorageError("The database of the jobs cannot be used.") from error
+        except SQLAlchemyError as error:
+            raise JobStorageError("The database of the jobs cannot be used.") from error
+
+    async def open(self) -> None:
+        """Make the tables, unless they are there.
+
+        Raises:
+            JobStorageError: They are those of a newer service, or cannot be made.
+        """
+        await self.run(self._make_tables)
+
+    def _make_tables(self, connection: Connection) -> None:
+        if not self.is_sqlite:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        METADATA.create_all(connection)
+        version = connection.scalar(select(VERSIONS.c.version))
+        if version is None:
+            connection.execute(insert(VERSIONS).values(version=SCHEMA_VERSION))
+        elif version > SCHEMA_VERSION:
+            raise JobStorageError("JOBS_DATABASE: the jobs are those of a newer version of this service.")
+
+    async def give_back_room(self) -> None:
+        """Give what was deleted back to the disk; PostgreSQL does so by itself."""
+        if self.is_sqlite:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._vacuum)
+
+    def _vacuum(self) -> None:
+        # Outside of a transaction, which SQLAlchemy would begin.
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            # `execute` would give back one page, for it takes one step of it.
+            cast("sqlite3.Cursor", cursor).executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);")
+            cursor.close()
+        finally:
+            connection.close()
+
+    async def aclose(self) -> None:
+        """Finish what runs, and disconnect."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self.engine.dispose()
+
+
+def sqlite_engine(path: Path) -> Engine:
+    """A database in a file; it is made on first use."""
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False}, pool_size=1
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: ConnectionPoolEntry) -> None:  # pyright: ignore[reportUnusedFunction]
+        # The driver must not begin transactions itself: it would do so only at the first change.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        # In this order: room can be given back only by a database that was made for it.
+        for pragma in (
+            "auto_vacuum=INCREMENTAL",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "secure_delete=FAST",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+        # What is read first and changed then must not be changed by another in between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def postgresql_engine(url: str) -> Engine:
+    """A database that servers share.
+
+    Raises:
+        JobStorageError: The URL cannot be read, or the driver is not installed.
+    """
+    try:
+        scheme, _, rest = url.partition("://")
+        driver = "postgresql+psycopg" if scheme in ("postgresql", "postgres") else scheme
+        return create_engine(f"{driver}://{rest}", pool_size=_THREADS, max_overflow=0, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise JobStorageError(
+            "JOBS_DATABASE: PostgreSQL needs the extra: pip install 'parakeet-service[postgresql]'."
+        ) from error
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise JobStorageError("JOBS_DATABASE must be postgresql://USER:PASSWORD@HOST/NAME.") from error

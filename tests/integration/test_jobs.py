@@ -1,0 +1,90 @@
+"""Jobs on real servers that are killed."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.job_servers import job_server, recording
+from tests.integration.processes import run
+
+
+def test_a_job_ends_with_the_same_text_after_kill_9(tmp_path: Path) -> None:
+    data = recording(12)
+    with job_server(tmp_path, tmp_path / "data") as server:
+        plain = server.text(server.submit(data))
+        windows = server.counted('parakeet_job_windows_total{source="read"}')
+        job_id = server.submit(data, metadata='{"meeting": 42}')
+        while server.job(job_id)["progress"]["done_s"] < 30:
+            time.sleep(0.02)
+        server.kill()
+    with job_server(tmp_path, tmp_path / "data") as server:
+        assert server.text(job_id) == plain
+        assert server.ended(job_id)["metadata"] == {"meeting": 42}
+        known = server.counted('parakeet_job_windows_total{source="known"}')
+        read = server.counted('parakeet_job_windows_total{source="read"}')
+        assert known >= 3
+        # No window is lost, and none is read twice: what was in hand is in neither of the two that were added.
+        assert known + read == windows
+        assert not list((tmp_path / "data" / "recordings").iterdir())
+        srt = server.client.get(f"/v1/jobs/{job_id}/result", params={"response_format": "srt"}).text
+        assert srt.startswith("1\n00:00:0")
+
+
+def test_a_server_that_is_told_to_stop_leaves_its_jobs_to_the_next(tmp_path: Path) -> None:
+    with job_server(tmp_path, tmp_path / "data") as server:
+        job_id = server.submit(recording(40))
+        while not server.job(job_id)["progress"]["done_s"]:
+            time.sleep(0.02)
+        assert server.server.stop(signal.SIGTERM) == 0
+    with job_server(tmp_path, tmp_path / "data", JOB_WORKERS="1", wait=False) as server:
+        assert server.job(job_id)["status"] in ("queued", "running")
+        assert server.ended(job_id)["status"] == "completed"
+
+
+def test_events_go_on_where_a_client_was(tmp_path: Path) -> None:
+    with job_server(tmp_path, tmp_path / "data") as server:
+        job_id = server.submit(recording(6))
+        events = server.client.get(f"/v1/jobs/{job_id}/events").text.strip().split("\n\n")
+        assert events[-1].startswith("event: job.completed")
+        rest = server.client.get(f"/v1/jobs/{job_id}/events", headers={"last-event-id": "2"}).text
+        assert rest.strip().split("\n\n") == events[2:]
+
+
+def test_a_directory_in_use_refuses_the_start(tmp_path: Path) -> None:
+    with job_server(tmp_path, tmp_path / "data"):
+        refused = run(
+            "serve", "--port", "0", cwd=tmp_path, MODEL_ID="embedded", JOBS="auto", DATA_DIR=str(tmp_path / "data")
+        )
+    assert refused.returncode == 1
+    assert "DATA_DIR" in refused.stderr
+    assert "JOBS=off" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def _survives_kills(tmp_path: Path, *, jobs: int, times: int, kills: int, seed: int) -> None:
+    chance = random.Random(seed)
+    data = recording(times)
+    with job_server(tmp_path, tmp_path / "data", JOB_WORKERS="4") as server:
+        plain = server.text(server.submit(data))
+        ids = [server.submit(data) for _ in range(jobs)]
+        time.sleep(chance.uniform(0, 3))
+        server.kill()
+    for _ in range(kills - 1):
+        # Also before it is ready.
+        with job_server(tmp_path, tmp_path / "data", wait=chance.random() < 0.7, JOB_WORKERS="4") as server:
+            time.sleep(chance.uniform(0, 3))
+            server.kill()
+    with job_server(tmp_path, tmp_path / "data", JOB_WORKERS="4") as server:
+        for job_id in ids:
+            assert server.text(job_id) == plain
+
+
+@pytest.mark.parametrize(
+    ("jobs", "times", "kills"),
+    [(2, 8, 2), pytest.param(1, 500, 20, marks=pytest.mark.soak), pytest.param(10, 60, 20, marks=pytest.mark.soak)],
+)
+def test_jobs_survive_random_kills(tmp_path: Path, jobs: int, times: int, kills: int) -> None:
+    _survives_kills(tmp_path, jobs=jobs, times=times, kills=kills, seed=jobs)

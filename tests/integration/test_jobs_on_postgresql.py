@@ -1,0 +1,91 @@
+"""Jobs that servers share."""
+
+import time
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from parakeet_service.adapters.jobs.database import Database, postgresql_engine
+from parakeet_service.adapters.jobs.recordings import DatabaseRecordings
+from parakeet_service.adapters.jobs.store import SqlJobStore
+from parakeet_service.adapters.jobs.tables import METADATA
+from parakeet_service.application.ports.job_store import JobStore
+from parakeet_service.domain.errors import JobStorageError
+from tests.contracts.job_store import LEASE_S, JobStoreContract
+from tests.integration.job_servers import job_server, recording
+from tests.integration.postgresql import postgresql
+
+
+@pytest.fixture(scope="module")
+def server_url() -> Generator[str]:
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture
+def url(server_url: str) -> str:
+    engine = postgresql_engine(server_url)
+    METADATA.drop_all(engine)
+    engine.dispose()
+    return server_url
+
+
+class TestPostgresql(JobStoreContract):
+    @pytest.fixture(autouse=True)
+    def _database(self, url: str) -> None:
+        self._url = url
+
+    def make(self) -> JobStore:
+        return SqlJobStore(Database(postgresql_engine(self._url)), lease_s=LEASE_S, alone=False)
+
+
+async def test_recordings_lie_where_every_server_reaches_them(url: str) -> None:
+    database = Database(postgresql_engine(url))
+    await database.open()
+    recordings = DatabaseRecordings(database)
+    data = bytes(range(256)) * 10_000
+
+    async def source() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 300_000):
+            yield data[start : start + 300_000]
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield data
+        raise ConnectionError("the client left")
+
+    stored = await recordings.keep("job_1", source())
+    assert stored.size_bytes == len(data)
+    assert await recordings.has("job_1")
+    assert b"".join([piece async for piece in recordings.open("job_1")]) == data
+    with pytest.raises(ConnectionError):
+        await recordings.keep("job_2", broken())
+    assert not await recordings.has("job_2")
+    await recordings.remove_all_but(["job_3"])
+    assert await recordings.has("job_1")
+    await recordings.remove("job_1")
+    with pytest.raises(JobStorageError, match="lost"):
+        await anext(recordings.open("job_1"))
+    await database.aclose()
+
+
+def test_another_server_ends_the_jobs_of_one_that_died_for_good(url: str, tmp_path: Path) -> None:
+    data = recording(12)
+    with (
+        job_server(tmp_path, tmp_path / "a", JOBS_DATABASE=url, JOB_LEASE="3", JOB_WORKERS="1") as dying,
+        job_server(tmp_path, tmp_path / "b", JOBS_DATABASE=url, JOB_LEASE="3", JOB_WORKERS="1") as other,
+    ):
+        plain = dying.text(dying.submit(data))
+        ids = [dying.submit(data) for _ in range(4)]
+        while sum(other.job(job_id)["progress"]["done_s"] > 20 for job_id in ids) < 2:
+            time.sleep(0.05)
+        dying.kill()
+        for job_id in ids:
+            assert other.text(job_id) == plain
+        assert other.counted('parakeet_job_windows_total{source="known"}') >= 2
+    engine = postgresql_engine(url)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM job_recordings")) == 0
+        assert connection.scalar(text("SELECT count(*) FROM job_windows")) == 0
+    engine.dispose()
