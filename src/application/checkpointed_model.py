@@ -75,6 +75,8 @@ class CheckpointedModel:
             except OverloadedError as busy:
                 await asyncio.sleep(busy.retry_after_s)
 
-    def open_stream(self, context: StreamContext) -> AbstractAsyncContextManager[RecognitionStream]:
+    def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AbstractAsyncContextManager[RecognitionStream]:
         """See the port."""
-        return self._model.open_stream(context)
+        return self._model.open_stream(context, decoding=decoding)

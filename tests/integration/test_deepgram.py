@@ -228,8 +228,12 @@ async def test_a_wave_file_needs_no_description(url: str, text: str) -> None:
 async def test_spans_follow_each_other_and_events_are_told(url: str, text: str) -> None:
     audio = samples() + bytes(3 * 32_000) + samples()[: 4 * 32_000]
     messages = await talk(url, audio, interim_results=True, vad_events=True, utterance_end_ms=1000, punctuate=True)
-    kinds = {type(one) for one in messages}
-    assert kinds == {ListenV1Results, ListenV1SpeechStarted, ListenV1UtteranceEnd, ListenV1Metadata}
+    assert {type(one) for one in messages} == {  # pyright: ignore[reportUnknownVariableType]
+        ListenV1Results,
+        ListenV1SpeechStarted,
+        ListenV1UtteranceEnd,
+        ListenV1Metadata,
+    }
     results = [one for one in messages if isinstance(one, ListenV1Results)]
     finals = [one for one in results if one.is_final]
     at = 0.0

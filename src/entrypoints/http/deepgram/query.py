@@ -141,7 +141,7 @@ def favouring(terms: Iterable[str]) -> Decoding:
     Raises:
         InvalidRequestError: They are too many or too long; the parameter is called ``keyterm``.
     """
-    phrases = tuple(dict.fromkeys(filter(None, map(str.strip, terms))))
+    phrases = tuple(dict.fromkeys(term.strip() for term in terms if term.strip()))
     try:
         return Decoding(phrases=phrases)
     except InvalidRequestError as error:
@@ -190,7 +190,7 @@ _USUAL_SILENCE_MS = 800
 class LiveQuery(ListenQuery):
     """Those of live audio."""
 
-    encoding: RawEncoding | None = None
+    encoding: RawEncoding | None = None  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
     interim_results: bool = False
     endpointing: Annotated[int | None, Field(ge=0, le=60_000), BeforeValidator(_silence)] = _USUAL_SILENCE_MS
     utterance_end_ms: Annotated[int | None, Field(ge=1000, le=60_000)] = None

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from tempfile import SpooledTemporaryFile
@@ -49,7 +49,7 @@ def router(service: Service) -> APIRouter:
         context, digest = request_context(request), hashlib.sha256()
 
         async def transcribe(pieces: AsyncIterator[bytes]) -> Transcript:
-            source = _described(_digested(pieces, digest), query)
+            source = _described(_digested(pieces, digest.update), query)
             return await service.transcribe_file(source, caller=context.caller, decoding=decoding)
 
         if _is_json(request):
@@ -118,7 +118,7 @@ async def _fetched(
 
 
 @asynccontextmanager
-async def _received(request: Request) -> AsyncIterator[UploadFile]:
+async def _received(request: Request) -> AsyncGenerator[UploadFile]:
     """The body, as forms are kept: in memory if it is small, and in an unlinked file if not."""
     file = UploadFile(cast("BinaryIO", SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)))  # noqa: SIM115 - closed below
     try:
@@ -130,9 +130,9 @@ async def _received(request: Request) -> AsyncIterator[UploadFile]:
         await file.close()
 
 
-async def _digested(pieces: AsyncIterator[bytes], digest: "hashlib._Hash") -> AsyncIterator[bytes]:
+async def _digested(pieces: AsyncIterator[bytes], update: Callable[[bytes], None]) -> AsyncIterator[bytes]:
     async for piece in pieces:
-        digest.update(piece)
+        update(piece)
         yield piece
 
 

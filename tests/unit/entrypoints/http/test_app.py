@@ -143,6 +143,7 @@ async def test_documents_what_it_answers() -> None:
         "/detect-language",
         "/v1/audio/transcriptions",
         "/v1/audio/translations",
+        "/v1/listen",
         "/v1/models",
         "/v1/realtime/client_secrets",
         "/v1/realtime/transcription_sessions",

@@ -104,12 +104,11 @@ async def test_a_pause_ends_what_is_said_and_the_end_tells_of_all() -> None:
 
 async def test_interim_results_are_told_to_who_asks() -> None:
     heard, _ = await talk(await numbers(), f"{RAW}&interim_results=true", pcm(0.8), pcm(1), CLOSE)
-    assert told(heard) == [
-        ("One", False, False, False),
-        ("One two.", False, False, False),
-        ("One two.", True, False, False),
-        ("Metadata",),
-    ]
+    *interim, final, metadata = told(heard)
+    # How many there are depends on when the model's turn comes.
+    assert interim
+    assert set(interim) <= {("One", False, False, False), ("One two.", False, False, False)}
+    assert (final, metadata) == (("One two.", True, False, False), ("Metadata",))
 
 
 async def test_speech_and_silence_are_told_to_who_asks() -> None:
@@ -348,7 +347,7 @@ async def test_a_browser_offers_its_key_as_a_subprotocol(offered: list[str], spo
     async with world.live(path="/v1/listen", query=RAW, subprotocols=offered) as client:
         assert (await client.accepted())["subprotocol"] == spoken
     status, headers = await refused(world, RAW, headers={"authorization": "Token wrong"})
-    assert (status, headers["dg-error"][:19]) == (401, "An API key is requi")
+    assert (status, headers["dg-error"][:19]) == (401, "The API key is not ")
 
 
 async def test_long_messages_give_way_and_too_long_ones_end_the_session() -> None:
