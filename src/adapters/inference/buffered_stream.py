@@ -6,7 +6,7 @@ from ...application.ports.speech_model import StreamContext
 from ...domain.audio import NO_SAMPLES, Samples, is_silence
 from ...domain.hypothesis import Hypothesis
 from .decoding import DecoderState
-from .engine import Engine
+from .engine import KnownEngine
 from .jobs import DecodeResult, EncoderJob
 
 
@@ -20,7 +20,7 @@ class BufferedStream:
     Source: the buffered and stateful transducer inference of NVIDIA NeMo (Apache-2.0), the idea only.
     """
 
-    def __init__(self, engine: Engine, context: StreamContext) -> None:
+    def __init__(self, engine: KnownEngine, context: StreamContext) -> None:
         """Begin before the first sample."""
         self._rate_hz = engine.description.sample_rate_hz
         self._frame_s = engine.frame_s

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -12,23 +12,17 @@ import numpy as np
 import structlog
 
 from ...application.ports.metrics import ModelMetrics, NullMetrics
-from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
-from ...domain.audio import Samples, is_silence
-from ...domain.errors import (
-    InferenceError,
-    InvalidRequestError,
-    ModelLoadError,
-    ModelNotReadyError,
-    TooManyStreamsError,
-)
-from ...domain.hypothesis import Hypothesis
+from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, RecognitionStream, StreamContext
+from ...domain.audio import Samples
+from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError
 from ...domain.transcript import Token
 from .buffered_stream import BufferedStream
 from .checkpoint import Download
-from .engine import Engine
+from .engine import Engine, EngineFacts
 from .job_queue import Urgency
 from .jobs import DecodeResult, EncoderJob
 from .scheduler import Scheduler
+from .windows import Windows, submit
 
 _log = structlog.get_logger()
 
@@ -36,8 +30,6 @@ _EngineScheduler: TypeAlias = Scheduler[EncoderJob, DecodeResult]
 _LEAST_QUEUE = 64
 _PROGRESS_S = 5.0
 _LONGEST_PREPARING_S = 180.0
-_SHORT_S = 20.0
-"""Windows further into a recording than this yield to those of shorter recordings."""
 
 
 class EngineModel:
@@ -74,11 +66,10 @@ class EngineModel:
         self._sample_rate_hz = sample_rate_hz
         self._batch_size = batch_size
         self._most_waiting = most_waiting
-        self._most_streams = most_streams
         self._context = context
         self._longest_window_s = longest_window_s
         self._metrics = metrics or NullMetrics()
-        self._streams = 0
+        self._windows = Windows(self._ready, most_streams=most_streams, metrics=self._metrics)
         self._scheduler: _EngineScheduler | None = None
         self._engine: Engine | None = None
         self._failure: ModelLoadError | None = None
@@ -119,32 +110,29 @@ class EngineModel:
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
     ) -> tuple[Token, ...]:
         """See the port."""
-        engine, scheduler = self._ready()
-        job = EncoderJob(samples, decoding=decoding)
-        if job.searched and not engine.description.searches:
-            raise InvalidRequestError(f"{engine.description.id} supports neither beam search nor phrases.")
-        # Models imagine words in silence.
-        if is_silence(samples, engine.description.sample_rate_hz):
-            return ()
-        # Beam search takes a multiple of the time, and yields to others.
-        urgency = Urgency.SHORT if after_s < _SHORT_S and not job.searched else Urgency.LONG
-        return (await _submit(scheduler, job, urgency)).finalized
+        return await self._windows.transcribe(samples, after_s=after_s, decoding=decoding)
 
-    @asynccontextmanager
-    async def open_stream(self, context: StreamContext) -> AsyncGenerator["EngineStream"]:
+    def open_stream(self, context: StreamContext) -> AbstractAsyncContextManager[RecognitionStream]:
         """See the port."""
-        engine, scheduler = self._ready()
-        if not engine.can_stream:
-            raise InferenceError(f"{engine.description.id} cannot transcribe live audio: only transducers can.")
-        if self._streams >= self._most_streams:
-            raise TooManyStreamsError(f"All {self._most_streams} live streams are in use.", retry_after_s=5)
-        self._streams += 1
-        self._metrics.streams_changed(open_now=self._streams)
-        try:
-            yield EngineStream(BufferedStream(engine, context), scheduler)
-        finally:
-            self._streams -= 1
-            self._metrics.streams_changed(open_now=self._streams)
+        return self._windows.open_stream(context)
+
+    async def run(self, job: EncoderJob, urgency: Urgency) -> DecodeResult:
+        """Run one job, for who makes the jobs elsewhere.
+
+        Raises:
+            InferenceError: The engine failed on it.
+            OverloadedError: Too many jobs of recordings wait.
+        """
+        return await submit(self._ready()[1], job, urgency)
+
+    def facts(self) -> EngineFacts:
+        """What must be known of the engine to make its jobs elsewhere.
+
+        Raises:
+            ModelNotReadyError: It is still being loaded.
+        """
+        engine = self._ready()[0]
+        return EngineFacts(self.describe(), engine.frame_s, engine.can_stream)
 
     def _load_and_warm_up(self) -> Engine:
         engine = self._load()
@@ -197,38 +185,6 @@ class EngineModel:
             message = f"The model is still {doing}."
             raise ModelNotReadyError(message, retry_after_s=5, done_bytes=done_bytes, total_bytes=total_bytes)
         return self._engine, self._scheduler
-
-
-class EngineStream:
-    """The port RecognitionStream: the jobs of one stream, which run before those of any recording."""
-
-    def __init__(self, stream: BufferedStream, scheduler: _EngineScheduler) -> None:
-        """Begin with silence."""
-        self._stream = stream
-        self._scheduler = scheduler
-
-    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
-        """See the port."""
-        if start_s is not None:
-            self._stream.begin(start_s)
-        return await self._run(self._stream.next_job()) if self._stream.append(samples) else None
-
-    async def flush(self) -> Hypothesis:
-        """See the port."""
-        return await self._run(self._stream.last_job())
-
-    async def _run(self, job: EncoderJob | None) -> Hypothesis:
-        if job is None:
-            return self._stream.accept_silence()
-        return self._stream.accept(await _submit(self._scheduler, job, Urgency.LIVE))
-
-
-async def _submit(scheduler: _EngineScheduler, job: EncoderJob, urgency: Urgency) -> DecodeResult:
-    try:
-        return await scheduler.submit(job, urgency)
-    except (InferenceError, RuntimeError, ValueError, MemoryError) as error:
-        _log.exception("inference_failed")
-        raise InferenceError("The model failed on this audio.") from error
 
 
 def _result_of(
