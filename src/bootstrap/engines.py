@@ -40,10 +40,11 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class ChosenEngine:
-    """An engine, and the precision of the weights."""
+    """An engine, the precision of the weights, and whether it computes on a GPU."""
 
     name: EngineName
     precision: Precision
+    on_gpu: bool = False
 
 
 def chosen_engine(settings: Settings, machine: Machine | None = None) -> ChosenEngine:
@@ -57,14 +58,14 @@ def chosen_engine(settings: Settings, machine: Machine | None = None) -> ChosenE
     if name == "mlx":
         if not machine.has_mlx:
             raise ModelLoadError("ENGINE: MLX is not installed on this machine; use ENGINE=onnx.")
-        return ChosenEngine(name, settings.model_precision or "bf16")
+        return ChosenEngine(name, settings.model_precision or "bf16", on_gpu=machine.has_gpu)
     if settings.model_precision == "int4":
         raise ModelLoadError("MODEL_PRECISION: int4 needs ENGINE=mlx; the ONNX engine has int8, bf16 and fp32.")
     on_cpu = settings.onnx_providers[0] == _CPU
     if settings.onnx_providers != (_CPU,):
         _check_providers(settings)
     # Only CPUs multiply the engine's int8.
-    return ChosenEngine(name, settings.model_precision or ("int8" if on_cpu else "fp32"))
+    return ChosenEngine(name, settings.model_precision or ("int8" if on_cpu else "fp32"), on_gpu=not on_cpu)
 
 
 def _name(settings: Settings, machine: Machine) -> EngineName:
