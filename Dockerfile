@@ -13,12 +13,11 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install uv==0.13.9
 WORKDIR /build
 # What is locked changes less often than the code: it gets a layer of its own.
 COPY pyproject.toml uv.lock ./
-# Both back ends bring a libmlx.so, at the same place: only one may be installed.
 RUN --mount=type=cache,target=/root/.cache/uv \
     case "$BACKEND" in \
       cpu) set -- ;; \
-      cuda) set -- --extra cuda --no-install-package mlx-cpu ;; \
-      *) echo "BACKEND is cpu or cuda, not $BACKEND" >&2; exit 1 ;; \
+      mlx|cuda) set -- --extra "$BACKEND" ;; \
+      *) echo "BACKEND is cpu, mlx or cuda, not $BACKEND" >&2; exit 1 ;; \
     esac \
     && uv sync --frozen --no-dev --no-install-project "$@"
 COPY LICENSE README.md ./

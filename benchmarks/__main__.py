@@ -19,6 +19,7 @@ from . import (
     search,
     service,
     sessions,
+    start,
 )
 from .report import Chart, check_can_draw, draw
 
@@ -54,8 +55,13 @@ parser.add_argument(
     "--context", type=live.Context.of, nargs="+", metavar="L,C,R", help="left, chunk and right context in live, s"
 )
 parser.add_argument("--find-limit", action="store_true", help="in live: how many sessions there may be")
+parser.add_argument("--pauses", action="store_true", help="in live and sessions: pauses, and uneven utterances")
 parser.add_argument(
-    "--setting", nargs="+", default=[], metavar="NAME=value", help="what differs from the defaults in service"
+    "--setting",
+    nargs="+",
+    default=[],
+    metavar="NAME=value",
+    help="what differs from the defaults in service, live and start",
 )
 parser.add_argument("--only", default="", metavar="TEXT", help="in service: only rows whose name has this in it")
 parser.add_argument("--no-engine", action="store_true", help="in service: leave out the engine alone")
@@ -74,11 +80,23 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     "noise": lambda given: noise.run(given.speech),
     "methods": lambda given: methods.run(given.speech, given.model),
     "live": lambda given: live.run(
-        given.speech, given.model, given.sessions, given.seconds, given.context, find_limit=given.find_limit
+        given.speech,
+        given.model,
+        given.sessions,
+        given.seconds,
+        given.context,
+        find_limit=given.find_limit,
+        pauses=given.pauses,
+        settings=given.setting,
     ),
     "contexts": lambda given: live.run_contexts(given.speech, given.model, given.seconds, given.context),
     "sessions": lambda given: sessions.run(
-        given.speech, given.model, given.sessions, given.seconds, (given.context or live.CONTEXTS)[0]
+        given.speech,
+        given.model,
+        given.sessions,
+        given.seconds,
+        (given.context or live.CONTEXTS)[0],
+        pauses=given.pauses,
     ),
     "service": lambda given: service.run(
         given.speech,
@@ -91,6 +109,7 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     ),
     "host": lambda given: host.run(given.speech, given.rounds),
     "search": lambda given: search.run(given.speech, given.model),
+    "start": lambda given: start.run(given.model, given.setting),
 }
 drawn = ("engine", "overhead", "fairness", "memory", "length", "live", "contexts")
 parser.add_argument("what", choices=(*measurements, "all"), nargs="?", default="all")

@@ -58,4 +58,6 @@ def run(directory: Path | None, model: str, at_once: Sequence[int], contestants:
             table.row(str(count), *cells, f"{walls[0] / walls[1]:.1f}x", f"{cpus[0] / cpus[1]:.1f}x")
             for name, speed in zip(lines, speeds, strict=True):
                 lines[name].append((count, speed))
+        for name, contestant in zip(contestants, (first, second), strict=True):
+            print(f"resident memory, {name}: {contestant.resident_mb():.0f} MB")
     return Chart("Throughput", "clips of 10 s at once", "times real time", lines)

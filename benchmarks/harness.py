@@ -53,6 +53,10 @@ class Service:
         family = [self._process, *self._process.children(recursive=True)]
         return sum(sum(member.cpu_times()[:2]) for member in family)
 
+    def own_cpu_s(self) -> float:
+        """Processor time that the process itself has taken, which all requests share."""
+        return sum(self._process.cpu_times()[:2])
+
     async def transcribe(self, client: httpx2.AsyncClient, content: bytes, **fields: str) -> dict[str, Any]:
         """Upload a recording to ``/transcribe``."""
         answer = await client.post(f"{self.url}/transcribe", files={"file": ("recording", content)}, data=fields)
@@ -141,7 +145,12 @@ class Contestant:
     def __init__(self, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
+        self._process = psutil.Process(process.pid)
         self._asked, self._told, self._errors = process.stdin, process.stdout, errors
+
+    def resident_mb(self) -> float:
+        """Memory of the process."""
+        return self._process.memory_info().rss / 1e6
 
     def read(self, count: int) -> Took:
         """Read so many clips at once."""

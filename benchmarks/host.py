@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -52,7 +53,8 @@ def run(directory: Path | None, rounds: int) -> None:
 
     A stage is what a longer way through the service costs more than a shorter one: decoding alone; then with windows,
     queue and transcript; then with the detector, all in this process; and at last over HTTP, in a process of its own.
-    Each figure is the least of all rounds, for whatever else the machine does only adds to it.
+    Each figure is the least of all rounds, for whatever else the machine does only adds to it. Then the same over HTTP,
+    with the detector in processes of its own.
 
     Args:
         directory: Of recordings; by default the bundled one.
@@ -73,6 +75,35 @@ def run(directory: Path | None, rounds: int) -> None:
             decode, read, heard, served = (1000 * seconds / load.duration_s for seconds in took)
             stages = (served - heard, decode, heard - read, read - decode, served)
             table.row(load.name, *(f"{stage:.3f}" for stage in stages))
+    _print_processes(loads, settings, rounds)
+
+
+def _print_processes(loads: Sequence[_Load], settings: Mapping[str, str], rounds: int) -> None:
+    """What the process that all requests share has to do, with the detector in it and in processes of its own."""
+    table = Table(
+        "CPU ms per s of audio, over HTTP", "VAD_PROCESSES", "own process", "its children", "x real time at most"
+    )
+    with (
+        running_service("benchmarks.null_service", **settings, VAD_PROCESSES="0") as none,
+        running_service("benchmarks.null_service", **settings, VAD_PROCESSES="2") as two,
+    ):
+        for load in loads:
+            took = asyncio.run(_by_turns({"0": none, "2": two}, load, rounds))
+            for count, (own_s, all_s) in took.items():
+                own_ms, all_ms = (1000 * seconds / load.duration_s for seconds in (own_s, all_s))
+                table.row(load.name, count, f"{own_ms:.3f}", f"{all_ms - own_ms:.3f}", f"{1000 / own_ms:.0f}")
+
+
+async def _by_turns(services: Mapping[str, Service], load: _Load, rounds: int) -> dict[str, tuple[float, float]]:
+    """The least CPU seconds of the service's own process, and those of the family in that round."""
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in services}
+    async with httpx2.AsyncClient(timeout=3600, limits=httpx2.Limits(keepalive_expiry=2)) as client:
+        for _ in range(rounds):
+            for name, service in services.items():
+                own_s, all_s = service.own_cpu_s(), service.cpu_s()
+                await load.send(partial(service.transcribe, client))
+                took[name].append((service.own_cpu_s() - own_s, service.cpu_s() - all_s))
+    return {name: min(taken) for name, taken in took.items()}
 
 
 async def _measured(service: Service, load: _Load, rounds: int) -> list[float]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from parakeet_service.entrypoints.cli.live_client import FRAME_S, Message, connected
 
+from .conversation import conversation
 from .harness import Service, model_directory, running_service
 from .report import Chart, Table
 from .speech import RATE_HZ, Recording, clip, distance, joined, recordings, words
@@ -26,7 +27,7 @@ _SAME_PLACE_S = 0.3
 """A draft may move a word by this much, and shows it all the same."""
 _MOST_LATE_S = 0.1
 _MOST_LAG_S = 1.0
-_HEAD = ("seen", "95 %", "stable", "95 %", "lag", "95 %", "final", "95 %", "apart", "CPU")
+_HEAD = ("seen", "95 %", "stable", "95 %", "lag", "95 %", "final", "95 %", "changed", "apart", "CPU")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Follower:
         final_s: For each utterance, from the end of the speech to its final.
         lag_s: For each partial, audio that the service had and had not read yet.
         texts: The finals.
+        words: How many words they have.
+        changed: How many words were shown that no final has there.
     """
 
     def __init__(self) -> None:
@@ -77,6 +80,8 @@ class Follower:
         self.final_s: list[float] = []
         self.lag_s: list[float] = []
         self.texts: list[str] = []
+        self.words = 0
+        self.changed = 0
         self._shown: list[tuple[str, float, float]] = []
         self._stable: list[tuple[str, float]] = []
         self._stopped_s: float | None = None
@@ -124,6 +129,12 @@ class Follower:
             assert seen_at_s is not None
             self.seen_s.append(seen_at_s - word["end"])
             self.stable_s.append(stable_at_s - word["end"])
+        final = [(_plain(word), word["start"]) for word in message["words"]]
+        self.words += len(final)
+        self.changed += sum(
+            not any(text == word and abs(start - at) <= _SAME_PLACE_S for word, at in final)
+            for text, start, _ in self._shown
+        )
         if self._stopped_s is not None and message["words"]:
             self.final_s.append(at_s - self._stopped_s)
         self.texts.append(message["text"])
@@ -166,7 +177,8 @@ class Load:
     """What so many sessions at once came to; times in seconds.
 
     Attributes:
-        cpu: Processor time of the service for each second of speech.
+        changed: Words that were shown and changed, for each hundred of the finals.
+        cpu: Processor time of the service for each second of audio.
         late_s: By how much our own loop was late, at worst.
         apart: Words for each hundred that differ from those of the same audio as a file, if that was asked for.
     """
@@ -176,6 +188,7 @@ class Load:
     stable_s: Sequence[float]
     lag_s: Sequence[float]
     final_s: Sequence[float]
+    changed: float
     cpu: float
     late_s: float
     apart: float | None = None
@@ -188,7 +201,8 @@ class Load:
     def cells(self) -> list[str]:
         """For a row under `_HEAD`."""
         times = [f"{at(values):.2f} s" for values in self._times() for at in (_median, _p95)]
-        return [*times, "-" if self.apart is None else f"{self.apart:.1f} %", f"{self.cpu:.3f}"]
+        apart = "-" if self.apart is None else f"{self.apart:.1f} %"
+        return [*times, f"{self.changed:.1f} %", apart, f"{self.cpu:.4f}"]
 
     def _times(self) -> tuple[Sequence[float], ...]:
         return self.seen_s, self.stable_s, self.lag_s, self.final_s
@@ -196,16 +210,22 @@ class Load:
 
 @dataclass(slots=True)
 class _Speeches:
-    """What the sessions say, each another stretch of the recordings, and what the service reads in it as a file."""
+    """What the sessions say, each something else, and what the service reads in it as a file.
+
+    Without pauses it is a stretch of the recordings one after the other.
+    """
 
     directory: Path | None
     seconds: float
+    pauses: bool
     _texts: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
     _all: NDArray[np.int16] | None = None
 
     def of(self, number: int) -> NDArray[np.int16]:
+        parts = recordings(self.directory)
+        if self.pauses:
+            return conversation(parts, number, self.seconds)
         if self._all is None:
-            parts = recordings(self.directory)
             once_s = sum(part.duration_s for part in parts)
             self._all = joined(parts, at_least_s=self.seconds + once_s).samples
         return clip(self._all, number, self.seconds)
@@ -226,13 +246,16 @@ def run(
     contexts: Sequence[Context] | None,
     *,
     find_limit: bool,
+    pauses: bool,
+    settings: Sequence[str] = (),
 ) -> Chart:
     """Print what sessions at once, each speaking as people do, wait for; and how many there may be.
 
     ``seen`` is the time from a word's end to the first message that shows it as the final has it (so a word that drafts
     misread is seen late, however idle the machine), ``stable`` to the one from which on it
     never changes, ``final`` that from the end of the speech to the utterance's final, of which 0.8 s are the silence
-    that ends it. ``lag`` is audio that waits to be read. Medians, and 95th percentiles behind them.
+    that ends it. ``lag`` is audio that waits to be read. Medians, and 95th percentiles behind them. ``changed`` counts
+    words that were shown and are not in the final, for each hundred that are.
 
     Args:
         directory: Of recordings; by default the bundled one.
@@ -241,10 +264,12 @@ def run(
         seconds: How long each speaks.
         contexts: To try; by default the service's own.
         find_limit: Find out how many sessions there may be until the 95th percentile of the lag passes a second.
+        pauses: Whether they make pauses, and utterances of every length; by default they speak without end.
+        settings: Those that differ from the defaults, as ``NAME=value``.
     """
-    speeches = _Speeches(directory, seconds)
+    speeches = _Speeches(directory, seconds, pauses)
     lines: dict[str, list[tuple[float, float]]] = {}
-    with tempfile.TemporaryDirectory() as scratch, _service(model, scratch) as service:
+    with tempfile.TemporaryDirectory() as scratch, _service(model, scratch, settings) as service:
         table = Table("sessions, context", *_HEAD)
         tries: Sequence[Context | None] = contexts or (None,)
         for context in tries:
@@ -275,7 +300,7 @@ def run_contexts(
         seconds: How long one session speaks for the latencies.
         contexts: To try, by default `CONTEXTS`.
     """
-    speeches, parts = _Speeches(directory, seconds), recordings(directory)
+    speeches, parts = _Speeches(directory, seconds, pauses=False), recordings(directory)
     points: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as scratch, _service(model, scratch) as service:
         table = Table("left, chunk, right", "apart", "WER", "seen", "stable", "CPU")
@@ -292,8 +317,9 @@ def run_contexts(
     return Chart("Contexts", "s until a word is stable", "% of words apart from the file's", {"": sorted(points)})
 
 
-def _service(model: str, scratch: str) -> Any:
-    return running_service(MODEL_ID=model_directory(model, Path(scratch)), MAX_STREAMS="4096")
+def _service(model: str, scratch: str, settings: Sequence[str] = ()) -> Any:
+    named = dict(setting.split("=", 1) for setting in settings)
+    return running_service(MODEL_ID=model_directory(model, Path(scratch)), **{"MAX_STREAMS": "4096", **named})
 
 
 async def _load(service: Service, speeches: _Speeches, count: int, context: Context | None, *, compare: bool) -> Load:
@@ -315,6 +341,7 @@ async def _load(service: Service, speeches: _Speeches, count: int, context: Cont
         stable_s=_all(follower.stable_s for follower in followers),
         lag_s=_all(follower.lag_s for follower in followers),
         final_s=_all(follower.final_s for follower in followers),
+        changed=100 * sum(follower.changed for follower in followers) / max(sum(one.words for one in followers), 1),
         cpu=spent_s / (count * speeches.seconds),
         late_s=max(pace.late_s for pace in paces),
         apart=_apart(offline, texts) if compare else None,

@@ -4,6 +4,7 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from parakeet_service.config.logs import configure_logging
 from parakeet_service.domain.audio import NO_SAMPLES, Samples
 from parakeet_service.domain.live import Final, Partial
 
+from .conversation import conversation
 from .harness import model_directory
 from .report import Chart, Table
 from .speech import RATE_HZ, clip, recordings
@@ -66,7 +68,9 @@ class AsItIs:
         return NO_SAMPLES if last else samples
 
 
-def run(directory: Path | None, model: str, sessions: list[int], seconds: float, context: Context) -> Chart:
+def run(
+    directory: Path | None, model: str, sessions: list[int], seconds: float, context: Context, *, pauses: bool
+) -> Chart:
     """Print a line for each number of sessions: median and 95th percentile of the lag.
 
     Args:
@@ -75,25 +79,30 @@ def run(directory: Path | None, model: str, sessions: list[int], seconds: float,
         sessions: Numbers of them to try.
         seconds: How long each speaks.
         context: How the streams are cut into windows; each must fit into the model's window.
+        pauses: Whether pauses, and utterances, have every length; by default recordings are a second apart.
     """
     configure_logging(level="WARNING", log_format="auto")
+    said = recordings(directory)
     pause = np.zeros(int(_PAUSE_S * RATE_HZ), np.int16)
-    parts = [piece for part in recordings(directory) for piece in (part.samples, pause)]
+    parts = [piece for part in said for piece in (part.samples, pause)]
     speech = np.concatenate(parts * (1 + int(2 * seconds * RATE_HZ / sum(map(len, parts)))))
+    speeches = [
+        conversation(said, number, seconds) if pauses else clip(speech, number, seconds)
+        for number in range(max(sessions))
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         return asyncio.run(
             _run(
                 model_directory(model, Path(scratch)),
-                speech,
+                speeches,
                 sessions,
-                seconds,
                 StreamContext(context.left_s, context.chunk_s, context.right_s),
             )
         )
 
 
 async def _run(
-    model_id: str, speech: NDArray[np.int16], sessions: list[int], seconds: float, context: StreamContext
+    model_id: str, speeches: Sequence[NDArray[np.int16]], sessions: list[int], context: StreamContext
 ) -> Chart:
     model = parakeet_mlx_model(
         model_id=model_id,
@@ -113,9 +122,7 @@ async def _run(
     try:
         for count in sessions:
             lags, began_s, cpu_s = Lags(), time.perf_counter(), time.process_time()
-            await asyncio.gather(
-                *(_speak(use_case, clip(speech, number, seconds), number / count, lags) for number in range(count))
-            )
+            await asyncio.gather(*(_speak(use_case, speeches[number], number / count, lags) for number in range(count)))
             took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
             lag = np.array(lags.lag_s or [0.0])
             points.append((count, float(np.quantile(lag, 0.95))))

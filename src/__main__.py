@@ -20,7 +20,7 @@ def _leave(code: int) -> None:
     C++ answers by aborting the process.
     """
     if any(thread.daemon for thread in threading.enumerate()):
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(code)

@@ -1,7 +1,7 @@
 """Doubles of ports that must not ship; they keep state, and tests assert on it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -16,6 +16,7 @@ from parakeet_service.domain.errors import (
     InferenceError,
     ModelLoadError,
     UndecodableAudioError,
+    UrlNotAllowedError,
 )
 from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.recording_warnings import RecordingWarning
@@ -27,29 +28,62 @@ NOT_AUDIO = b"not audio"
 KILLS_DECODER = b"kills the decoder"
 
 
+class FakeWebClient:
+    """A web of recordings by URL; all else is not allowed."""
+
+    def __init__(self) -> None:
+        self.recordings: dict[str, bytes] = {}
+        self.open_now = 0
+        self.posts: list[tuple[str, bytes, Mapping[str, str]]] = []
+        self.status = 200
+
+    def check(self, url: str) -> None:
+        if url not in self.recordings:
+            raise UrlNotAllowedError("That is not a host on the public internet.")
+
+    @asynccontextmanager
+    async def fetch(self, url: str) -> AsyncGenerator[AsyncIterator[bytes]]:
+        self.check(url)
+        self.open_now += 1
+        try:
+            yield self._pieces(self.recordings[url])
+        finally:
+            self.open_now -= 1
+
+    async def _pieces(self, recording: bytes) -> AsyncIterator[bytes]:
+        for start in range(0, len(recording), 4096):
+            yield recording[start : start + 4096]
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        self.check(url)
+        self.posts.append((url, body, headers))
+        return self.status
+
+
 class FakeDecoder:
-    """Takes a recording for raw 16-bit samples at the rate that is asked for."""
+    """Takes a recording for raw 16-bit samples at the rate that is asked for, of so many channels if they are separate."""
 
     def __init__(self) -> None:
         self.opened = 0
         self.open_now = 0
+        self.channels = 1
         self.tracks: list[int | None] = []
         self.warnings: list[RecordingWarning] = []
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         assert sample_rate_hz > 0
         self.opened += 1
         self.open_now += 1
         self.tracks.append(track)
         try:
-            yield DecodedAudio(self._blocks(source), self.warnings)
+            yield DecodedAudio(self._blocks(source, separate=separate), self.warnings)
         finally:
             self.open_now -= 1
 
-    async def _blocks(self, source: AsyncIterable[bytes]) -> AsyncIterator[Samples]:
+    async def _blocks(self, source: AsyncIterable[bytes], *, separate: bool) -> AsyncIterator[Samples]:
         reader = PcmReader(Encoding.PCM_S16LE)
         empty = True
         async for piece in source:
@@ -60,7 +94,7 @@ class FakeDecoder:
             samples = reader.read(piece)
             if len(samples):
                 empty = False
-                yield samples
+                yield samples.reshape(-1, self.channels) if separate else samples
         if empty:
             raise EmptyAudioError("The recording is empty.")
 

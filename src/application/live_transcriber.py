@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,10 @@ class LiveTranscriber:
         self._unread: list[Samples] = []  # for the model
         self._begins = _Unread.FOLLOWS
         self._start_s = 0.0  # of what is unread, if it jumps
+        self._given_s = 0.0  # to the model
+        self._decoded_s = 0.0  # by it
+        self._drafting: asyncio.Task[Hypothesis | None] | None = None
+        self._dequeuing: asyncio.Task[Samples | Control] | None = None
 
     @property
     def heard_s(self) -> float:
@@ -109,15 +114,43 @@ class LiveTranscriber:
         Raises:
             InferenceError: The model failed; the session is over.
         """
-        while True:
-            item = await self._queue.dequeue()
-            steps = self._obey(item) if isinstance(item, Control) else self._transcribe(item)
-            async with aclosing(steps):
-                async for news in steps:
-                    for event in news:
-                        yield event
-            if item is Control.CLOSE:
-                return
+        try:
+            while True:
+                item = await self._next()
+                async with aclosing(self._steps(item)) as steps:
+                    async for news in steps:
+                        for event in news:
+                            yield event
+                if item is Control.CLOSE:
+                    return
+        finally:
+            await _cancelled(self._drafting, self._dequeuing)
+
+    async def _next(self) -> Samples | Control | None:
+        """What has come; ``None`` once there is a draft to be shown.
+
+        While the model has no time for a draft, the listening goes on, as far as the model can read at once.
+        """
+        if self._dequeuing is None and (self._drafting is None or self._room > 0):
+            self._dequeuing = asyncio.create_task(self._queue.dequeue())
+        await asyncio.wait(
+            [task for task in (self._drafting, self._dequeuing) if task is not None],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if self._dequeuing is None or (self._drafting is not None and self._drafting.done()):
+            return None
+        dequeuing, self._dequeuing = self._dequeuing, None
+        return dequeuing.result()
+
+    def _steps(self, item: Samples | Control | None) -> AsyncGenerator[list[LiveEvent]]:
+        if item is None:
+            return self._show_draft()
+        return self._obey(item) if isinstance(item, Control) else self._transcribe(item)
+
+    async def _show_draft(self) -> AsyncGenerator[list[LiveEvent]]:
+        yield await self._drafted()
+        if self._tracker.paused:
+            yield await self._finish(EndCause.SILENCE)
 
     async def _transcribe(self, samples: Samples) -> AsyncGenerator[list[LiveEvent]]:
         # However much came at once, pauses in it are found; the model reads all of it that no pause parts at once.
@@ -156,6 +189,8 @@ class LiveTranscriber:
 
     async def _obey(self, control: Control) -> AsyncGenerator[list[LiveEvent]]:
         if control is Control.CLEAR:
+            await _cancelled(self._drafting)
+            self._drafting = None
             self._segmenter.finish()
             self._tracker.clear()
             self._unread.clear()
@@ -182,6 +217,11 @@ class LiveTranscriber:
     def _is_silent(self, for_s: float | None) -> bool:
         return for_s is not None and self._segmenter.silence >= for_s * self._rate_hz
 
+    @property
+    def _room(self) -> int:
+        """How many samples the model may be given beside those that it has not decoded yet."""
+        return self._step - round((self._given_s - self._decoded_s) * self._rate_hz)
+
     async def _read(self) -> list[LiveEvent]:
         """Give the model what was kept for it, as much at once as it may be given."""
         if not self._unread:
@@ -190,12 +230,37 @@ class LiveTranscriber:
         self._unread.clear()
         events: list[LiveEvent] = []
         for at in range(0, len(samples), self._step):
-            start_s = self._start_s if self._begins is _Unread.JUMPS else None
-            self._begins = _Unread.FOLLOWS
-            # A full queue costs the listener a step, not the session: the samples are with the stream.
-            with suppress(OverloadedError):
-                events += self._news(await self._stream.decode(samples[at : at + self._step], start_s=start_s))
+            events += await self._give(samples[at : at + self._step])
         return events
+
+    async def _give(self, samples: Samples) -> list[LiveEvent]:
+        events: list[LiveEvent] = []
+        if self._drafting is not None and (self._drafting.done() or len(samples) > self._room):
+            events += await self._drafted()
+        start_s = None
+        if self._begins is _Unread.JUMPS:
+            start_s = self._given_s = self._decoded_s = self._start_s
+        self._begins = _Unread.FOLLOWS
+        self._given_s += len(samples) / self._rate_hz
+        decoding = asyncio.create_task(self._stream.decode(samples, start_s=start_s))
+        if self._drafting is None:
+            self._drafting = decoding
+            # A model that has time begins at once, and where no chunk is complete that is all.
+            await asyncio.sleep(0)
+            return events + await self._drafted() if decoding.done() else events
+        # The draft that waits takes them along; or it is ready by now, and comes first.
+        hypothesis = await decoding
+        if hypothesis is not None:
+            events += await self._drafted()
+        return events + self._news(hypothesis)
+
+    async def _drafted(self) -> list[LiveEvent]:
+        """The news of the draft that the model was asked for, if there is one."""
+        drafting, self._drafting = self._drafting, None
+        # A full queue costs the listener a step, not the session: the samples are with the stream.
+        with suppress(OverloadedError):
+            return [] if drafting is None else self._news(await drafting)
+        return []
 
     async def _finish(self, cause: EndCause) -> list[LiveEvent]:
         """Read all that was said, and end the utterance with it."""
@@ -206,15 +271,27 @@ class LiveTranscriber:
         if self._begins is _Unread.CLEARED:
             return []
         events = await self._read()
+        hypothesis = await self._flushed()
+        # A draft that was ready before comes before.
+        return [*events, *await self._drafted(), *self._news(hypothesis)]
+
+    async def _flushed(self) -> Hypothesis:
         while True:
             try:
-                return events + self._news(await self._stream.flush())
+                return await self._stream.flush()
             except OverloadedError as busy:
                 await asyncio.sleep(busy.retry_after_s)
 
     def _news(self, hypothesis: Hypothesis | None) -> list[LiveEvent]:
-        return (
-            []
-            if hypothesis is None
-            else self._tracker.step(hypothesis, received_s=self._queue.received / self._rate_hz)
-        )
+        if hypothesis is None:
+            return []
+        self._decoded_s = hypothesis.decoded_until_s
+        return self._tracker.step(hypothesis, received_s=self._queue.received / self._rate_hz)
+
+
+async def _cancelled(*tasks: asyncio.Task[Any] | None) -> None:
+    """End what nobody waits for any more."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

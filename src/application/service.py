@@ -12,6 +12,7 @@ from .live_loop import LiveLoop
 from .ports.metrics import TranscriptionMetrics
 from .ports.quota import Quota
 from .ports.speech_model import SpeechModel
+from .ports.web_client import WebClient
 from .stream_session import StreamSession
 from .transcribe_file import TranscribeFile
 
@@ -29,6 +30,7 @@ class Service:
     Attributes:
         transcribe_file: Transcribes recordings.
         stream_session: Transcribes live audio.
+        web: Opens URLs that callers give, as far as they are allowed.
         model: For its description; ready or not.
         quota: How much each caller may ask for: an entrypoint asks it to admit each request.
         metrics: Counts the audio of live sessions; `transcribe_file` has its own.
@@ -38,6 +40,7 @@ class Service:
 
     transcribe_file: TranscribeFile
     stream_session: StreamSession
+    web: WebClient
     model: SpeechModel
     quota: Quota
     metrics: TranscriptionMetrics

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..domain.audio import Samples
+from ..domain.channels import without_copies
 from ..domain.chunking import AudioWindow, SpeechCutter
 from ..domain.errors import (
     AudioTooLongError,
@@ -22,6 +23,7 @@ from ..domain.errors import (
 from ..domain.merging import finalized_count, join_at_seam
 from ..domain.transcript import Token, Transcript, Word, words_of
 from ..domain.vad import LONGEST_PAUSE_S, VadParams
+from .channel_windows import ChannelWindows
 from .ports.audio_decoder import AudioDecoder
 from .ports.metrics import NO_METRICS, TranscriptionMetrics
 from .ports.quota import UNLIMITED, Quota
@@ -67,11 +69,13 @@ class Progress:
         finalized: Words that became final with this window; they follow those of earlier windows and never change.
         draft: The words after the last finalized one as they read now, still subject to the next seam.
         done_s: How far the recording has been read.
+        channel: Whose words these are, counted from 0; ``None`` where all channels are mixed.
     """
 
     finalized: tuple[Word, ...]
     draft: tuple[Word, ...]
     done_s: float
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class TranscribeFile:
         decoding: Decoding = GREEDY,
         detection: VadParams | None = None,
         track: int | None = None,
+        separate: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Transcript:
         """Transcribe one recording.
@@ -111,10 +116,13 @@ class TranscribeFile:
             detection: When audio counts as speech, and how long a pause parts it into windows; ``None`` leaves that
                 to us. Without `chunked` a pause parts nothing.
             track: Which audio track to transcribe, counted from 1; ``None`` takes the one that is marked as default.
+            separate: Read each channel by itself, instead of their mix. One that says what another one says, such as
+                that of dual mono, is read once; a channel that is read is charged like a recording.
             on_progress: Called in the event loop after each window.
 
         Raises:
-            InvalidRequestError: `detection` was asked for, and there is no detector; or there is no such `track`.
+            InvalidRequestError: `detection` was asked for, and there is no detector; there is no such `track`; or there
+                are more channels than are read separately.
             EmptyAudioError, UndecodableAudioError, AudioTooLongError: The recording is at fault.
             ModelNotReadyError, OverloadedError, ProcessingTimeoutError: Later, it may work.
             DecoderUnavailableError, InferenceError: The service is at fault.
@@ -125,12 +133,13 @@ class TranscribeFile:
         timeout = asyncio.timeout(self.limits.timeout_s)
         try:
             async with timeout:
-                transcript = await self._transcribe(
+                transcript, channels_read = await self._transcribe(
                     source,
                     chunked=chunked,
                     decoding=decoding,
                     detection=detection,
                     track=track,
+                    separate=separate,
                     on_progress=on_progress,
                 )
         except TimeoutError as error:
@@ -141,7 +150,7 @@ class TranscribeFile:
         if caller is not None:
             # If this exceeds the caller's limit, its next request is refused: this one has been served.
             with suppress(RateLimitError):
-                await self.quota.charge(caller, transcript.duration_s)
+                await self.quota.charge(caller, transcript.duration_s * max(channels_read, 1))
         return transcript
 
     async def _transcribe(
@@ -152,39 +161,44 @@ class TranscribeFile:
         decoding: Decoding,
         detection: VadParams | None,
         track: int | None,
+        separate: bool,
         on_progress: Callable[[Progress], None] | None,
-    ) -> Transcript:
+    ) -> tuple[Transcript, int]:
+        """The transcript, and how many channels were read."""
         model = self.model.describe()
         rate_hz = model.sample_rate_hz
         window_s = min(self.limits.window_s if chunked else self.limits.longest_unchunked_s, model.max_window_s)
-        segmenter = self._segmenter(
-            detection or VadParams(silence_s=model.pause_s), rate_hz, window_s=window_s, chunked=chunked
-        )
-        cutter = SpeechCutter(sample_rate_hz=rate_hz, longest_s=window_s, overlap_s=self.limits.overlap_s)
-        finalized: list[Word] = []
-        draft: tuple[Word, ...] = ()
+
+        def another_channel() -> ChannelWindows:
+            segmenter = self._segmenter(
+                detection or VadParams(silence_s=model.pause_s), rate_hz, window_s=window_s, chunked=chunked
+            )
+            cutter = SpeechCutter(sample_rate_hz=rate_hz, longest_s=window_s, overlap_s=self.limits.overlap_s)
+            return ChannelWindows(segmenter, cutter)
+
+        audio = _Channels(another_channel, separate=separate)
+        words: defaultdict[int, _GrowingTranscript] = defaultdict(_GrowingTranscript)
         # Each generator is closed here: one that an exception leaves behind would end only some time later.
         async with (
-            self.decoder.open(source, sample_rate_hz=rate_hz, track=track) as decoded,
+            self.decoder.open(source, sample_rate_hz=rate_hz, track=track, separate=separate) as decoded,
             aclosing(self._within_limits(decoded.blocks, rate_hz, chunked=chunked)) as blocks,
             aclosing(_gathered(blocks, int(_GATHERED_S * rate_hz))) as gathered,
-            aclosing(_windows(gathered, segmenter, cutter)) as windows,
+            aclosing(audio.windows(gathered)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
         ):
-            async for window, tokens in results:
-                heard = words_of(token.shifted(window.start_s) for token in tokens)
-                words = join_at_seam(draft, heard, overlap_s=(window.start_s, window.seam_s))
-                count = finalized_count(words, overlap_s=(window.next_s, window.end_s))
-                news, draft = words[:count], words[count:]
-                finalized.extend(news)
+            async for number, window, tokens in results:
+                news = words[number].add(window, tokens)
                 if on_progress is not None:
-                    on_progress(Progress(news, draft, window.end_s))
-        return Transcript.of(
-            (*finalized, *draft),
-            duration_s=segmenter.received / rate_hz,
-            speech=segmenter.scores,
-            warnings=decoded.warnings,
-        )
+                    on_progress(Progress(news, words[number].draft, window.end_s, channel=number if separate else None))
+        duration_s = audio.received / rate_hz
+        transcripts = [
+            Transcript.of(words[number].words, duration_s=duration_s, speech=one.scores, warnings=decoded.warnings)
+            for number, one in enumerate(audio.channels)
+        ]
+        is_read = sum(one.is_read for one in audio.channels)
+        if separate:
+            return Transcript.of_channels(transcripts, duration_s=duration_s, warnings=decoded.warnings), is_read
+        return transcripts[0], is_read
 
     def _segmenter(self, detection: VadParams, rate_hz: int, *, window_s: float, chunked: bool) -> Segmenter:
         return segmenter_for(
@@ -209,26 +223,26 @@ class TranscribeFile:
             yield block
 
     async def _read_in_order(
-        self, windows: AsyncIterator[AudioWindow], decoding: Decoding
-    ) -> AsyncGenerator[tuple[AudioWindow, tuple[Token, ...]]]:
+        self, windows: AsyncIterator[tuple[int, AudioWindow]], decoding: Decoding
+    ) -> AsyncGenerator[tuple[int, AudioWindow, tuple[Token, ...]]]:
         """Keep a few windows with the model, so that it never waits for us, and give the results in order."""
-        ahead: deque[tuple[AudioWindow, asyncio.Task[tuple[Token, ...]]]] = deque()
+        ahead: deque[tuple[int, AudioWindow, asyncio.Task[tuple[Token, ...]]]] = deque()
         most_ahead = self.limits.windows_ahead or min(self.model.describe().batch_size, _MOST_AHEAD)
         first = True
         try:
-            async for window in windows:
-                while ahead and (ahead[0][1].done() or len(ahead) >= most_ahead):
-                    done, task = ahead.popleft()
-                    yield done, await task
-                ahead.append((window, asyncio.create_task(self._read(window, decoding, patient=not first))))
+            async for number, window in windows:
+                while ahead and (ahead[0][2].done() or len(ahead) >= most_ahead):
+                    channel, done, task = ahead.popleft()
+                    yield channel, done, await task
+                ahead.append((number, window, asyncio.create_task(self._read(window, decoding, patient=not first))))
                 first = False
             while ahead:
-                done, task = ahead.popleft()
-                yield done, await task
+                channel, done, task = ahead.popleft()
+                yield channel, done, await task
         finally:
-            for _, task in ahead:
+            for *_, task in ahead:
                 task.cancel()
-            await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
+            await asyncio.gather(*(task for *_, task in ahead), return_exceptions=True)
 
     async def _read(self, window: AudioWindow, decoding: Decoding, *, patient: bool) -> tuple[Token, ...]:
         """Read a window; a recording that has been let in waits its turn, where a new one is turned away."""
@@ -255,12 +269,47 @@ async def _gathered(blocks: AsyncIterator[Samples], least: int) -> AsyncGenerato
         yield np.concatenate(parts)
 
 
-async def _windows(
-    blocks: AsyncIterator[Samples], segmenter: Segmenter, cutter: SpeechCutter
-) -> AsyncGenerator[AudioWindow]:
-    async for block in blocks:
-        for chunks in await segmenter.segment(block):
-            for window in cutter.cut(chunks):
-                yield window
-    for window in (*cutter.cut(segmenter.finish()), *cutter.finish()):
-        yield window
+class _GrowingTranscript:
+    """The words of one channel, window by window."""
+
+    def __init__(self) -> None:
+        self._finalized: list[Word] = []
+        self.draft: tuple[Word, ...] = ()
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return (*self._finalized, *self.draft)
+
+    def add(self, window: AudioWindow, tokens: tuple[Token, ...]) -> tuple[Word, ...]:
+        """The words that became final."""
+        heard = words_of(token.shifted(window.start_s) for token in tokens)
+        words = join_at_seam(self.draft, heard, overlap_s=(window.start_s, window.seam_s))
+        count = finalized_count(words, overlap_s=(window.next_s, window.end_s))
+        self.draft = words[count:]
+        self._finalized.extend(words[:count])
+        return words[:count]
+
+
+class _Channels:
+    """The channels of a recording: one where they are mixed."""
+
+    def __init__(self, another: Callable[[], ChannelWindows], *, separate: bool) -> None:
+        self._another = another
+        self._separate = separate
+        self.channels = [] if separate else [another()]
+        self.received = 0
+
+    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[tuple[int, AudioWindow]]:
+        """The windows of all channels, each with its channel's number; those of one channel in order."""
+        async for block in blocks:
+            self.received += len(block)
+            apart = without_copies(block) if self._separate else [block]
+            if not self.channels:
+                self.channels = [self._another() for _ in apart]
+            for number, samples in enumerate(apart):
+                async with aclosing(self.channels[number].cut(samples, len(block))) as windows:
+                    async for window in windows:
+                        yield number, window
+        for number, channel in enumerate(self.channels):
+            for window in channel.finish():
+                yield number, window

@@ -28,6 +28,7 @@ from .container import Container, wyoming_server
 from .diagnosis import changed, facts_about
 from .directories import prepare_directories
 from .lifecycle import Lifecycle, Server, beside, serve_until_signalled
+from .mcp import MountedMcp, serve_mcp_on_stdio
 from .tracing import tracing_from_environment
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -58,6 +59,7 @@ def _context(settings: Settings) -> CommandContext:
         changed_settings=changed(settings) | {wrong.name: str(wrong) for wrong in lookalikes(os.environ)},
         facts=facts_about(settings),
         serve=partial(_serve_http if settings.http else _serve_without_http, settings),
+        serve_mcp=partial(_serve_mcp, settings),
         audio_decoder=lambda: Container(settings=settings).decoder(),
         # A person who transcribes a file of their own waits as long as it takes: the limit guards a server.
         open_transcriber=lambda: _transcriber(settings.model_copy(update={"processing_timeout": math.inf})),
@@ -89,6 +91,18 @@ def _serve_without_http(settings: Settings) -> bool:
     return True
 
 
+def _serve_mcp(settings: Settings) -> bool:
+    try:
+        prepare_directories()
+        asyncio.run(serve_mcp_on_stdio(Container(settings=settings).service(), settings))
+    except ModelLoadError:
+        return False
+    except FaultError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return False
+    return True
+
+
 def _servers(settings: Settings) -> Sequence[Server]:
     """What runs beside HTTP, or without it.
 
@@ -108,15 +122,20 @@ def _app(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
     prepare_directories()
     tracing = tracing_from_environment()
     container = Container(settings=settings, tracing=providers.Object(tracing))
-    return create_app(
+    mcp = MountedMcp(settings) if settings.mcp else None
+    servers = (*_servers(settings), *(() if mcp is None else (mcp.server,)))
+    app = create_app(
         settings=settings,
         # All of it, now: without its decoder the service must not start.
-        service=beside(container.service(), _servers(settings)),
+        service=beside(container.service(), servers),
         metrics=container.metrics(),
         exposition=container.metrics().exposition,
         on_fatal=on_fatal,
         telemetry=None if tracing is None else tracing.of_requests,
     )
+    if mcp is not None:
+        mcp.mount(app)
+    return app
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Which adapter serves which port: typed factories, and the container that calls them."""
 
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from dependency_injector import containers, providers
 from ..adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
 from ..adapters.decoders.pydub import PydubDecoder
 from ..adapters.decoders.wave import WaveDecoder
+from ..adapters.inference.cores import one_thread_for_numpy
 from ..adapters.isolation.model import IsolatedModel
 from ..adapters.onnx.model import onnx_model
 from ..adapters.parakeet_mlx.model import parakeet_mlx_model
@@ -18,7 +20,10 @@ from ..adapters.ray.cluster import Cluster
 from ..adapters.ray.model import ray_model
 from ..adapters.soxr_resampler import SoxrResampler
 from ..adapters.telemetry.prometheus import PrometheusMetrics
+from ..adapters.vad.processes import ScoringProcesses
 from ..adapters.vad.silero import SileroVad
+from ..adapters.web.client import GuardedWebClient, WebLimits
+from ..adapters.web.outgoing_guard import OutgoingGuard
 from ..application.drain import Drain
 from ..application.ports.audio_decoder import AudioDecoder
 from ..application.ports.metrics import ClusterMetrics, TranscriptionMetrics
@@ -26,13 +31,16 @@ from ..application.ports.quota import Quota
 from ..application.ports.resampler import Resampler
 from ..application.ports.speech_model import SpeechModel, StreamContext
 from ..application.ports.voice_activity_detector import VoiceActivityDetector
+from ..application.ports.web_client import WebClient
 from ..application.service import Service
 from ..application.stream_session import StreamSession
 from ..application.transcribe_file import FileLimits, TranscribeFile
+from ..assets import SILERO_VAD
+from ..config.logs import configure_logging
 from ..config.settings import Settings
 from ..entrypoints.wyoming.connection import Terms
 from ..entrypoints.wyoming.server import WyomingServer
-from .engines import chosen_engine
+from .engines import chosen_engine, vad_processes
 from .lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -69,11 +77,24 @@ def audio_decoder(resampler: Resampler, compressed: AudioDecoder, tracing: "Trac
     return decoder if tracing is None else tracing.decoder(decoder)
 
 
-def voice_activity_detector(settings: Settings) -> VoiceActivityDetector | None:
+def scoring_processes(settings: Settings) -> ScoringProcesses | None:
+    """Where recordings are scored, if not in this process."""
+    count = vad_processes(settings) if settings.vad == "silero" else 0
+    return ScoringProcesses(count, SILERO_VAD, prepare=log_in_child(settings)) if count else None
+
+
+def log_in_child(settings: Settings) -> Callable[[], None]:
+    """What has a child process write its log lines as this one does."""
+    return partial(configure_logging, level=settings.log_level, log_format=settings.log_format)
+
+
+def voice_activity_detector(settings: Settings, processes: ScoringProcesses | None) -> VoiceActivityDetector | None:
     """What tells speech from silence and noise, unless everything is to be transcribed."""
     match settings.vad:
         case "silero":
-            return SileroVad()
+            # The model sees to that as well, but it may be in a process of its own.
+            one_thread_for_numpy()
+            return SileroVad(processes=processes)
         case "none":
             return None
 
@@ -111,7 +132,7 @@ def speech_model(settings: Settings, metrics: ClusterMetrics, tracing: "Tracing 
                 metrics=metrics,
             )
         case _, "process":
-            model = IsolatedModel(make, metrics=metrics)
+            model = IsolatedModel(make, metrics=metrics, prepare=log_in_child(settings))
         case _:
             model = make(metrics=metrics)
     return model if tracing is None else tracing.model(model)
@@ -173,6 +194,7 @@ def stream_session(
 def lifecycle(
     model: SpeechModel,
     detector: VoiceActivityDetector | None,
+    processes: ScoringProcesses | None,
     stream_session: StreamSession,
     tracing: "Tracing | None",
 ) -> Lifecycle:
@@ -180,9 +202,22 @@ def lifecycle(
     return Lifecycle(
         model=model,
         detector=detector,
+        detector_processes=processes,
         stream_session=stream_session,
         on_stopped=None if tracing is None else tracing.close,
     )
+
+
+def web_client(settings: Settings) -> WebClient:
+    """What opens the URLs that callers give."""
+    guard = OutgoingGuard(allow_http=settings.url_allow_http, allowed_hosts=settings.url_allowed_hosts)
+    limits = WebLimits(
+        longest_bytes=settings.max_upload_bytes,
+        longest_pause_s=settings.upload_pause,
+        least_bytes_per_s=settings.min_upload_rate,
+        longest_s=settings.upload_timeout,
+    )
+    return GuardedWebClient(guard, limits)
 
 
 def wyoming_server(settings: Settings) -> WyomingServer:
@@ -224,8 +259,11 @@ class Container(containers.DeclarativeContainer):
         audio_decoder, resampler, compressed, tracing
     )
     model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(speech_model, settings, metrics, tracing)
+    detector_processes: providers.Provider[ScoringProcesses | None] = providers.ThreadSafeSingleton(
+        scoring_processes, settings
+    )
     detector: providers.Provider[VoiceActivityDetector | None] = providers.ThreadSafeSingleton(
-        voice_activity_detector, settings
+        voice_activity_detector, settings, detector_processes
     )
     transcribe_file: providers.Provider[TranscribeFile] = providers.ThreadSafeSingleton(
         transcribe_file, settings, model, decoder, detector, quota, metrics
@@ -233,14 +271,16 @@ class Container(containers.DeclarativeContainer):
     stream_session: providers.Provider[StreamSession] = providers.ThreadSafeSingleton(
         stream_session, settings, model, resampler, detector
     )
+    web: providers.Provider[WebClient] = providers.ThreadSafeSingleton(web_client, settings)
     drain: providers.Provider[Drain] = providers.ThreadSafeSingleton(Drain, grace_s=GRACE_S)
     lifecycle: providers.Provider[Lifecycle] = providers.ThreadSafeSingleton(
-        lifecycle, model, detector, stream_session, tracing
+        lifecycle, model, detector, detector_processes, stream_session, tracing
     )
     service: providers.Provider[Service] = providers.ThreadSafeSingleton(
         Service,
         transcribe_file=transcribe_file,
         stream_session=stream_session,
+        web=web,
         model=model,
         quota=quota,
         metrics=metrics,

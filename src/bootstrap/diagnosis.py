@@ -97,6 +97,8 @@ def _vad(settings: Settings) -> str:
 
 
 def _memory() -> str:
+    if not hasattr(os, "sysconf"):
+        return "not known: this system does not tell"
     return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB"
 
 

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ..adapters.inference.checkpoint import Precision
+from ..adapters.inference.cores import usable_cores
+from ..adapters.onnx.providers import CPU
 from ..config.settings import Settings
 from ..domain.errors import ModelLoadError
 
 EngineName: TypeAlias = Literal["mlx", "onnx"]
 
-_CPU = "CPUExecutionProvider"
+_HOW_TO_GET_MLX = " On Linux: pip install 'parakeet-service[mlx]'." if sys.platform == "linux" else ""
+_CORES_PER_DETECTOR, _MOST_DETECTORS = 4, 4
+"""A process scores about 2,000 seconds of audio in a second."""
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -25,17 +29,22 @@ class Machine:
     Attributes:
         has_mlx: Whether MLX is installed.
         has_gpu: Whether MLX would compute on a GPU: Apple silicon, or NVIDIA with the back end for it.
+        has_cuda: Whether that is NVIDIA's.
+        cores: How many may be used.
     """
 
     has_mlx: bool
     has_gpu: bool
+    has_cuda: bool = False
+    cores: int = 1
 
     @classmethod
     def this(cls) -> "Machine":
         """This one. MLX is not imported: that binds its BLAS, and its GPU to a thread."""
         has_mlx = find_spec("mlx") is not None and find_spec("parakeet_mlx") is not None
         is_apple_silicon = sys.platform == "darwin" and platform.machine() == "arm64"
-        return cls(has_mlx, has_mlx and (is_apple_silicon or (_NVIDIA_DRIVER.exists() and _has_cuda_back_end())))
+        has_cuda = has_mlx and _NVIDIA_DRIVER.exists() and _has_cuda_back_end()
+        return cls(has_mlx, has_mlx and (is_apple_silicon or has_cuda), has_cuda, usable_cores())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +66,25 @@ def chosen_engine(settings: Settings, machine: Machine | None = None) -> ChosenE
     name = _name(settings, machine)
     if name == "mlx":
         if not machine.has_mlx:
-            raise ModelLoadError("ENGINE: MLX is not installed on this machine; use ENGINE=onnx.")
+            raise ModelLoadError(f"ENGINE: MLX is not installed on this machine; use ENGINE=onnx.{_HOW_TO_GET_MLX}")
         return ChosenEngine(name, settings.model_precision or "bf16", on_gpu=machine.has_gpu)
     if settings.model_precision == "int4":
-        raise ModelLoadError("MODEL_PRECISION: int4 needs ENGINE=mlx; the ONNX engine has int8, bf16 and fp32.")
-    on_cpu = settings.onnx_providers[0] == _CPU
-    if settings.onnx_providers != (_CPU,):
+        how = "" if machine.has_mlx else _HOW_TO_GET_MLX
+        raise ModelLoadError(f"MODEL_PRECISION: int4 needs MLX; the ONNX engine has int8, bf16 and fp32.{how}")
+    on_cpu = settings.onnx_providers[0] == CPU
+    if settings.onnx_providers != (CPU,):
         _check_providers(settings)
     # Only CPUs multiply the engine's int8.
     return ChosenEngine(name, settings.model_precision or ("int8" if on_cpu else "fp32"), on_gpu=not on_cpu)
+
+
+def vad_processes(settings: Settings, machine: Machine | None = None) -> int:
+    """How many processes run the detector: where a GPU reads so fast that one Python's lock would hold it up."""
+    if settings.vad_processes is not None:
+        return settings.vad_processes
+    machine = machine or Machine.this()
+    is_fast = machine.has_cuda and chosen_engine(settings, machine).name == "mlx"
+    return min(machine.cores // _CORES_PER_DETECTOR, _MOST_DETECTORS) if is_fast else 0
 
 
 def _name(settings: Settings, machine: Machine) -> EngineName:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import structlog
 
+from ..adapters.vad.processes import ScoringProcesses
 from ..application.ports.speech_model import SpeechModel
 from ..application.ports.voice_activity_detector import VoiceActivityDetector
 from ..application.service import Service
@@ -32,6 +33,7 @@ class Lifecycle:
         *,
         model: SpeechModel,
         detector: VoiceActivityDetector | None,
+        detector_processes: ScoringProcesses | None = None,
         stream_session: StreamSession | None = None,
         on_stopped: Callable[[], None] | None = None,
     ) -> None:
@@ -40,11 +42,13 @@ class Lifecycle:
         Args:
             model: Started first, and closed last.
             detector: Loaded before the model, if there is one.
+            detector_processes: Started with the detector, and ended with the model.
             stream_session: Its defaults are held against the loaded model; ``None`` where nothing is streamed.
             on_stopped: Called in a thread once the model is closed, such as to flush traces.
         """
         self._model = model
         self._detector = detector
+        self._processes = detector_processes
         self._stream_session = stream_session
         self._on_stopped = on_stopped
 
@@ -61,12 +65,16 @@ class Lifecycle:
             try:
                 await self._model.aclose()
             finally:
+                if self._processes is not None:
+                    await self._processes.aclose()
                 if self._on_stopped is not None:
                     await asyncio.to_thread(self._on_stopped)
 
     async def _start(self) -> None:
         if self._detector is not None:
             await asyncio.to_thread(self._detector.load)
+        if self._processes is not None:
+            await self._processes.start()
         try:
             await self._model.start()
         except ModelLoadError as error:
@@ -129,7 +137,7 @@ async def serve_until_signalled(service: Service, *servers: Server) -> None:
             service.drain.hurry()
         signalled.set()
 
-    with _handled_signals(on_signal):
+    with handled_signals(on_signal):
         async with beside(service, servers).lifecycle() as ready:
             waiting = asyncio.create_task(signalled.wait())
             await asyncio.wait((waiting, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +148,7 @@ async def serve_until_signalled(service: Service, *servers: Server) -> None:
 
 
 @contextmanager
-def _handled_signals(handle: Callable[[], None]) -> Generator[None]:
+def handled_signals(handle: Callable[[], None]) -> Generator[None]:
     """Have the event loop call `handle` at SIGTERM and SIGINT; to be entered in the main thread."""
     loop = asyncio.get_running_loop()
 

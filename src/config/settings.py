@@ -1,7 +1,9 @@
 """Every setting of the service: from the environment, a ``.env`` file, or the command line."""
 
 import re
+import sys
 from collections.abc import Iterable
+from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
@@ -155,6 +157,13 @@ class Settings(BaseSettings):
         default=False,
         description="announce Wyoming on the local network, so that Home Assistant finds it; needs the extra `wyoming`",
     )
+    mcp: bool = Field(
+        default=False, description="serve assistants at `/mcp`, by the Model Context Protocol; needs the extra `mcp`"
+    )
+    mcp_root: Path | None = Field(
+        default=None,
+        description="directory below which MCP clients may name files; not set: none at `/mcp`, and the working directory with `parakeet-service mcp`",
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="accepted API keys, comma-separated, each `key` or `name:key`; empty: no key is needed"
     )
@@ -195,8 +204,23 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="other web origins that may call the API, comma-separated; `*` allows any"
     )
+    url_allow_http: bool = Field(
+        default=False, description="open `http://` URLs that callers give, too, and not only `https://` ones"
+    )
+    url_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="hosts of your own network that callers may name in URLs, comma-separated: names, addresses or "
+        "`*.example.com`; they may have private addresses and any port, while all others must be public",
+    )
     vad: Literal["silero", "none"] = Field(
         default="silero", description="voice activity detector; `none` transcribes everything, silence and noise too"
+    )
+    vad_processes: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="processes that run the voice activity detector on recordings, beside the service's own; "
+        "not set: on an NVIDIA GPU one for each 4 cores, at most 4; else 0",
     )
     audio_decoder: Literal["ffmpeg", "pydub"] = Field(default="ffmpeg", description="decoder of compressed recordings")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -220,7 +244,14 @@ class Settings(BaseSettings):
                 raise ValueError("a host is a name such as stt.example.com, without scheme, port or path")
         return tuple(host.lower().rstrip(".") for host in hosts)
 
-    @field_validator("api_keys", "allowed_hosts", "allowed_origins", "onnx_providers", mode="before")
+    @field_validator("url_allowed_hosts")
+    @classmethod
+    def _are_names_or_addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_trusted_host(host) for host in hosts)
+
+    @field_validator(
+        "api_keys", "allowed_hosts", "allowed_origins", "onnx_providers", "url_allowed_hosts", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -283,9 +314,31 @@ class Settings(BaseSettings):
             raise ValueError("WYOMING_ZEROCONF needs WYOMING_PORT")
         return self
 
+    @model_validator(mode="after")
+    def _system_has_it(self) -> "Settings":
+        if sys.platform == "win32" and self.isolation == "process":
+            raise ValueError("ISOLATION=process does not work on Windows, which hands no sockets to other processes")
+        if sys.platform == "win32" and self.wyoming_socket:
+            raise ValueError("WYOMING_SOCKET does not work on Windows: use WYOMING_PORT")
+        return self
+
 
 _SUBPROTOCOL = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _HOST = re.compile(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*\.?")
+
+
+def _trusted_host(host: str) -> str:
+    """A name in lower case, or an address as a URL has it."""
+    try:
+        return str(ip_address(host.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        if host == "*" or not _HOST.fullmatch(host):
+            raise ValueError(
+                "a host is a name such as nas.example.com, *.example.com or an address, without scheme, port or path"
+            ) from None
+    return host.lower().rstrip(".")
+
+
 _NAMED_KEY = re.compile(r"([\w.@-]{0,64}):(.*)", re.ASCII)
 
 

@@ -126,6 +126,10 @@ class Cue:
 
 def cues_of(transcript: Transcript, style: CaptionStyle = DEFAULT_STYLE) -> tuple[Cue, ...]:
     """Cut the words into cues that can be read, at the best places that there are."""
+    if transcript.channels is not None:
+        # Who speaks at the same time has a cue at the same time.
+        apart = (cues_of(transcript.of_channel(number), style) for number in range(transcript.channels))
+        return tuple(sorted((cue for cues in apart for cue in cues), key=lambda cue: cue.start_s))
     words = transcript.words
     groups = [group for run in _runs(words) for group in _groups(words, run, transcript.duration_s, style)]
     starts = [words[begin].start_s for begin, _ in groups]

@@ -11,6 +11,8 @@ _REACH_S = 0.02
 """Audio before and after a sample that its shift in phase looks at: frequencies above 50 Hz are shifted rightly."""
 _MOST_COMPARED = 64
 """Each channel is compared with each other one; a header that states more channels is hardly true."""
+_BRIGHT_HZ = 4_000
+"""A difference over half of this frequency's period leaves speech, and a fiftieth of a hum."""
 _CANCELLED = 0.5
 """Two channels cancel where their sum has less than this part of the power that independent ones would have."""
 
@@ -31,6 +33,7 @@ class Downmix:
         angles = np.pi * np.arange(channels) / channels
         self._kept = np.cos(angles).astype(np.float32) / np.float32(channels)
         self._turned = np.sin(angles).astype(np.float32) / np.float32(channels)
+        self._step = max(sample_rate_hz // (2 * _BRIGHT_HZ), 1)
         self._waiting = np.zeros((0, channels), np.float32)
         self._before = np.zeros((self._reach, channels), np.float32)  # the samples before `_waiting`
         self.cancels = False
@@ -53,7 +56,7 @@ class Downmix:
 
     def _next(self, length: int) -> Samples:
         frame = self._waiting[:length]
-        self.cancels = self.cancels or (self._channels <= _MOST_COMPARED and _cancel(frame))
+        self.cancels = self.cancels or (self._channels <= _MOST_COMPARED and self._cancel(frame))
         if self.cancels:
             after = self._waiting[length : length + self._reach]
             mixed: Samples = (frame @ self._kept).astype(np.float32, copy=False) + self._quarter_turn(
@@ -64,6 +67,10 @@ class Downmix:
         self._before = np.concatenate([self._before, frame])[-self._reach :]
         self._waiting = self._waiting[length:]
         return mixed
+
+    def _cancel(self, frame: NDArray[np.float32]) -> bool:
+        # A hum that all channels share is louder than the voices that cancel behind it.
+        return _are_opposite(frame) or _are_opposite(frame[self._step :] - frame[: -self._step])
 
     def _quarter_turn(self, around: NDArray[np.float32], length: int) -> Samples:
         """The channels' share that is turned by 90 degrees: a windowed Hilbert transform."""
@@ -78,8 +85,10 @@ class Downmix:
         return turned[2 * reach : 2 * reach + length].astype(np.float32)
 
 
-def _cancel(frame: NDArray[np.float32]) -> bool:
+def _are_opposite(frame: NDArray[np.float32]) -> bool:
     """Whether some two channels are opposite to each other, more than chance has it."""
+    if not len(frame):
+        return False
     varying = frame - frame.mean(axis=0)
     products = varying.T @ varying
     powers = np.diag(products)

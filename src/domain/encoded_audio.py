@@ -31,7 +31,7 @@ def recognise(head: bytes, announced: RawFormat) -> str | None:
     if (wave := _wave_format(head)) is not None:
         return None if wave == _wave_of(announced) else _told(*wave)
     for at in range(min(len(head), LONGEST_HEAD_BYTES)):
-        if head[at] == _SYNC and (name := _frames(head, at)):
+        if head[at] in (_SYNC, _AC3_SYNC[0]) and (name := _frames(head, at)):
             return name
     return None
 
@@ -91,6 +91,8 @@ _CONTAINERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("AMR", lambda head: head.startswith((b"#!AMR\n", b"#!AMR-WB\n"))),
     ("CAF", lambda head: head.startswith(b"caff\0\1\0\0desc")),
     ("ASF or WMA", lambda head: head.startswith(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"))),
+    ("AVI", lambda head: head.startswith(b"RIFF") and head[8:16] == b"AVI LIST"),
+    ("True Audio", lambda head: head.startswith((b"TTA1\1\0", b"TTA2\1\0"))),
     ("FLV", lambda head: head.startswith((b"FLV\1\1\0\0\0\x09", b"FLV\1\4\0\0\0\x09", b"FLV\1\5\0\0\0\x09"))),
     ("AU", lambda head: head.startswith(b".snd\0\0") and head[12:15] == b"\0\0\0" and head[15:16] < b"\x1c"),
     ("Wave64", lambda head: head.startswith(bytes.fromhex("726966662e91cf11a5d628db04c10000"))),
@@ -142,6 +144,9 @@ def _told(tag: int, bits: int, rate_hz: int, channels: int) -> str:
 # Streams of frames without a head: the bytes of one say where the next begins
 
 _SYNC = 0xFF
+_AC3_SYNC = b"\x0b\x77"
+# Source: ATSC A/52:2018, table 5.18; kbit/s by half of the code in the header.
+_KBITS_AC3 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 _MPEG_1, _LAYER_1, _LAYER_2, _LAYER_3 = 3, 3, 2, 1
 _LAYERS = {_LAYER_1: "I", _LAYER_2: "II", _LAYER_3: "III"}
 # Source: ISO/IEC 11172-3 (1993), 2.4.2.3, and ISO/IEC 13818-3 (1998), 2.4.2.3; kbit/s by the index in the header.
@@ -174,6 +179,8 @@ def _frames(head: bytes, at: int) -> str | None:
 
 def _frame(head: bytes, at: int) -> tuple[int, str, int] | None:
     """What all frames of its stream have in common, the name of the format, and the length in bytes."""
+    if head.startswith(_AC3_SYNC, at):
+        return _ac3_frame(head, at)
     if len(head) < at + 6 or head[at] != _SYNC or head[at + 1] & 0xE0 != 0xE0:
         return None
     second, third, fourth = head[at + 1 : at + 4]
@@ -196,3 +203,14 @@ def _frame(head: bytes, at: int) -> tuple[int, str, int] | None:
         length = samples_8 * kbits // rate_hz + padding
     common = second << 16 | (third & 0x0C) << 8
     return common, "MP3" if layer == _LAYER_3 else f"MPEG audio, layer {_LAYERS[layer]}", length
+
+
+def _ac3_frame(head: bytes, at: int) -> tuple[int, str, int] | None:
+    if len(head) < at + 6:
+        return None
+    rate, size, version = head[at + 4] >> 6, head[at + 4] & 0x3F, head[at + 5] >> 3
+    if rate == 3 or size // 2 >= len(_KBITS_AC3) or version > 10:
+        return None
+    kbits = _KBITS_AC3[size // 2]
+    words = (2 * kbits, kbits * 320 // 147 + size % 2, 3 * kbits)[rate]
+    return rate << 8 | version, "AC-3", 2 * words

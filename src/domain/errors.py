@@ -7,6 +7,8 @@ ServiceError
 │   ├── UndecodableAudioError    no decoder can read the bytes
 │   ├── SessionIdleError         a live client said nothing at all
 │   ├── UploadTooLargeError      more bytes than the service takes
+│   ├── UrlNotAllowedError       the service opens no such URL
+│   ├── UrlUnreachableError      nothing usable came from the URL
 │   └── AudioTooLongError        more seconds than the service takes
 ├── RetryLaterError          the caller sends the same again, later
 │   ├── OverloadedError          the queue is full
@@ -26,7 +28,7 @@ ServiceError
 import errno
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 _LONGEST_TEXT = 1000
 
@@ -105,6 +107,21 @@ class UploadTooLargeError(CallerError):
         super().__init__(f"The upload is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
 
 
+class UrlNotAllowedError(CallerError):
+    """A URL that the service does not open: malformed, of another scheme, or not on the public internet."""
+
+    code = "url_not_allowed"
+
+
+class UrlUnreachableError(CallerError):
+    """A URL that gave nothing usable: its host is unknown, silent or slow, or answered with something else.
+
+    The other side is at fault, perhaps for a while only.
+    """
+
+    code = "url_unreachable"
+
+
 class AudioTooLongError(CallerError):
     """The recording is longer than `limit_s`; `duration_s` is what was seen of it when that became clear."""
 
@@ -146,17 +163,25 @@ class TooManyStreamsError(RetryLaterError):
 class ModelNotReadyError(RetryLaterError):
     """The model is still being fetched, loaded or warmed up.
 
-    With `total_bytes` it is being downloaded, and `done_bytes` of it have come.
+    With a `state` it is being downloaded or built, and `done_bytes` of `total_bytes`, if that is known, are done.
     """
 
     code = "model_not_ready"
 
     def __init__(
-        self, message: str, *, retry_after_s: float = 1.0, done_bytes: int = 0, total_bytes: int | None = None
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1.0,
+        state: Literal["downloading", "building"] | None = None,
+        done_bytes: int = 0,
+        total_bytes: int | None = None,
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
+        if state is not None:
+            self.details.update(state=state)
         if total_bytes is not None:
-            self.details |= {"state": "downloading", "done_bytes": done_bytes, "total_bytes": total_bytes}
+            self.details.update(done_bytes=done_bytes, total_bytes=total_bytes)
 
 
 class ShuttingDownError(RetryLaterError):

@@ -48,6 +48,8 @@ class Word:
     end_s: float
     confidence: float
     tokens: tuple[Token, ...]
+    channel: int | None = None
+    """Counted from 0; ``None`` where all channels were mixed."""
 
     @property
     def ends_sentence(self) -> bool:
@@ -74,6 +76,11 @@ class Segment:
         return join_words(self.words)
 
     @property
+    def channel(self) -> int | None:
+        """The channel of its words."""
+        return self.words[0].channel
+
+    @property
     def start_s(self) -> float:
         """When its first word begins."""
         return self.words[0].start_s
@@ -88,13 +95,15 @@ class Segment:
 class Transcript:
     """The text of one recording of `duration_s` seconds; words lie in it, in order, without overlap.
 
-    `warnings` tell what of the recording is not in it.
+    `warnings` tell what of the recording is not in it. Where channels were read separately, `channels` is their number:
+    the words of each are in order and without overlap, and all stand in the order of the segments, by their beginnings.
     """
 
     words: tuple[Word, ...]
     segments: tuple[Segment, ...]
     duration_s: float
     warnings: tuple[RecordingWarning, ...] = ()
+    channels: int | None = None
 
     @property
     def text(self) -> str:
@@ -118,6 +127,31 @@ class Transcript:
                 replace(one, no_speech_probability=speech.no_speech(one.start_s, one.end_s)) for one in segments
             )
         return cls(words=straight, segments=segments, duration_s=duration_s, warnings=tuple(warnings))
+
+    @classmethod
+    def of_channels(
+        cls, channels: Sequence["Transcript"], *, duration_s: float, warnings: Iterable[RecordingWarning] = ()
+    ) -> "Transcript":
+        """One transcript of several channels, their segments as people took turns; equally early ones by channel."""
+        segments = [
+            replace(one, words=tuple(replace(word, channel=number) for word in one.words))
+            for number, channel in enumerate(channels)
+            for one in channel.segments
+        ]
+        in_turn = tuple(sorted(segments, key=lambda one: one.start_s))
+        return cls(
+            words=tuple(word for one in in_turn for word in one.words),
+            segments=in_turn,
+            duration_s=duration_s,
+            warnings=tuple(warnings),
+            channels=len(channels),
+        )
+
+    def of_channel(self, number: int) -> "Transcript":
+        """What was said on one channel, counted from 0."""
+        segments = tuple(one for one in self.segments if one.channel == number)
+        words = tuple(word for one in segments for word in one.words)
+        return replace(self, words=words, segments=segments, channels=None)
 
 
 def join_words(words: Iterable[Word]) -> str:

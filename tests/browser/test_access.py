@@ -196,16 +196,19 @@ def test_without_a_key_the_microphone_asks_for_one(guarded: str, open_page: Open
 def test_waits_while_the_model_is_loading(service: str, open_page: Open) -> None:
     page = open_page("about:blank")
     loading = [True]
+    facts: dict[str, str | int] = {"status": "not_ready", "reason": "The model is loading.", "code": "x"}
 
     def answer(route: Route) -> None:
         if loading[0]:
-            route.fulfill(status=503, json={"status": "not_ready", "reason": "The model is loading.", "code": "x"})
+            route.fulfill(status=503, json=facts)
         else:
             route.continue_()
 
     page.route("**/readyz", answer)
     page.goto(service)
     expect(page.get_by_role("status").first).to_have_text("The model is loading.")
+    facts |= {"reason": "The model is being downloaded.", "done_bytes": 1_049_999_999, "total_bytes": 2_500_000_000}
+    expect(page.get_by_role("status").first).to_have_text("The model is being downloaded. 41 % of 2.5 GB")
     expect(button(page, "Speak")).to_be_disabled()
     expect(page.locator("#file")).to_be_disabled()
     loading[0] = False

@@ -222,6 +222,18 @@ def test_one_that_is_too_large_is_not_sent(tmp_path: Path, open_page: Open) -> N
     assert not [line for line in server.lines if "/transcribe" in line]
 
 
+@pytest.mark.parametrize(
+    ("status", "said"), [(413, "too large for a proxy"), (502, "cannot reach it"), (504, "did not wait for the answer")]
+)
+def test_what_a_proxy_answers_is_not_told_as_the_services(
+    service: str, open_page: Open, status: int, said: str
+) -> None:
+    page = ready(open_page(service))
+    page.route("**/transcribe", lambda route: route.fulfill(status=status, body="<html>nginx</html>"))
+    drop(page)
+    expect(page.get_by_role("alert")).to_contain_text(said)
+
+
 def test_without_a_place_it_says_when_to_come_back(tmp_path: Path, open_page: Open) -> None:
     with serving(tmp_path, RATE_LIMIT="2/minute") as (_, url):
         page = ready(open_page(url))

@@ -22,7 +22,7 @@ from parakeet_service.application.stream_session import StreamSession
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
 from parakeet_service.bootstrap.lifecycle import Lifecycle
 from parakeet_service.entrypoints.http.app import create_app
-from tests.fakes import LoudnessVad
+from tests.fakes import FakeWebClient, LoudnessVad
 from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import a_settings
 
@@ -67,6 +67,7 @@ def make_app(
             metrics=metrics,
         ),
         stream_session=stream_session,
+        web=FakeWebClient(),
         model=model,
         quota=quota,
         metrics=metrics,

@@ -57,6 +57,9 @@ class ConnectionLostError(Exception):
     """What a source may raise; no decoder knows it."""
 
 
+_VOICES = np.stack([sweep(), sweep()[::-1] / 2, np.zeros_like(sweep())], axis=1)
+
+
 class AudioDecoderContract(ABC):
     reads_as_it_goes = True
     """Whether samples come, and reading waits for the consumer, before the source has ended."""
@@ -156,3 +159,12 @@ class AudioDecoderContract(ABC):
         given = await asyncio.gather(*(decode(decoder, wave_of(signal)) for signal in signals))
         for signal, samples in zip(signals, given, strict=True):
             assert np.abs(samples - signal).max() < 1e-3
+
+    async def test_keeps_channels_apart(self) -> None:
+        async with self.make().open(pieces(wave_of(_VOICES)), sample_rate_hz=16000, separate=True) as decoded:
+            blocks = [block async for block in decoded.blocks]
+
+        together = np.concatenate(blocks)
+        assert together.dtype == np.float32
+        assert together.shape == _VOICES.shape
+        assert np.allclose(together, _VOICES, atol=1e-3)

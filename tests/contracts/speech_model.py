@@ -1,6 +1,7 @@
 """What every `SpeechModel` must do, whatever it hears."""
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -173,6 +174,25 @@ class SpeechModelContract(ABC):
         assert tokens
         assert all(token.start_s >= 20.0 - FRAME_S for token in tokens)
         _assert_sound(tokens, until_s=20.0 + len(samples) / rate_hz)
+
+    async def test_samples_that_come_while_a_step_waits_are_not_lost(self) -> None:
+        async with self.started() as model:
+            rate_hz = model.describe().sample_rate_hz
+            samples, half = self.speech(rate_hz), len(self.speech(rate_hz)) // 2
+            async with model.open_stream(CONTEXT) as stream:
+                waiting = asyncio.create_task(stream.decode(samples[:half]))
+                await asyncio.sleep(0)
+                steps = [await stream.decode(samples[half:]), await stream.flush()]
+                heard = [step for step in [await waiting, *steps] if step is not None]
+            async with model.open_stream(CONTEXT) as other:
+                expected = await _heard(other, [samples], len(samples))
+        # Cut into other windows, a word may read differently.
+        words, others = (re.findall(r"[\w']+", text.lower()) for text in (_text(_finalized(heard)), expected))
+        assert len(set(words) & set(others)) >= 0.8 * len(set(others))
+        assert abs(len(words) - len(others)) <= 2
+        assert heard[-1].draft == ()
+        assert abs(heard[-1].decoded_until_s - len(samples) / rate_hz) < FRAME_S
+        assert [one.decoded_until_s for one in heard] == sorted(one.decoded_until_s for one in heard)
 
     async def test_an_empty_stream_can_be_flushed(self) -> None:
         async with self.started() as model, model.open_stream(CONTEXT) as stream:

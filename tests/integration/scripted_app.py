@@ -19,7 +19,7 @@ from parakeet_service.config.logs import configure_logging
 from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import ModelLoadError
 from parakeet_service.entrypoints.http.app import create_app
-from tests.fakes import FakeDecoder, GatedModel
+from tests.fakes import FakeDecoder, FakeWebClient, GatedModel
 from tests.scripted_model import ScriptedModel
 
 LONG_WORD = "w" * 20_000
@@ -52,6 +52,7 @@ def make() -> FastAPI:
         stream_session=StreamSession(
             model=model, resampler=SoxrResampler(), context=StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
         ),
+        web=FakeWebClient(),
         model=model,
         quota=quota,
         metrics=metrics,

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.decoders.ffmpeg_process import PipedProcess, SocketProcess
 from parakeet_service.adapters.decoders.pydub import PydubDecoder
 from parakeet_service.adapters.decoders.wave import WaveDecoder
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
@@ -60,8 +61,8 @@ async def stalled(data: bytes) -> AsyncGenerator[bytes]:
     await asyncio.Event().wait()
 
 
-HEADER = r"printf '.snd\0\0\0\030\377\377\377\377\0\0\0\006\0\0\076\200\0\0\0\001'"
-"""Of Sun audio: 24 bytes, of unknown length, 32-bit floats, 16 kHz, one channel."""
+HEADER = r"printf '\032\105\337\243\200\030\123\200\147\377\026\124\256\153\203\237\201\001\243\117\244\201\0\0\200'"
+"""Of Matroska with one channel, up to the samples of a block of 4000 bytes."""
 
 
 def fake_ffmpeg(directory: Path, script: str) -> Path:
@@ -80,9 +81,9 @@ def _nothing_is_left() -> Generator[None]:
     assert not [path for path in cache_files() - before if path.exists()]
 
 
-@pytest.fixture
-def decoder() -> FfmpegDecoder:
-    return FfmpegDecoder(find_ffmpeg(), patience_s=600)
+@pytest.fixture(params=[SocketProcess, PipedProcess], ids=["sockets", "pipes, as on Windows"])
+def decoder(request: pytest.FixtureRequest) -> FfmpegDecoder:
+    return FfmpegDecoder(find_ffmpeg(), patience_s=600, start=request.param.start)
 
 
 async def test_a_killed_ffmpeg_is_our_fault(decoder: FfmpegDecoder) -> None:

@@ -1,5 +1,6 @@
 """Every decoder on real recordings."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from parakeet_service.adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
+from parakeet_service.adapters.decoders.ffmpeg_process import PipedProcess
 from parakeet_service.adapters.decoders.pydub import PydubDecoder
 from parakeet_service.adapters.decoders.wave import WaveDecoder
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
@@ -36,6 +38,21 @@ class TestFfmpegDecoder(AudioDecoderContract):
 
     def make(self) -> FfmpegDecoder:
         return FfmpegDecoder(find_ffmpeg())
+
+
+class TestFfmpegDecoderWithPipes(AudioDecoderContract):
+    """As on Windows."""
+
+    turn_s = 0.01
+
+    def make(self) -> FfmpegDecoder:
+        return FfmpegDecoder(find_ffmpeg(), start=PipedProcess.start)
+
+
+async def test_more_recordings_than_threads_are_decoded_at_once_through_pipes() -> None:
+    decoder = FfmpegDecoder(find_ffmpeg(), max_processes=40, start=PipedProcess.start)
+    given = await asyncio.gather(*(decode(decoder, recording("mp3")) for _ in range(40)))
+    assert all(len(samples) == len(given[0]) > 0 for samples in given)
 
 
 class TestWaveThenFfmpegDecoder(AudioDecoderContract):

@@ -1,4 +1,4 @@
-"""The command with `ISOLATION=process`: crashes of the device cost a restart, not the service."""
+"""The command with processes of its own: their crashes cost a restart, not the service."""
 
 import signal
 import subprocess
@@ -29,7 +29,7 @@ class Isolated:
     def child(self) -> psutil.Process:
         """The process that holds the model."""
         (child,) = psutil.Process(self.server.process.pid).children()
-        assert any("isolation.child" in argument for argument in child.cmdline())
+        assert any("processes.child" in argument for argument in child.cmdline())
         return child
 
     def transcribe(self, recording: bytes) -> httpx2.Response:
@@ -121,6 +121,27 @@ def test_a_server_that_is_killed_at_work_leaves_no_process(tmp_path: Path) -> No
 
         wait_until_gone(child)
         assert isinstance(upload.exception(), httpx2.TransportError)
+
+
+def test_the_detectors_processes_change_no_text_and_go_with_the_service(tmp_path: Path) -> None:
+    recording = long_recording(5)
+    answers: list[object] = []
+    for count in ("0", "2"):
+        with started((*SERVE, "--vad-processes", count), cwd=tmp_path, LOG_FORMAT="json") as server:
+            url = server.wait_for_line("Listening on ")
+            wait_until_ok(f"{url}/readyz")
+            children = psutil.Process(server.process.pid).children()
+            assert len(children) == int(count)
+            for child in children[:1]:
+                child.kill()
+            answer = httpx2.post(f"{url}/transcribe", files={"file": recording}, timeout=None, trust_env=False)
+            answers.append(answer.json())
+            children = psutil.Process(server.process.pid).children()
+            assert len(children) == int(count)
+            assert server.stop() == 0
+            assert not any(child.is_running() for child in children)
+            assert sum("vad_process_died" in line for line in server.lines) == len(children[:1])
+    assert answers[0] == answers[1]
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_service(tmp_path: Path) -> None:

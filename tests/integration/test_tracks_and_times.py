@@ -150,6 +150,26 @@ class TestTimes:
 
         assert len(samples) / RATE_HZ == pytest.approx(2, abs=0.2)
 
+    @pytest.mark.parametrize(
+        ("extension", "first", "second"),
+        [
+            ("ts", "-c:a mp2 -ar 48000 -ac 1", "-c:a mp2 -ar 48000 -ac 2"),
+            ("ts", "-c:a mp2 -ar 48000", "-c:a mp2 -ar 32000"),
+            ("ts", "-c:a ac3 -ar 48000 -ac 2", "-c:a ac3 -ar 48000 -ac 6"),
+            ("mp3", "-ar 44100 -ac 2", "-ar 22050 -ac 1"),
+            ("aac", "-ar 16000 -ac 2", "-ar 16000 -ac 1"),
+        ],
+    )
+    async def test_audio_whose_format_changes_on_the_way_keeps_its_times(
+        self, extension: str, first: str, second: str
+    ) -> None:
+        tone = "-f lavfi -i sine=frequency=400:sample_rate=16000:duration=4"
+        later = "-output_ts_offset 4" if extension == "ts" else ""
+        samples, _ = await decoded(made(f"{tone} {first}", extension) + made(f"{tone} {second} {later}", extension))
+
+        assert len(samples) / RATE_HZ == pytest.approx(8, abs=0.3)
+        assert np.abs(samples[int(4.3 * RATE_HZ) : int(4.6 * RATE_HZ)]).max() > 0.02
+
     @pytest.mark.parametrize("name", FORMATS)
     async def test_sound_recordings_keep_their_length_and_have_no_warnings(self, name: str) -> None:
         samples, warnings = await decoded(recording(name))

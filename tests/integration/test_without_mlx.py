@@ -26,6 +26,22 @@ class Finder(importlib.machinery.PathFinder):
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
 for name in MISSING & set(sys.modules):
     del sys.modules[name]
+
+import asyncio, os, signal
+
+def no_signal_handlers(*_arguments):
+    raise NotImplementedError
+
+asyncio.SelectorEventLoop.add_signal_handler = no_signal_handlers
+for place, name in (
+    (asyncio, "open_unix_connection"),
+    (asyncio, "start_unix_server"),
+    (os, "sched_getaffinity"),
+    (os, "sysconf"),
+    (signal, "SIGHUP"),
+    (signal, "SIGUSR1"),
+):
+    delattr(place, name)
 """
 SERVE = f"""{WITHOUT}
 from parakeet_service.__main__ import main

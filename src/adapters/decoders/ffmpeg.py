@@ -1,15 +1,10 @@
 """Compressed recordings and videos, decoded by an ffmpeg subprocess that can read its own input and nothing else."""
 
 import asyncio
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,7 +23,8 @@ from ...domain.errors import (
     shortage_behind,
 )
 from ...domain.recording_warnings import DamagedAudio, FurtherTracks, RecordingWarning
-from .sun_audio import SunAudioReader
+from .ffmpeg_process import FfmpegProcess, start_ffmpeg
+from .matroska_audio import MatroskaAudioReader
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -42,14 +38,11 @@ _INDEXED_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"
 _HEAD_BYTES = 8
 _BLOCK_BYTES = 1 << 16
 _LOG_BYTES = 1 << 12
-_MOST_MEMORY_BYTES = 384 << 20
-"""What one ffmpeg may use; hours of m4a and 192 kHz on eight channels take 80 MB. `-max_alloc` bounds each block alone."""
 _MOST_TRACKS = 64
+_LARGEST_STATUS = 255
 # What ffmpeg says of each pipe that it caches, good or bad, and what it says when the cache itself fails.
 _NOISE = ("Inner protocol failed to seekback", "Last message repeated", "non monotonically increasing dts")
 _CACHE_FAILURES = ("Failed to create tempfile", "write in cache failed")
-# The environment may hold keys, which a decoder has no need of, and FFREPORT would make it write files.
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 class FfmpegDecoder:
@@ -62,18 +55,26 @@ class FfmpegDecoder:
     them in a file under ``/tmp`` that it unlinks before writing to it; all others are decoded as they arrive.
     """
 
-    def __init__(self, executable: Path, *, max_processes: int = 16, patience_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        executable: Path,
+        *,
+        max_processes: int = 16,
+        patience_s: float = 10.0,
+        start: Callable[[Sequence[str]], FfmpegProcess] = start_ffmpeg,
+    ) -> None:
         self._executable = executable
+        self._start_process = start
         self._slots = asyncio.Semaphore(max_processes)
         self._patience_s = patience_s
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         """Decode `source`; see the port."""
         warnings: list[RecordingWarning] = []
-        async with aclosing(self._decode(aiter(source), sample_rate_hz, track, warnings)) as blocks:
+        async with aclosing(self._decode(aiter(source), sample_rate_hz, track, warnings, separate=separate)) as blocks:
             yield DecodedAudio(blocks, warnings)
 
     async def _decode(
@@ -82,6 +83,8 @@ class FfmpegDecoder:
         sample_rate_hz: int,
         track: int | None,
         warnings: list[RecordingWarning],
+        *,
+        separate: bool,
     ) -> AsyncGenerator[Samples]:
         head = b""
         while len(head) < _HEAD_BYTES and (piece := await anext(source, None)) is not None:
@@ -91,17 +94,17 @@ class FfmpegDecoder:
 
         async with self._slot():
             process = self._start(_arguments(head, sample_rate_hz, track))
-            pump = asyncio.create_task(_pump(head, source, process.stdin))
-            reporting = asyncio.create_task(_report(process.stderr))
-            reader, decoded = SunAudioReader(), False
+            pump = asyncio.create_task(_pump(head, source, process))
+            reporting = asyncio.create_task(_report(process))
+            reader, decoded = MatroskaAudioReader(sample_rate_hz=sample_rate_hz, separate=separate), False
             try:
                 data = None
                 while data != b"":
-                    data = await _receive(process.stdout, _BLOCK_BYTES)
-                    samples = reader.read(data)
-                    if samples.size:
-                        decoded = True
-                        yield samples
+                    data = await process.receive(_BLOCK_BYTES)
+                    for samples in reader.read(data):
+                        if samples.size:
+                            decoded = True
+                            yield samples
                 if pump.done():
                     pump.result()  # What the source raised.
                 warnings += _judge(await process.wait(), await reporting, track=track, decoded=decoded)
@@ -122,9 +125,9 @@ class FfmpegDecoder:
         finally:
             self._slots.release()
 
-    def _start(self, arguments: list[str]) -> "_Process":
+    def _start(self, arguments: list[str]) -> FfmpegProcess:
         try:
-            return _Process.start([str(self._executable), *arguments])
+            return self._start_process([str(self._executable), *arguments])
         except OSError as error:
             _log.error("ffmpeg_not_started", executable=str(self._executable), reason=str(error))
             if (shortage := shortage_behind(error)) is not None:
@@ -132,95 +135,13 @@ class FfmpegDecoder:
             raise DecoderUnavailableError("The audio decoder could not be started.") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """A running ffmpeg, and our ends of its standard streams.
-
-    Not asyncio's own subprocess: uvloop starts those with ``fork``, before which OpenBLAS ends its threads, also in
-    the middle of a multiplication that then waits for them for ever. `subprocess.Popen` uses ``vfork``, which runs no
-    such handlers.
-
-    Sockets that only we close, not pipes connected to the event loop: uvloop closes the descriptor of a pipe and then
-    has its file object close the same number, or leaves that to the garbage collector if connecting is cancelled. By
-    then the number can be another client's connection.
-    """
-
-    popen: subprocess.Popen[bytes]
-    stdin: socket.socket
-    stdout: socket.socket
-    stderr: socket.socket
-
-    @classmethod
-    def start(cls, command: list[str]) -> "_Process":
-        with ExitStack() as undo, ExitStack() as handed_over:
-            ours, theirs = list[socket.socket](), list[socket.socket]()
-            for _ in range(3):
-                our_end, their_end = socket.socketpair()
-                ours.append(undo.enter_context(our_end))
-                theirs.append(handed_over.enter_context(their_end))
-                our_end.setblocking(False)  # noqa: FBT003 - its only parameter
-            stdin, stdout, stderr = theirs
-            popen = subprocess.Popen(  # noqa: S603 - what is started here is ours to end
-                command,
-                stdin=stdin.fileno(),
-                stdout=stdout.fileno(),
-                stderr=stderr.fileno(),
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                # Control-C in a terminal is for the service, which finishes what runs.
-                start_new_session=True,
-            )
-            if sys.platform == "linux":
-                # It has read nothing yet. Elsewhere, nobody can limit another process.
-                import resource  # noqa: PLC0415 - Windows has none
-
-                with suppress(ProcessLookupError):
-                    resource.prlimit(popen.pid, resource.RLIMIT_DATA, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
-            undo.pop_all()
-        return cls(popen, *ours)
-
-    async def wait(self) -> int:
-        """How it ended."""
-        return await asyncio.to_thread(self.popen.wait)
-
-    async def end(self) -> None:
-        """Kill it if it still runs, and leave neither socket nor zombie; nobody may be reading or writing any more."""
-        # It leads a session of its own: what a wrapper has started goes with it.
-        if self.popen.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.popen.pid, signal.SIGKILL)
-        for stream in (self.stdin, self.stdout, self.stderr):
-            stream.close()
-        await self.wait()
-
-
 # Where a track says nothing before its first packet, as in MPEG-TS, one that starts later than this is not found.
 _ANALYZED_US = 60_000_000
 # In these, ffmpeg counts time from the first track that it writes, so it must seem to write all.
 _CLOCK_OF_ALL_TRACKS = "-map 0:a -map 0:v? -c copy -f null -"
 _MPEG_SYNC, _MPEG_PACK = 0x47, b"\0\0\1\xba"
-# By how much a presentation time may be off; more is a hole, or time that runs backwards.
-_JITTER_S = 0.05
-# A longer hole is none, but a clock that was set anew.
-_LONGEST_HOLE_S = 3600
 # MPEG's clocks are set anew at each cut, so ffmpeg takes a hole for one from so many seconds on; by default, from 10.
 _LONGEST_MPEG_HOLE_S = 60
-
-
-def _presentation_times() -> str:
-    """The filter that puts silence where the recording has no samples, and drops none.
-
-    Times that run backwards, as those of recordings that were joined, would have ffmpeg drop all audio until they are
-    where they were: those samples follow the ones before them. In the expression, 0 is what must be added to times,
-    and 1 where the samples so far end.
-    """
-    steps = (
-        "st(2,if(isnan(PTS),ld(1),PTS+ld(0)))",
-        f"st(3,if(lt(ld(2),ld(1)-{_JITTER_S}/TB)+gt(ld(2),ld(1)+{_LONGEST_HOLE_S}/TB),ld(1),ld(2)))",
-        "st(0,ld(0)+ld(3)-ld(2))",
-        "st(1,ld(3)+NB_SAMPLES/SR/TB)",
-        "ld(3)",
-    )
-    return f"asetpts='{';'.join(steps)}',aresample=async=1:first_pts=0"
 
 
 def _arguments(head: bytes, sample_rate_hz: int, track: int | None) -> list[str]:
@@ -235,7 +156,8 @@ def _arguments(head: bytes, sample_rate_hz: int, track: int | None) -> list[str]
         f" -probesize {5 << 20} -analyzeduration {_ANALYZED_US} -dts_delta_threshold {_LONGEST_MPEG_HOLE_S}"
         f" -protocol_whitelist {protocols} -format_whitelist {_DEMUXERS} {source}"
         # All channels: ffmpeg's own mix leaves out those for low frequencies, and lets opposite ones cancel.
-        f" {chosen} -vn -sn -dn -af {_presentation_times()} -ar {sample_rate_hz} -c:a pcm_f32be -f au pipe:1"
+        # Matroska keeps their times. ffmpeg's own filters for these begin anew where the format of the audio changes.
+        f" {chosen} -vn -sn -dn -ar {sample_rate_hz} -c:a pcm_f32le -f matroska pipe:1"
         f" {_CLOCK_OF_ALL_TRACKS if _is_mpeg(head) else ''}"
     ).split()
 
@@ -244,22 +166,22 @@ def _is_mpeg(head: bytes) -> bool:
     return head[0] == _MPEG_SYNC or head[4:5] == bytes([_MPEG_SYNC]) or head.startswith(_MPEG_PACK)
 
 
-async def _receive(stream: socket.socket, limit_bytes: int) -> bytes:
-    return await asyncio.get_running_loop().sock_recv(stream, limit_bytes)
-
-
-async def _pump(head: bytes, source: AsyncIterator[bytes], sink: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
+async def _pump(head: bytes, source: AsyncIterator[bytes], process: FfmpegProcess) -> None:
     try:
         piece: bytes | None = head
         while piece is not None:
             try:
-                await loop.sock_sendall(sink, piece)
+                await process.send(piece)
             except (BrokenPipeError, ConnectionResetError):
-                return  # ffmpeg has seen enough; its exit status says why.
+                break  # ffmpeg has seen enough; its exit status says why.
             piece = await anext(source, None)
-    finally:
-        sink.close()
+    except asyncio.CancelledError:
+        # Part of a piece may still be on its way; who cancels ends the process, and its streams with it.
+        raise
+    except BaseException:
+        await process.close_input()
+        raise
+    await process.close_input()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,13 +205,13 @@ _TRACK = re.compile(r"\[info\] +Stream #0:(\d+)(?:\[\w+\])?(?:\((\w+)\))?: (\w+)
 _MAPPING = re.compile(r"\[info\] +Stream #0:(\d+) -> #0:0")
 
 
-async def _report(stream: socket.socket) -> _Report:
+async def _report(process: FfmpegProcess) -> _Report:
     indices: list[int] = []
     tracks: list[str] = []
     others = chosen = 0
     of_input, complaints, rest = True, "", b""
     while True:
-        piece = await _receive(stream, _LOG_BYTES)
+        piece = await process.receive_report(_LOG_BYTES)
         *lines, rest = (rest + (piece or b"\n")).split(b"\n")
         rest = rest[-_LOG_BYTES:]  # A line can be as long as what somebody wrote into the recording.
         for line in (line.decode("utf-8", "replace").rstrip() for line in lines):
@@ -324,8 +246,12 @@ def _is_complaint(line: str) -> bool:
 def _judge(returncode: int, report: _Report, *, track: int | None, decoded: bool) -> list[RecordingWarning]:
     """Log how ffmpeg ended; raise what that means, or give what is worth a warning."""
     complaints = report.complaints
-    # 126 and 127: the loader or a wrapper could not run it. Negative: a signal.
-    broken = returncode < 0 or returncode in {126, 127} or any(failure in complaints for failure in _CACHE_FAILURES)
+    # 126 and 127: the loader or a wrapper could not run it. Negative: a signal; more than a byte: the same on Windows.
+    broken = (
+        not 0 <= returncode <= _LARGEST_STATUS
+        or returncode in {126, 127}
+        or any(failure in complaints for failure in _CACHE_FAILURES)
+    )
     if "Cannot allocate memory" in complaints:
         # Half a recording must not pass for all of it.
         raise UndecodableAudioError("The recording takes more memory to decode than it may: it is malformed.")
@@ -354,7 +280,7 @@ def _judge(returncode: int, report: _Report, *, track: int | None, decoded: bool
     raise EmptyAudioError("The recording contains no audio.")
 
 
-async def _end(process: _Process, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
+async def _end(process: FfmpegProcess, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
     """Leave nothing behind: no task, no process, not even a zombie."""
     pump.cancel()
     reporting.cancel()
@@ -362,7 +288,7 @@ async def _end(process: _Process, pump: asyncio.Task[None], reporting: asyncio.T
     await asyncio.shield(asyncio.create_task(_reap(process, pump, reporting)))
 
 
-async def _reap(process: _Process, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
+async def _reap(process: FfmpegProcess, pump: asyncio.Task[None], reporting: asyncio.Task[_Report]) -> None:
     await asyncio.gather(pump, reporting, return_exceptions=True)
     await process.end()
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from ...application.ports.audio_decoder import DecodedAudio
 from ...application.ports.resampler import Resampler
 from ...domain.audio import Samples
-from ...domain.downmix import Downmix
 from ...domain.errors import (
     AudioTooLongError,
     DecoderUnavailableError,
@@ -27,6 +26,7 @@ from ...domain.errors import (
     UndecodableAudioError,
     UploadTooLargeError,
 )
+from .rate_and_channels import RateAndChannels
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -78,7 +78,7 @@ class PydubDecoder:
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         """Decode `source`; see the port.
 
@@ -86,11 +86,11 @@ class PydubDecoder:
             UploadTooLargeError: While iterating: `source` has more than `max_bytes`.
             AudioTooLongError: While iterating: the recording plays longer than `max_duration_s`.
         """
-        async with aclosing(self._decode(source, sample_rate_hz, track)) as blocks:
+        async with aclosing(self._decode(source, sample_rate_hz, track, separate=separate)) as blocks:
             yield DecodedAudio(blocks)
 
     async def _decode(
-        self, source: AsyncIterable[bytes], sample_rate_hz: int, track: int | None
+        self, source: AsyncIterable[bytes], sample_rate_hz: int, track: int | None, *, separate: bool
     ) -> AsyncGenerator[Samples]:
         if track is not None:
             raise InvalidRequestError("track has no effect with pydub, which takes the default one.", param="track")
@@ -104,13 +104,18 @@ class PydubDecoder:
         frames = _frames(segment)
         if len(frames) > self._max_duration_s * segment.frame_rate:
             raise AudioTooLongError(limit_s=self._max_duration_s, duration_s=len(frames) / segment.frame_rate)
-        stream = self._resampler.open(from_hz=segment.frame_rate, to_hz=sample_rate_hz)
-        downmix = Downmix(channels=segment.channels, sample_rate_hz=segment.frame_rate)
+        stream = RateAndChannels(
+            self._resampler,
+            channels=segment.channels,
+            from_hz=segment.frame_rate,
+            to_hz=sample_rate_hz,
+            separate=separate,
+        )
         empty, full_scale = True, np.float32(1 << (8 * segment.sample_width - 1))
         for start in range(0, len(frames), _STEP_FRAMES):
             step = frames[start : start + _STEP_FRAMES]
             last = start + _STEP_FRAMES >= len(frames)
-            samples = stream.resample(downmix.mix(step.astype(np.float32) / full_scale, last=last), last=last)
+            samples = stream.convert(step.astype(np.float32) / full_scale, last=last)
             if samples.size:
                 empty = False
                 yield samples

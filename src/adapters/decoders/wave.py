@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ...application.ports.audio_decoder import AudioDecoder, DecodedAudio
 from ...application.ports.resampler import Resampler
 from ...domain.audio import Encoding, PcmReader, Samples
-from ...domain.downmix import Downmix
 from ...domain.errors import EmptyAudioError, InvalidRequestError, UndecodableAudioError
 from ...domain.recording_warnings import RecordingWarning, UnderstatedLength
+from .rate_and_channels import RateAndChannels
 
 # Album art and broadcast chunks may stand before the samples; more than this is left to the fallback.
 _MAX_HEADER_BYTES = 1 << 20
@@ -57,21 +57,29 @@ class WaveDecoder:
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         """Decode `source`; see the port."""
         warnings: list[RecordingWarning] = []
-        async with aclosing(self._decode(_Intake(source), sample_rate_hz, track, warnings)) as blocks:
+        async with aclosing(
+            self._decode(_Intake(source), sample_rate_hz, track, warnings, separate=separate)
+        ) as blocks:
             yield DecodedAudio(blocks, warnings)
 
     async def _decode(
-        self, intake: "_Intake", sample_rate_hz: int, track: int | None, warnings: list[RecordingWarning]
+        self,
+        intake: "_Intake",
+        sample_rate_hz: int,
+        track: int | None,
+        warnings: list[RecordingWarning],
+        *,
+        separate: bool,
     ) -> AsyncGenerator[Samples]:
         header = await _read_header(intake)
         if header is None:
             async with (
                 aclosing(intake.everything()) as whole,
-                self._fallback.open(whole, sample_rate_hz=sample_rate_hz, track=track) as decoded,
+                self._fallback.open(whole, sample_rate_hz=sample_rate_hz, track=track, separate=separate) as decoded,
             ):
                 async for block in decoded.blocks:
                     yield block
@@ -80,9 +88,11 @@ class WaveDecoder:
         if track is not None and track > 1:
             raise InvalidRequestError("track must be 1: there is one audio track.", param="track")
 
-        empty = True
+        empty, channels = True, header.channels
         while header is not None:
-            async with aclosing(self._samples(intake, header, sample_rate_hz, warnings)) as blocks:
+            if separate and header.channels != channels:
+                raise UndecodableAudioError("The recording has parts of different numbers of channels.")
+            async with aclosing(self._samples(intake, header, sample_rate_hz, warnings, separate=separate)) as blocks:
                 async for block in blocks:
                     empty = False
                     yield block
@@ -91,11 +101,22 @@ class WaveDecoder:
             raise EmptyAudioError("The recording contains no audio.")
 
     async def _samples(
-        self, intake: "_Intake", header: "_Header", sample_rate_hz: int, warnings: list[RecordingWarning]
+        self,
+        intake: "_Intake",
+        header: "_Header",
+        sample_rate_hz: int,
+        warnings: list[RecordingWarning],
+        *,
+        separate: bool,
     ) -> AsyncGenerator[Samples]:
         """The samples of one file; what follows them, and is no sample, is taken off `intake`."""
-        stream = self._resampler.open(from_hz=header.sample_rate_hz, to_hz=sample_rate_hz)
-        downmix = Downmix(channels=header.channels, sample_rate_hz=header.sample_rate_hz)
+        stream = RateAndChannels(
+            self._resampler,
+            channels=header.channels,
+            from_hz=header.sample_rate_hz,
+            to_hz=sample_rate_hz,
+            separate=separate,
+        )
         most_bytes = _UNCHANGED_BYTES if header.sample_rate_hz == sample_rate_hz else _RESAMPLED_BYTES
         step_bytes = max(1, most_bytes // header.frame_bytes) * header.frame_bytes
         left_bytes, last = header.data_bytes, False
@@ -106,7 +127,7 @@ class WaveDecoder:
             data = await intake.take_some(min(step_bytes, left_bytes), multiple_of=header.frame_bytes)
             left_bytes -= len(data)
             last = len(data) < header.frame_bytes
-            samples = stream.resample(downmix.mix(header.to_frames(data), last=last), last=last)
+            samples = stream.convert(header.to_frames(data), last=last)
             if samples.size:
                 yield samples
             await asyncio.sleep(0)

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import shutil
-import time
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import structlog
 
 from ...assets import EMBEDDED_MODEL
 from ...domain.errors import ModelLoadError
+from .progress import Progress
 
 EMBEDDED = "embedded"
 Precision = Literal["bf16", "fp32", "int8", "int4"]
@@ -30,7 +30,6 @@ _HUB_HINT = (
     "Behind a proxy, set HTTPS_PROXY; for a mirror, HF_ENDPOINT. Or run `hf download {id}` on a machine that reaches it, "
     "and copy what it prints to this one: MODEL_ID may be a directory."
 )
-_LOG_EVERY_S = 10.0
 _LONGEST_HEADER_BYTES = 100_000_000
 """As safetensors itself has it."""
 _WEIGHTS = "model.safetensors"
@@ -70,44 +69,13 @@ class Checkpoint:
     weights: Path
 
 
-class Download:
-    """How far the download of a model is; written by one thread, read by others."""
-
-    def __init__(self) -> None:
-        """Begin before it is known whether anything is to be downloaded."""
-        self.done_bytes = 0
-        self.total_bytes: int | None = None
-        """``None``: nothing is being downloaded, or its size is not known."""
-        self._logged_s = time.monotonic()
-
-    def begin(self, model_id: str, total_bytes: int | None) -> None:
-        """So much is to come."""
-        self.total_bytes = total_bytes
-        size = "of unknown size" if total_bytes is None else f"about {total_bytes / 1e9:.1f} GB"
-        _log.info("downloading the model", model=model_id, size=size)
-
-    def add(self, size_bytes: int) -> None:
-        """So much has come; says so from time to time."""
-        self.done_bytes += size_bytes
-        now_s = time.monotonic()
-        if now_s - self._logged_s >= _LOG_EVERY_S:
-            self._logged_s = now_s
-            percent = round(100 * self.done_bytes / self.total_bytes) if self.total_bytes else None
-            facts = {"done_bytes": self.done_bytes, "total_bytes": self.total_bytes, "percent": percent}
-            _log.info("downloading the model", **facts)
-
-    def end(self) -> None:
-        """All is there, or no more will come."""
-        self.total_bytes = None
-
-
-def locate(model_id: str, *, offline: bool, download: Download | None = None) -> Checkpoint:
+def locate(model_id: str, *, offline: bool, progress: Progress | None = None) -> Checkpoint:
     """Find the files of `model_id`, fetching them from the Hub only if they are nowhere else.
 
     Args:
         model_id: ``embedded``, a directory, or a Hub id such as ``mlx-community/parakeet-tdt-0.6b-v2``.
         offline: Never ask the Hub.
-        download: Is told how far a download is.
+        progress: Is told how far a download is.
 
     Raises:
         ModelLoadError: It is nowhere, or its files cannot be read; the message says what was tried.
@@ -115,7 +83,7 @@ def locate(model_id: str, *, offline: bool, download: Download | None = None) ->
     directory = local_directory(model_id)
     if directory is None and offline:
         raise ModelLoadError(f"{model_id!r} is not in the cache, and downloads are disabled.")
-    return _read(model_id, directory or _from_hub(model_id, download or Download()))
+    return _read(model_id, directory or _from_hub(model_id, progress or Progress()))
 
 
 def examine(model_id: str, directory: Path) -> Checkpoint:
@@ -243,7 +211,7 @@ def _cached(model_id: str) -> Path | None:
     return Path(str(paths[0])).parent if all(isinstance(path, str) for path in paths) else None
 
 
-def _from_hub(model_id: str, download: Download) -> Path:
+def _from_hub(model_id: str, progress: Progress) -> Path:
     # Imported here: it takes a third of a second, and the embedded model does not need it.
     from httpx2 import HTTPError  # noqa: PLC0415 - what a broken download ends with
     from huggingface_hub import hf_hub_download  # noqa: PLC0415  # pyright: ignore[reportUnknownVariableType]
@@ -257,14 +225,14 @@ def _from_hub(model_id: str, download: Download) -> Path:
     from huggingface_hub.utils.tqdm import tqdm  # noqa: PLC0415
 
     class Bar(tqdm):  # pyright: ignore[reportMissingTypeArgument, reportUntypedBaseClass]
-        """Tells `download`, and shows nothing: it would be drawn between the lines of the log."""
+        """Tells `progress`, and shows nothing: it would be drawn between the lines of the log."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType]
-            download.add(int(options.get("initial") or 0))
+            progress.add(int(options.get("initial") or 0))
 
         def update(self, n: float | None = 1) -> bool | None:
-            download.add(int(n or 0))
+            progress.add(int(n or 0))
             return None
 
     # Its lines reach our log anyway; its own handler would say them a second time.
@@ -272,7 +240,7 @@ def _from_hub(model_id: str, download: Download) -> Path:
     size_bytes = size_on_hub(model_id)
     if size_bytes is not None:
         require_room(Path(HF_HUB_CACHE), size_bytes)
-    download.begin(model_id, size_bytes)
+    progress.begin("downloading", model_id, size_bytes)
     try:
         paths = [Path(hf_hub_download(model_id, name, etag_timeout=_HUB_TIMEOUT_S, tqdm_class=Bar)) for name in _FILES]
     except LocalEntryNotFoundError as error:
@@ -284,7 +252,7 @@ def _from_hub(model_id: str, download: Download) -> Path:
     except (HfHubHTTPError, HTTPError, OSError) as error:
         raise ModelLoadError(f"{model_id!r} could not be downloaded: {error}") from error
     finally:
-        download.end()
+        progress.end()
     return paths[0].parent
 
 

@@ -20,12 +20,20 @@ Result_co = TypeVar("Result_co", covariant=True)
 class Urgency(IntEnum):
     """Who goes first: the smaller number."""
 
-    LIVE = 0
-    SHORT = 1
-    LONG = 2
+    FINAL = 0
+    """What ends an utterance."""
+    LIVE = 1
+    """What shows a draft."""
+    SHORT = 2
+    LONG = 3
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it belongs to a live stream, not to a recording."""
+        return self <= Urgency.LIVE
 
 
-_HEAD_START_S = {Urgency.LIVE: 20.0, Urgency.SHORT: 10.0, Urgency.LONG: 0.0}
+_HEAD_START_S = {Urgency.FINAL: 25.0, Urgency.LIVE: 20.0, Urgency.SHORT: 10.0, Urgency.LONG: 0.0}
 """How much earlier a job counts as having arrived; it counts as later by its own length, so that a short job does not
 wait for many long ones. A job that waits long enough goes first: none starves."""
 
@@ -113,8 +121,8 @@ class JobQueue(Generic[Job, Result]):
         with self._changed:
             if self._closed:
                 raise ShuttingDownError("The service is shutting down.")
-            waiting = sum(other.urgency is not Urgency.LIVE for other in self._jobs)
-            if queued.urgency is not Urgency.LIVE and waiting >= self._most_waiting:
+            waiting = sum(not other.urgency.is_live for other in self._jobs)
+            if not queued.urgency.is_live and waiting >= self._most_waiting:
                 self._metrics.window_refused()
                 message = f"The model's queue is full ({waiting} windows are waiting)."
                 raise OverloadedError(message, retry_after_s=float(math.ceil(max(waiting * mean_s / 2, 1))))
@@ -162,14 +170,23 @@ class JobQueue(Generic[Job, Result]):
     def _take(
         self, runner: BatchPlanner[Job], candidates: Sequence[QueuedJob[Job, Result]], most: int | None = None
     ) -> list[QueuedJob[Job, Result]]:
-        """Take out the candidate that is due first, and those of its urgency that the runner wants beside it.
+        """Take out the candidate that is due first, and those like it that the runner wants beside it.
+
+        Those are of its urgency; the drafts and finals of live streams go together.
 
         Jobs that were cancelled meanwhile are dropped, so the batch may be empty.
         """
         if not candidates:
             return []
         urgency = min(candidates, key=lambda queued: queued.due).urgency
-        alike = sorted((queued for queued in candidates if queued.urgency is urgency), key=lambda queued: queued.due)
+        alike = sorted(
+            (
+                queued
+                for queued in candidates
+                if queued.urgency is urgency or (queued.urgency.is_live and urgency.is_live)
+            ),
+            key=lambda queued: queued.due,
+        )
         batch = [alike[at] for at in runner.company([queued.job for queued in alike], most or self._most_per_batch)]
         for queued in batch:
             self._jobs.remove(queued)

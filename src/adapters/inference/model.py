@@ -17,10 +17,11 @@ from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError
 from ...domain.transcript import Token
 from .buffered_stream import BufferedStream
-from .checkpoint import Download
+from .cores import one_thread_for_numpy
 from .engine import Engine, EngineFacts
 from .job_queue import Urgency
 from .jobs import DecodeResult, EncoderJob
+from .progress import Progress
 from .scheduler import Scheduler
 from .windows import Windows, submit
 
@@ -28,8 +29,11 @@ _log = structlog.get_logger()
 
 _EngineScheduler: TypeAlias = Scheduler[EncoderJob, DecodeResult]
 _LEAST_QUEUE = 64
+_DOING = {"downloading": "being downloaded", "building": "being built; what is built is kept for the next start"}
 _PROGRESS_S = 5.0
 _LONGEST_PREPARING_S = 180.0
+_BATCHES_OUT = 2
+"""Batches of drafts that are made of what has arrived: one that runs, and one that is there when that ends."""
 
 
 class EngineModel:
@@ -46,7 +50,7 @@ class EngineModel:
         context: StreamContext | None = None,
         longest_window_s: float = 30.0,
         metrics: ModelMetrics | None = None,
-        download: Download | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Remember what to load.
 
@@ -59,9 +63,9 @@ class EngineModel:
             context: Of most live streams: a GPU compiles for it at the start.
             longest_window_s: Longest window of a recording, likewise.
             metrics: Counts jobs and streams.
-            download: How far `load` is, where it downloads something.
+            progress: How far `load` is, where it downloads or builds something.
         """
-        self._download = download or Download()
+        self._progress = progress or Progress()
         self._load = load
         self._sample_rate_hz = sample_rate_hz
         self._batch_size = batch_size
@@ -80,6 +84,7 @@ class EngineModel:
         Raises:
             ModelLoadError: It cannot be found or loaded; `describe` raises the same from then on.
         """
+        one_thread_for_numpy()
         # The limits that suit the device are known once the model is loaded; until then nothing is taken.
         self._scheduler = Scheduler(most_waiting=1, most_per_batch=1, metrics=self._metrics)
         try:
@@ -88,6 +93,7 @@ class EngineModel:
             self._failure = error
             raise
         description = self.describe()
+        self._windows.allow_drafts(_BATCHES_OUT * description.batch_size)
         self._metrics.model_loaded(description)
         _log.info("model_loaded", **_facts(description))
         if description.note:
@@ -180,10 +186,17 @@ class EngineModel:
         if self._failure is not None:
             raise self._failure
         if self._engine is None or self._scheduler is None:
-            done_bytes, total_bytes = self._download.done_bytes, self._download.total_bytes
-            doing = "loading" if total_bytes is None else "being downloaded"
-            message = f"The model is still {doing}."
-            raise ModelNotReadyError(message, retry_after_s=5, done_bytes=done_bytes, total_bytes=total_bytes)
+            stage = self._progress.stage
+            if stage is None:
+                raise ModelNotReadyError("The model is still loading.", retry_after_s=5)
+            message = f"The model is still {_DOING[stage.doing]}."
+            raise ModelNotReadyError(
+                message,
+                retry_after_s=5,
+                state=stage.doing,
+                done_bytes=stage.done_bytes,
+                total_bytes=stage.total_bytes,
+            )
         return self._engine, self._scheduler
 
 

@@ -125,7 +125,7 @@ class Scheduler(Generic[Job, Result]):
         began, between = self._clock(), 0.0
         urgency = batch[0].urgency
         for queued in batch:
-            self._metrics.window_began(live=urgency is Urgency.LIVE, waited_s=began - queued.arrived)
+            self._metrics.window_began(live=urgency.is_live, waited_s=began - queued.arrived)
         steps = runner.run([queued.job for queued in batch])
         while True:
             try:
@@ -148,7 +148,7 @@ class Scheduler(Generic[Job, Result]):
         self, runner: BatchRunner[Job, Result], batch: Sequence[QueuedJob[Job, Result]], *, took_s: float
     ) -> None:
         urgency = batch[0].urgency
-        if urgency is not Urgency.LIVE:
+        if not urgency.is_live:
             self._mean_s += 0.1 * (took_s / len(batch) - self._mean_s)
         audio_s = sum(runner.seconds(queued.job) for queued in batch)
         self._metrics.batch_read(size=len(batch), audio_s=audio_s, took_s=took_s)

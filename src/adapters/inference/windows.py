@@ -1,5 +1,6 @@
 """The windows of recordings and of live streams, made here and run by whatever has an engine."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -52,6 +53,11 @@ class Windows:
         self._most_streams = most_streams
         self._metrics = metrics
         self._streams = 0
+        self._turns = asyncio.Semaphore(1)
+
+    def allow_drafts(self, count: int) -> None:
+        """Have the drafts of so many streams be computed at once; called before there are streams."""
+        self._turns = asyncio.Semaphore(count)
 
     async def transcribe(
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
@@ -79,34 +85,60 @@ class Windows:
         self._streams += 1
         self._metrics.streams_changed(open_now=self._streams)
         try:
-            yield EngineStream(BufferedStream(engine, context), submitter)
+            yield EngineStream(BufferedStream(engine, context), submitter, self._turns)
         finally:
             self._streams -= 1
             self._metrics.streams_changed(open_now=self._streams)
 
 
 class EngineStream:
-    """The port RecognitionStream: the jobs of one stream, which run before those of any recording."""
+    """The port RecognitionStream: the jobs of one stream, which run before those of any recording.
 
-    def __init__(self, stream: BufferedStream, submitter: Submitter) -> None:
+    A draft is made of all that has arrived when its turn comes, and turns are given no faster than the engine takes
+    them: the more streams there are, the longer are the steps in which their drafts grow, and none falls behind.
+    """
+
+    def __init__(self, stream: BufferedStream, submitter: Submitter, turns: asyncio.Semaphore) -> None:
         """Begin with silence."""
         self._stream = stream
         self._submitter = submitter
+        self._turns = turns
+        self._drafting: asyncio.Task[Hypothesis] | None = None
 
     async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """See the port."""
         if start_s is not None:
+            self._abandon_draft()
             self._stream.begin(start_s)
-        return await self._run(self._stream.next_job()) if self._stream.append(samples) else None
+        if not self._stream.append(samples) or self._drafting is not None:
+            return None
+        drafting = self._drafting = asyncio.create_task(self._draft())
+        try:
+            await asyncio.wait((drafting,))
+        finally:
+            drafting.cancel()
+            if self._drafting is drafting:
+                self._drafting = None
+        return None if drafting.cancelled() else drafting.result()
 
     async def flush(self) -> Hypothesis:
         """See the port."""
-        return await self._run(self._stream.last_job())
+        self._abandon_draft()
+        return await self._run(self._stream.last_job(), Urgency.FINAL)
 
-    async def _run(self, job: EncoderJob | None) -> Hypothesis:
+    def _abandon_draft(self) -> None:
+        if self._drafting is not None:
+            self._drafting.cancel()
+            self._drafting = None
+
+    async def _draft(self) -> Hypothesis:
+        async with self._turns:
+            return await self._run(self._stream.next_job(), Urgency.LIVE)
+
+    async def _run(self, job: EncoderJob | None, urgency: Urgency) -> Hypothesis:
         if job is None:
             return self._stream.accept_silence()
-        return self._stream.accept(await submit(self._submitter, job, Urgency.LIVE))
+        return self._stream.accept(await submit(self._submitter, job, urgency))
 
 
 async def submit(submitter: Submitter, job: EncoderJob, urgency: Urgency) -> DecodeResult:

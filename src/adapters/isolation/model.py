@@ -1,23 +1,45 @@
 """The port SpeechModel by a child process that holds the model, and is started again if it dies or hangs."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from enum import Enum, auto
+from functools import partial
+from typing import TypeVar
 
 import structlog
+from msgspec import Raw
+from msgspec.msgpack import Decoder
 
 from ...application.ports.metrics import ModelMetrics, NullMetrics
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from ...domain.audio import Samples
-from ...domain.errors import InferenceError, ShuttingDownError
+from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, ServiceError, ShuttingDownError
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
-from .calls import ProcessEndedError
-from .process import ModelProcess
-from .supervisor import MakeModel, State, Supervision, Supervisor
-from .wire import Answer, Request, payload_of
+from ..processes.messages import decoded, decoder_of
+from ..processes.process import ChildProcess, ProcessEndedError, Recipe, nothing
+from .host import Decode, Flush, MakeModel, Metric, OpenStream, Transcribe, model_host
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+_descriptions: Decoder[ModelDescription] = decoder_of(ModelDescription)
+_metrics: Decoder[Metric] = decoder_of(Metric)
+_tokens: Decoder[tuple[Token, ...]] = decoder_of(tuple[Token, ...])
+_steps: Decoder[Hypothesis | None] = decoder_of(Hypothesis | None)
+_flushes: Decoder[Hypothesis] = decoder_of(Hypothesis)
+
+
+_Step = TypeVar("_Step")
+
+
+class _State(Enum):
+    LOADING = auto()
+    READY = auto()
+    RESTARTING = auto()
+    FAILED = auto()
+    CLOSED = auto()
 
 
 class IsolatedModel:
@@ -28,30 +50,69 @@ class IsolatedModel:
     Until the model is ready again new work is turned away; windows of recordings that were let in wait.
     """
 
+    _process: ChildProcess  # once there is one
+    _description: ModelDescription
+
     def __init__(
-        self, make: MakeModel, *, metrics: ModelMetrics | None = None, supervision: Supervision | None = None
+        self,
+        make: MakeModel,
+        *,
+        metrics: ModelMetrics | None = None,
+        prepare: Callable[[], None] = nothing,
+        pauses_s: Sequence[float] = (0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30),
+        patience_s: float = 15.0,
+        ping_every_s: float = 20.0,
     ) -> None:
-        """Remember what to make; `start` makes it."""
-        self._supervisor = Supervisor(make, metrics or NullMetrics(), supervision or Supervision())
+        """Remember what to make; `start` makes it.
+
+        Args:
+            make: Makes the model, in the process.
+            metrics: Told what the model counts.
+            prepare: See `Recipe`.
+            pauses_s: Before each restart in a row, without one answer in between; after these it is given up.
+            patience_s: How long the current batch may take at the end.
+            ping_every_s: See `Recipe`.
+        """
+        self._recipe = Recipe(partial(model_host, make), prepare, ping_every_s)
+        self._pauses_s = pauses_s
+        self._patience_s = patience_s
+        self._metrics = metrics or NullMetrics()
+        self._state = _State.LOADING
+        self._refusal: ServiceError | None = ModelNotReadyError("The model is being loaded.", retry_after_s=5)
+        self._changed = asyncio.Event()  # set, and replaced, when anything changes that a window may wait for
+        self._load_s = 0.0
         self._suspects = 0  # windows that were under way when the process died
         self._alone = asyncio.Lock()
+        self._supervising: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process that holds the model, if there is one now."""
-        return None if self._supervisor.process is None else self._supervisor.process.pid
+        """The process that holds the model, if it serves now."""
+        return self._process.pid if self._state is _State.READY else None
 
     async def start(self) -> None:
         """See the port; that the process dies of it is a `ModelLoadError`, too."""
-        await self._supervisor.start()
+        try:
+            await self._start_process()
+        except (ModelLoadError, ProcessEndedError) as error:
+            raise self._give_up(error) from error
+        self._supervising = asyncio.create_task(self._supervise())
+        # A task that is cancelled before it has begun ends nothing.
+        await asyncio.sleep(0)
 
     async def aclose(self) -> None:
         """Let the current batch finish, cancel what waits, and end the process."""
-        await self._supervisor.aclose()
+        supervising, self._supervising = self._supervising, None
+        self._enter(_State.CLOSED, ModelNotReadyError("The model has been unloaded."))
+        if supervising is not None:
+            supervising.cancel()
+            # It ends the process, also if this is cancelled meanwhile.
+            await asyncio.wait((supervising,))
 
     def describe(self) -> ModelDescription:
         """See the port; while the process is started again the model is not ready."""
-        return self._supervisor.serving()[1]
+        self._serving()
+        return self._description
 
     async def transcribe(
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
@@ -61,66 +122,137 @@ class IsolatedModel:
         Raises:
             ShuttingDownError: The model was closed meanwhile.
         """
-        request = Request("transcribe", samples=payload_of(samples), after_s=after_s, decoding=decoding)
-        process = await self._serving()
+        request = Transcribe(samples, after_s, decoding)
+        process = await self._serving_soon()
         try:
-            return (await self._ask(process, request)).tokens
+            return await process.call(request, _tokens)
         except ProcessEndedError:
             self._suspects += 1
         try:
             async with self._alone:
-                process = await self._serving(suspect=True)
-                return (await self._ask(process, request)).tokens
+                process = await self._serving_soon(suspect=True)
+                return await process.call(request, _tokens)
         except ProcessEndedError as error:
             _log.error("window_given_up", samples=len(samples))
             raise InferenceError("The model's process died of this audio, twice.") from error
         finally:
             self._suspects -= 1
-            self._supervisor.notify()
+            self._notify()
 
     @asynccontextmanager
     async def open_stream(self, context: StreamContext) -> AsyncGenerator["IsolatedRecognitionStream"]:
         """See the port."""
-        process, _ = self._supervisor.serving()
         try:
-            number = (await process.calls.call(Request("open_stream", context=context))).number
+            async with self._serving().held(OpenStream(context)) as number:
+                yield IsolatedRecognitionStream(self, self._process, number)
         except ProcessEndedError as error:
-            raise self._supervisor.not_ready() from error
-        try:
-            yield IsolatedRecognitionStream(self, process, number)
-        finally:
-            process.calls.tell(Request("cancel", number))
+            raise self._refusal or InferenceError("The model's process died.") from error
 
-    async def step(self, process: ModelProcess, request: Request) -> Hypothesis | None:
+    async def step(self, process: ChildProcess, request: Decode | Flush, results: Decoder[_Step]) -> _Step:
         """One step of a live stream that `process` holds; fails if that has ended."""
         try:
-            return (await self._ask(process, request)).hypothesis
+            return await process.call(request, results)
         except ProcessEndedError as error:
-            if self._supervisor.state is State.CLOSED:
+            if self._state is _State.CLOSED:
                 raise ShuttingDownError("The service is shutting down.") from error
             raise InferenceError("The model's process died, and the stream's state with it.") from error
 
-    async def _ask(self, process: ModelProcess, request: Request) -> Answer:
-        answer = await process.calls.call(request)
-        self._supervisor.answers += 1
-        return answer
+    def _serving(self) -> ChildProcess:
+        if self._refusal is not None:
+            raise self._refusal.with_traceback(None)
+        return self._process
 
-    async def _serving(self, *, suspect: bool = False) -> ModelProcess:
+    async def _serving_soon(self, *, suspect: bool = False) -> ChildProcess:
         """The process once it serves; while there are suspects, only they are served."""
-        supervisor = self._supervisor
-        while supervisor.state is State.RESTARTING or (
-            supervisor.state is State.READY and self._suspects and not suspect
-        ):
-            await supervisor.changed.wait()
-        if supervisor.state is State.CLOSED:
+        while self._state is _State.RESTARTING or (self._state is _State.READY and self._suspects and not suspect):
+            await self._changed.wait()
+        if self._state is _State.CLOSED:
             raise ShuttingDownError("The service is shutting down.")
-        return supervisor.serving()[0]
+        return self._serving()
+
+    def _enter(self, state: _State, refusal: ServiceError | None) -> None:
+        # Nothing follows the end.
+        if self._state is not _State.CLOSED:
+            self._state, self._refusal = state, refusal
+            self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _give_up(self, error: Exception) -> ServiceError:
+        if not isinstance(error, ModelLoadError):
+            error = ModelLoadError(f"The model's process cannot be started: {error}.")
+        self._enter(_State.FAILED, error)
+        return error
+
+    async def _start_process(self) -> None:
+        """Start a process that has loaded the model.
+
+        Raises:
+            ModelLoadError: The model says that it cannot be loaded.
+            ProcessEndedError: The process died, or could not even be started; the message says how.
+        """
+        began = time.monotonic()
+        self._process = await ChildProcess.start(self._recipe, on_event=self._count, on_end=self._on_end)
+        self._description = decoded(self._process.greeting, _descriptions)
+        self._load_s = time.monotonic() - began
+        _log.info("model_process_ready", pid=self._process.pid, load_s=round(self._load_s, 2))
+        # It may have died since it answered: then the supervisor finds out.
+        if not self._process.ended.is_set():
+            self._metrics.model_loaded(self._description)
+            self._enter(_State.READY, None)
+
+    def _count(self, event: Raw) -> None:
+        metric = decoded(event, _metrics)
+        getattr(self._metrics, metric.name)(**metric.values)
+
+    def _on_end(self) -> None:
+        """From this moment, before any caller learns of the end, the model is not ready."""
+        self._metrics.queue_changed(depth=0)
+        self._metrics.streams_changed(open_now=0)
+        if self._state is _State.READY:
+            message = "The model's process died and is being started again."
+            self._enter(_State.RESTARTING, ModelNotReadyError(message, retry_after_s=max(self._load_s, 1.0)))
+
+    async def _supervise(self) -> None:
+        deaths = 0  # in a row
+        try:
+            while True:
+                await self._process.ended.wait()
+                how = await self._process.end(patience_s=0)
+                deaths = deaths + 1 if self._process.answers <= 1 else 1
+                _log.error("model_process_died", pid=self._process.pid, how=how, in_a_row=deaths)
+                deaths = await self._restart(deaths)
+        except Exception as error:  # noqa: BLE001 - the last handler of a task that nobody awaits
+            # A defect of ours is logged with its trace.
+            unknown = not isinstance(error, ModelLoadError)
+            _log.critical("model_given_up", reason=self._give_up(error).message, exc_info=unknown)
+        finally:
+            await self._process.end(patience_s=self._patience_s)
+
+    async def _restart(self, deaths: int) -> int:
+        """Start a process until one serves; gives the number of deaths in a row.
+
+        Raises:
+            ModelLoadError: The model cannot be loaded any more, or its process died too often.
+        """
+        for death, pause_s in enumerate(self._pauses_s[deaths - 1 :], start=deaths):
+            _log.warning("model_process_restarts", pause_s=pause_s, in_a_row=death)
+            await asyncio.sleep(pause_s)
+            try:
+                await self._start_process()
+            except ProcessEndedError as error:
+                _log.error("model_process_stillborn", reason=str(error))
+            else:
+                return death
+        raise ModelLoadError(f"The model's process died {len(self._pauses_s)} times in a row; it was given up.")
 
 
 class IsolatedRecognitionStream:
     """The port RecognitionStream: one stream of the child's model."""
 
-    def __init__(self, model: IsolatedModel, process: ModelProcess, number: int) -> None:
+    def __init__(self, model: IsolatedModel, process: ChildProcess, number: int) -> None:
         """Begin with silence; `process` knows the stream by its `number`."""
         self._model = model
         self._process = process
@@ -128,12 +260,8 @@ class IsolatedRecognitionStream:
 
     async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
         """See the port."""
-        request = Request("decode", stream=self._number, samples=payload_of(samples), start_s=start_s)
-        return await self._model.step(self._process, request)
+        return await self._model.step(self._process, Decode(self._number, samples, start_s), _steps)
 
     async def flush(self) -> Hypothesis:
         """See the port."""
-        hypothesis = await self._model.step(self._process, Request("flush", stream=self._number))
-        if hypothesis is None:
-            raise InferenceError("The model's process gave no answer.")
-        return hypothesis
+        return await self._model.step(self._process, Flush(self._number), _flushes)

@@ -29,7 +29,7 @@ def build(
     *,
     precision: Precision,
     top: int,
-    on_progress: Callable[[float], None],
+    on_read: Callable[[int], None],
 ) -> None:
     """Write a model's graphs and the file of their constants.
 
@@ -39,14 +39,13 @@ def build(
         weights: Its ``model.safetensors``.
         precision: Of the weights; int8 rounds those of the dense layers.
         top: See `MultiplyInt8`.
-        on_progress: Is told from time to time how much of the weights has been read, from 0 to 1.
+        on_read: Is told, after each tensor, how many bytes it took in the file.
 
     Raises:
         ModelLoadError: A tensor is missing, or is not what the architecture asks for.
         OSError: A file cannot be written.
     """
     multiply: Multiply = MultiplyInt8(top) if precision == "int8" else multiply_float32
-    on_read = _Progress(weights.stat().st_size, on_progress)
     tensors = CheckpointTensors(weights, on_read, rounded=precision == "bf16")
     parts = {ENCODER: partial(add_encoder, multiply=multiply)}
     if architecture.transducer is not None:
@@ -57,16 +56,3 @@ def build(
             graph = Graph(constants)
             add(graph, architecture, tensors)
             (directory / name).write_bytes(graph.model(Path(name).stem).SerializeToString())
-
-
-class _Progress:
-    """From the sizes of what has been read to the share of all."""
-
-    def __init__(self, total_bytes: int, on_progress: Callable[[float], None]) -> None:
-        self._total_bytes = total_bytes
-        self._on_progress = on_progress
-        self._read_bytes = 0
-
-    def __call__(self, count: int) -> None:
-        self._read_bytes += count
-        self._on_progress(min(self._read_bytes / self._total_bytes, 1.0))

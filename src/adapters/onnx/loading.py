@@ -1,6 +1,6 @@
 """From a checkpoint on disk to an engine; its graphs are built the first time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from ...application.ports.speech_model import ModelDescription
 from ...domain.errors import ModelLoadError
 from ..inference.beam_search import SearchDecoder
 from ..inference.checkpoint import Checkpoint
+from ..inference.progress import Progress
 from ..inference.searching import JobSearch
 from ..inference.vocabulary import Vocabulary, languages_of
 from .architecture import Architecture, architecture_of
@@ -21,8 +22,9 @@ from .fingerprint import fingerprint
 from .greedy import GreedyDecoder
 from .log_mel import LogMel
 from .networks import EncoderNetwork, ReadingNetwork, TransducerNetworks
+from .providers import CPU
 from .saturation import saturates
-from .sessions import CPU, check_providers, open_session
+from .sessions import check_providers, open_session
 from .transcription import CtcTranscription, Transcription, TransducerTranscription
 
 
@@ -44,7 +46,7 @@ def load(
     cache: Path,
     threads: int,
     providers: Sequence[str] = (CPU,),
-    on_progress: Callable[[float], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> Networks:
     """Load a model, and build its graphs first if the cache does not have them.
 
@@ -56,7 +58,7 @@ def load(
         cache: Directory in which built graphs are kept.
         threads: How many run the encoder.
         providers: See `open_session`; they run the encoder.
-        on_progress: Is told how much has been built, from 0 to 1; never, if nothing is.
+        progress: Is told how much has been built; nothing, if the cache has all.
 
     Raises:
         ModelLoadError: The model is not one that this engine runs, or the cache cannot be written.
@@ -65,8 +67,14 @@ def load(
     architecture = architecture_of(model_id, config)
     top = 127 if precision == "int8" and saturates() else 255
 
+    told = progress or Progress()
+
     def fill(directory: Path) -> None:
-        build(directory, architecture, weights, precision=precision, top=top, on_progress=on_progress)
+        told.begin("building", model_id, weights.stat().st_size)
+        try:
+            build(directory, architecture, weights, precision=precision, top=top, on_read=told.add)
+        finally:
+            told.end()
 
     try:
         key = fingerprint(config, weights, cache, BUILDER_VERSION, precision, top)
@@ -92,7 +100,7 @@ def load_engine(
     cache: Path,
     threads: int,
     providers: Sequence[str] = (CPU,),
-    on_progress: Callable[[float], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> OnnxEngine:
     """Load an engine; see `load`.
 
@@ -107,7 +115,7 @@ def load_engine(
         cache=cache,
         threads=threads,
         providers=providers,
-        on_progress=on_progress,
+        progress=progress,
     )
     architecture = networks.architecture
     try:

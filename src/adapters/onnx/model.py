@@ -1,25 +1,19 @@
 """A Parakeet model on ONNX Runtime, as the SpeechModel port."""
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from ...application.ports.metrics import ModelMetrics
 from ...application.ports.speech_model import StreamContext
 from ...domain.errors import ModelLoadError
-from ..inference.checkpoint import Download, Precision, locate
+from ..inference.checkpoint import Precision, locate
 from ..inference.cores import usable_cores
 from ..inference.engine import Engine
 from ..inference.model import EngineModel
+from ..inference.progress import Progress
 from .cache import default_cache
-from .sessions import CPU
-
-_log = structlog.get_logger()
-
-_TOLD_EVERY_S = 3.0
+from .providers import CPU
 
 
 def onnx_model(
@@ -53,12 +47,12 @@ def onnx_model(
         longest_window_s: See there.
         metrics: See there.
     """
-    download = Download()
+    progress = Progress()
     return EngineModel(
         partial(
             _load,
             model_id,
-            download,
+            progress,
             precision=precision,
             offline=offline,
             cache=cache,
@@ -71,13 +65,21 @@ def onnx_model(
         context=context,
         longest_window_s=longest_window_s,
         metrics=metrics,
-        download=download,
+        progress=progress,
     )
+
+
+def threads_on(cores: int) -> int:
+    """How many compute: all but one, which the event loop and the detector need, too; of two, both.
+
+    They wait without spinning, so whoever needs a core gets one. OpenBLAS, whose threads spin, leaves one in any case.
+    """
+    return max(min(cores, 2), cores - 1)
 
 
 def _load(
     model_id: str,
-    download: Download,
+    progress: Progress,
     *,
     precision: Precision,
     offline: bool,
@@ -90,25 +92,10 @@ def _load(
     from .loading import load_engine  # noqa: PLC0415
 
     return load_engine(
-        locate(model_id, offline=offline, download=download),
+        locate(model_id, offline=offline, progress=progress),
         precision=precision,
         cache=cache or default_cache(),
-        # The event loop and the detector need one, too.
-        threads=max(1, usable_cores() - 1),
+        threads=threads_on(usable_cores()),
         providers=providers,
-        on_progress=_Progress(model_id),
+        progress=progress,
     )
-
-
-class _Progress:
-    """Logs the building of a model's graphs: that it began, and every few seconds how far it is."""
-
-    def __init__(self, model_id: str) -> None:
-        self._model_id = model_id
-        self._next_s = 0.0
-
-    def __call__(self, share: float) -> None:
-        now_s = time.monotonic()
-        if now_s >= self._next_s:
-            self._next_s = now_s + _TOLD_EVERY_S
-            _log.info("building_graphs", model=self._model_id, done=f"{share:.0%}")

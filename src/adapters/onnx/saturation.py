@@ -5,6 +5,7 @@ from onnxruntime import InferenceSession
 
 from .dense import multiply_rounded
 from .graph import Graph
+from .providers import CPU
 
 _SIZE = 64
 
@@ -19,6 +20,6 @@ def saturates() -> bool:
     x = graph.input("x", np.uint8, "rows", _SIZE)
     weight = np.full((_SIZE, _SIZE), 127, np.int8)
     graph.output(multiply_rounded(graph, x, 0, weight, np.ones(_SIZE, np.float32)), "y", np.float32, "rows", _SIZE)
-    session = InferenceSession(graph.model("saturation").SerializeToString(), providers=["CPUExecutionProvider"])
+    session = InferenceSession(graph.model("saturation").SerializeToString(), providers=[CPU])
     (product,) = session.run(["y"], {"x": np.full((_SIZE, _SIZE), 255, np.uint8)})
     return bool((product != 255 * 127 * _SIZE).any())

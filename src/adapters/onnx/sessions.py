@@ -16,8 +16,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as OperatorMissing
 
 from ...domain.errors import ModelLoadError
+from .providers import CPU
 
-CPU = "CPUExecutionProvider"
 _CANNOT_LOAD = (
     EPFail,
     Fail,

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..inference.cores import usable_cores
+from ..inference.cores import THREADS, usable_cores
 
-_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _GEMMS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _MACHINES = {"x86_64": 62, "aarch64": 183}  # e_machine in the ELF header
 
@@ -77,7 +76,7 @@ def leave_a_core(set_threads: Callable[[int], object]) -> None:
     Its threads wait for each other without rest. Where one of them has to share its core, with the detector, the event
     loop or anything else, all others wait for that one: on two busy cores ten live sessions fell half a minute behind.
     """
-    if not any(name in os.environ for name in _THREADS):
+    if not any(name in os.environ for name in THREADS):
         set_threads(max(1, usable_cores() - 1))
 
 

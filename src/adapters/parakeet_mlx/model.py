@@ -7,9 +7,10 @@ import structlog
 
 from ...application.ports.metrics import ModelMetrics
 from ...application.ports.speech_model import StreamContext
-from ..inference.checkpoint import Download, Precision, locate
+from ..inference.checkpoint import Precision, locate
 from ..inference.engine import Engine
 from ..inference.model import EngineModel
+from ..inference.progress import Progress
 from . import blas
 
 _log = structlog.get_logger()
@@ -53,9 +54,9 @@ def parakeet_mlx_model(
         longest_window_s: See there.
         metrics: See there.
     """
-    download = Download()
+    progress = Progress()
     return EngineModel(
-        partial(_load, model_id, download, precision=precision, offline=offline, cache_limit_bytes=cache_limit_bytes),
+        partial(_load, model_id, progress, precision=precision, offline=offline, cache_limit_bytes=cache_limit_bytes),
         sample_rate_hz=sample_rate_hz,
         batch_size=batch_size,
         most_waiting=most_waiting,
@@ -63,14 +64,14 @@ def parakeet_mlx_model(
         context=context,
         longest_window_s=longest_window_s,
         metrics=metrics,
-        download=download,
+        progress=progress,
     )
 
 
 def _load(
-    model_id: str, download: Download, *, precision: Precision, offline: bool, cache_limit_bytes: int | None
+    model_id: str, progress: Progress, *, precision: Precision, offline: bool, cache_limit_bytes: int | None
 ) -> Engine:
-    checkpoint = locate(model_id, offline=offline, download=download)
+    checkpoint = locate(model_id, offline=offline, progress=progress)
     for name, plans in _PLANS.items():
         os.environ.setdefault(name, str(plans))
     chosen = blas.preload()

@@ -180,7 +180,7 @@ class WorkerPool:
     async def _run(self, place: Place, batch: Sequence[Queued]) -> None:
         urgency, began = batch[0].urgency, self._clock()
         for queued in batch:
-            self._metrics.window_began(live=urgency is Urgency.LIVE, waited_s=began - queued.arrived)
+            self._metrics.window_began(live=urgency.is_live, waited_s=began - queued.arrived)
         try:
             results = await place.worker.run([queued.job for queued in batch], urgency)
         except WorkerLostError:
@@ -190,7 +190,7 @@ class WorkerPool:
             if batch in place.batches:
                 place.batches.remove(batch)
         took_s = self._clock() - began
-        if urgency is not Urgency.LIVE:
+        if not urgency.is_live:
             self._mean_s += 0.1 * (took_s / len(batch) - self._mean_s)
         audio_s = sum(queued.seconds for queued in batch)
         self._metrics.batch_read(size=len(batch), audio_s=audio_s, took_s=took_s)

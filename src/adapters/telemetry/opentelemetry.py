@@ -89,7 +89,7 @@ class _TracedDecoder:
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         # Not the current span: windows are read meanwhile, and are no part of it.
         span = self._tracer.start_span("decode")
@@ -107,7 +107,7 @@ class _TracedDecoder:
 
         try:
             async with (
-                self._decoder.open(source, sample_rate_hz=sample_rate_hz, track=track) as decoded,
+                self._decoder.open(source, sample_rate_hz=sample_rate_hz, track=track, separate=separate) as decoded,
                 aclosing(counted(decoded.blocks)) as traced,
             ):
                 yield DecodedAudio(traced, decoded.warnings)

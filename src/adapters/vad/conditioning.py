@@ -44,28 +44,33 @@ class ClearedRun:
     continues: bool
 
 
+@dataclass(slots=True, eq=False)
 class Conditioner:
-    """Follows one signal: takes off an offset, rumble or hum that drowns it, and makes it louder where it is soft."""
+    """Follows one signal: takes off an offset, rumble or hum that drowns it, and makes it louder where it is soft.
 
-    def __init__(self, *, frame_s: float) -> None:
-        """Begin before the first frame; each lasts `frame_s` seconds."""
-        self._fades_db = _FADES_DB_S * frame_s
-        self._level_db = -np.inf
-        self._hold = round(_HOLD_S / frame_s)
-        self._open = False  # whether the last frame was in a run
-        self._since = self._hold  # frames since one needed it
+    Attributes:
+        frame_s: How long a frame is, in seconds.
+        level_db: Of the loudest sound so far, as far as it is not forgotten.
+        open: Whether the last frame was in a run.
+        since: Frames since one needed it; many, if none did.
+    """
+
+    frame_s: float
+    level_db: float = -np.inf
+    open: bool = False
+    since: int = 1 << 30
 
     def clear(self, windows: Windows) -> list[ClearedRun]:
         """The runs of the next windows that need it: none, in most recordings."""
         if not len(windows):
             return []
-        shapes = _lowest_shapes(windows.shape[1])
+        shapes, back = _lowest_shapes(windows.shape[1])
         parts = windows @ shapes
         power = np.einsum("ij,ij->i", windows, windows)
         drowned = np.square(parts[:, :_LOWEST_SHAPES]).sum(axis=1) > _BELOW_SPEECH * power
         clean = windows
         if drowned.any():
-            clean = windows - np.where(drowned[:, np.newaxis], parts @ shapes.T, np.float32(0))
+            clean = windows - np.where(drowned[:, np.newaxis], parts @ back, np.float32(0))
             power = np.einsum("ij,ij->i", clean, clean)
         level = power / windows.shape[1]
         heard_db = self._follow(level)
@@ -78,31 +83,38 @@ class Conditioner:
             gains_db = np.where(soft[begin:end], np.minimum(_CLEAR_DB - heard_db[begin:end], _MOST_GAIN_DB), 0.0)
             gains = (10 ** (gains_db / 20)).astype(np.float32)[:, np.newaxis]
             runs.append(
-                ClearedRun(begin, clean[begin:end] * gains, needed[begin:end], continues=begin == 0 and self._open)
+                ClearedRun(begin, clean[begin:end] * gains, needed[begin:end], continues=begin == 0 and self.open)
             )
-        self._open = bool(held[-1])
+        self.open = bool(held[-1])
         return runs
 
     def _held(self, needed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The same, and the frames after each."""
         frames = np.arange(len(needed))
-        latest = np.maximum.accumulate(np.where(needed, frames, -1 - self._since))
+        latest = np.maximum.accumulate(np.where(needed, frames, -1 - self.since))
         since = frames - latest
-        self._since = min(int(since[-1]), self._hold)
-        return np.asarray(since < self._hold)
+        hold = round(_HOLD_S / self.frame_s)
+        self.since = min(int(since[-1]), hold)
+        return np.asarray(since < hold)
 
     def _follow(self, power: NDArray[np.float32]) -> NDArray[np.float64]:
         """The level at each frame, in dB: that of the loudest sound so far, as far as it is not forgotten."""
-        faded = self._fades_db * np.arange(1, len(power) + 1)
+        fades_db = _FADES_DB_S * self.frame_s
+        faded = fades_db * np.arange(1, len(power) + 1)
         levels = 10 * np.log10(np.maximum(power.astype(np.float64), 1e-20))
-        levels[0] = max(levels[0], self._level_db - self._fades_db)
+        levels[0] = max(levels[0], self.level_db - fades_db)
         levels = np.asarray(np.maximum.accumulate(levels + faded) - faded, np.float64)
-        self._level_db = float(levels[-1])
+        self.level_db = float(levels[-1])
         return np.asarray(levels)
 
 
 @cache
-def _lowest_shapes(length: int) -> NDArray[np.float32]:
-    """Legendre polynomials over so many samples, orthonormal, shape ``(length, _REMOVED_SHAPES)``."""
+def _lowest_shapes(length: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Legendre polynomials over so many samples, orthonormal, shape ``(length, _REMOVED_SHAPES)``; and transposed.
+
+    The second is a copy: OpenBLAS splits a product with a transposed view among threads that wait for each other, which
+    took three times as much CPU as the detector itself.
+    """
     polynomials = np.polynomial.legendre.legvander(np.linspace(-1, 1, length), _REMOVED_SHAPES - 1)
-    return np.linalg.qr(polynomials)[0].astype(np.float32)
+    shapes = np.ascontiguousarray(np.linalg.qr(polynomials)[0], np.float32)
+    return shapes, np.ascontiguousarray(shapes.T)

@@ -8,29 +8,31 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 
-import numpy as np
-
 from ...assets import SILERO_VAD
 from ...domain.audio import Samples
 from ...domain.errors import ModelLoadError
 from ...domain.vad import Probabilities
-from .conditioning import ClearedRun, Conditioner
-from .silero_network import CONTEXT, FRAME, Frames, RecurrentState, SileroNetwork
+from .processes import ScoringProcesses
+from .scoring import RATE_HZ, SignalState, score, score_together
+from .silero_network import FRAME, Frames, SileroNetwork
 
-_RATE_HZ = 16_000
-_LONG = _RATE_HZ // 2
+_LONG = RATE_HZ // 2
 """Samples that are worth a thread of their own: they take 0.3 ms, a hand-over 0.1 ms, and who shares would wait."""
-
-_LIKELY = 0.3
-"""Cleared silence has scores of its own, which are no better than those of silence; speech has more than these."""
 
 
 class SileroVad:
     """Loads the model once, for all streams."""
 
-    def __init__(self, model: Path = SILERO_VAD) -> None:
-        """Remember what to load; by default the model that ships with this package."""
+    def __init__(self, model: Path = SILERO_VAD, *, processes: ScoringProcesses | None = None) -> None:
+        """Remember what to load.
+
+        Args:
+            model: By default the one that ships with this package.
+            processes: Score the blocks of recordings in the event loop that has started them. Live audio, and what other
+                event loops ask, is scored here.
+        """
         self._model = model
+        self._processes = processes
         self._listener = _Listener()
         self._loading = Lock()
         self._network: SileroNetwork | None = None
@@ -47,23 +49,22 @@ class SileroVad:
 
     def open(self, *, sample_rate_hz: int) -> "SileroVadStream":
         """See the port; takes 16 kHz."""
-        if sample_rate_hz != _RATE_HZ:
-            raise ModelLoadError(f"silero takes {_RATE_HZ} Hz, not {sample_rate_hz}.")
-        return SileroVadStream(self._loaded(), self._listener)
+        if sample_rate_hz != RATE_HZ:
+            raise ModelLoadError(f"silero takes {RATE_HZ} Hz, not {sample_rate_hz}.")
+        return SileroVadStream(self._loaded(), self._listener, self._processes)
 
 
 class SileroVadStream:
-    """The state of one signal: the recurrent network's two vectors, and samples that fill no frame yet."""
+    """One signal."""
 
-    def __init__(self, network: SileroNetwork, listener: "_Listener") -> None:
+    def __init__(
+        self, network: SileroNetwork, listener: "_Listener", processes: ScoringProcesses | None = None
+    ) -> None:
         """Begin with silence."""
         self._listener = listener
+        self._processes = processes
         self.network = network
-        self.state = RecurrentState.initial()
-        # The context of the next frame, and what has come of that frame.
-        self._kept: Samples = np.zeros(CONTEXT, np.float32)
-        self._conditioner = Conditioner(frame_s=FRAME / _RATE_HZ)
-        self._clear_state = RecurrentState.initial()
+        self.signal = SignalState.initial()
 
     @property
     def frame(self) -> int:
@@ -72,51 +73,12 @@ class SileroVadStream:
 
     async def score(self, samples: Samples) -> Probabilities:
         """See the port; blocks of recordings, and of live audio that is behind, do not hold up other live streams."""
-        if len(samples) >= _LONG:
-            return await asyncio.to_thread(self.compute, samples)
-        return await self._listener.score(self, samples)
-
-    def compute(self, samples: Samples) -> Probabilities:
-        """The same, in the calling thread."""
-        (probabilities,) = _read([self], [self.frames_with(samples)])
-        return probabilities
-
-    def cleared(self, frames: Frames) -> list[tuple[ClearedRun, RecurrentState]]:
-        """The runs of these frames that are scored once more, and what the network remembers of each."""
-        runs = self._conditioner.clear(frames)
-        states = [self._clear_state if run.continues else RecurrentState.initial() for run in runs]
-        if states:
-            self._clear_state = states[-1]
-        return list(zip(runs, states, strict=True))
-
-    def frames_with(self, samples: Samples) -> Frames:
-        """The frames that `samples` complete; the rest is kept for the next call."""
-        heard = np.concatenate([self._kept, samples])
-        whole = (len(heard) - CONTEXT) // FRAME
-        self._kept = heard[whole * FRAME :].copy()
-        # Each with its context. Numpy's own views of this kind take a good part of what the network does for a frame.
-        size = heard.itemsize
-        return np.ndarray((whole, CONTEXT + FRAME), heard.dtype, heard, strides=(FRAME * size, size))
-
-
-def _read(streams: Sequence[SileroVadStream], frames: Sequence[Frames]) -> list[Probabilities]:
-    """The probability of speech in the next frames of each stream.
-
-    It is that of the signal as it is, but where that hides speech.
-    """
-    network = streams[0].network
-    probabilities = network.read(frames, [stream.state for stream in streams])
-    again = [
-        (given, run, state)
-        for stream, some, given in zip(streams, frames, probabilities, strict=True)
-        for run, state in stream.cleared(some)
-    ]
-    if again:
-        cleared = network.read([run.windows for _, run, _ in again], [state for _, _, state in again])
-        for (given, run, _), scores in zip(again, cleared, strict=True):
-            part = given[run.begin : run.begin + len(scores)]
-            np.maximum(part, scores, out=part, where=run.needed & (scores >= _LIKELY))
-    return probabilities
+        if len(samples) < _LONG:
+            return await self._listener.score(self, samples)
+        if self._processes is not None and self._processes.serve_here:
+            probabilities, self.signal = await self._processes.score(samples, self.signal)
+            return probabilities
+        return await asyncio.to_thread(score, self.network, self.signal, samples)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +133,7 @@ def _score(asked: Sequence[_Asked]) -> Iterator[tuple[_Asked, Probabilities | Ba
     frames: list[Frames] = []
     for one in asked:
         try:
-            frames.append(one.stream.frames_with(one.samples))
+            frames.append(one.stream.signal.frames_with(one.samples))
         except BaseException as error:  # noqa: BLE001 - see above
             yield one, error
         else:
@@ -179,7 +141,7 @@ def _score(asked: Sequence[_Asked]) -> Iterator[tuple[_Asked, Probabilities | Ba
     if not ready:
         return
     try:
-        probabilities = _read([one.stream for one in ready], frames)
+        probabilities = score_together(ready[0].stream.network, [one.stream.signal for one in ready], frames)
     except BaseException as error:  # noqa: BLE001 - see above
         yield from ((one, error) for one in ready)
     else:

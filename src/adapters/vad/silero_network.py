@@ -1,6 +1,5 @@
 """Silero's network, run by ONNX Runtime on frames of one stream or of many."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +46,6 @@ class SileroNetwork:
         Raises:
             ModelLoadError: It cannot be loaded.
         """
-        # From 1.29 on, ONNX Runtime tells Microsoft of every process and model; nobody who hosts this wants that.
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
             # Here and not above: it takes a fifth of a second that commands without audio need not wait for.
             from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415

@@ -14,7 +14,7 @@ class DecodedAudio:
     """A recording that is being decoded.
 
     Attributes:
-        blocks: Its samples, in blocks of at least one.
+        blocks: Its samples, in blocks of at least one; with separate channels of shape ``(n, channels)``.
         warnings: What was passed over; complete when `blocks` has ended.
     """
 
@@ -26,7 +26,7 @@ class AudioDecoder(Protocol):
     """Turns the bytes of a recording, whatever its container and codec, into samples, piece by piece."""
 
     def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AbstractAsyncContextManager[DecodedAudio]:
         """Decode `source` while it is read, in memory that does not grow with its length.
 
@@ -40,12 +40,13 @@ class AudioDecoder(Protocol):
             source: The recording in order, in pieces of any size.
             sample_rate_hz: The rate of the samples to give.
             track: Which audio track to decode, counted from 1; ``None`` takes the one that is marked as default.
+            separate: Keep the channels apart instead of averaging them.
 
         Raises:
             EmptyAudioError: `source` has no bytes, or a readable container holds no samples.
             UndecodableAudioError: The bytes are no audio we can read, are cut short before the first sample,
                 or refer to other files or hosts.
-            InvalidRequestError: There is no such `track`.
+            InvalidRequestError: There is no such `track`, or there are more channels than are kept apart.
             OverloadedError: As many recordings are being decoded as may be.
             DecoderUnavailableError: The decoder is missing, could not start, or was killed.
 

@@ -108,10 +108,16 @@ class StreamContext:
 
 
 class RecognitionStream(Protocol):
-    """One live stream. Not for concurrent use."""
+    """One live stream.
+
+    While a `decode` waits for the model, another may be called: it gives its samples to the one that waits. A `flush`
+    decodes them, too, and the `decode` that waited gives ``None``. The results count in the order of the calls.
+    """
 
     async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
-        """Take samples, and decode once a chunk is complete; ``None`` if none is.
+        """Take samples, and decode all of them that there are when the model has time for it.
+
+        ``None`` if no chunk is complete, or something else decodes these samples.
 
         Args:
             samples: Any number of them, as long as they fit into the model's window together with a chunk and the

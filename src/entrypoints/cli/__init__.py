@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from ...application.ports.speech_model import Decoding
 from ...assets import DEMO_RECORDING
@@ -33,10 +34,14 @@ _AddCommand: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 def main(arguments: Sequence[str], *, configure: Configure) -> int:
     """Run one command and give its exit code; wrong usage ends the program with code 2."""
+    if sys.platform == "win32":
+        # Into files and pipes it would write a code page that lacks most languages.
+        for stream in (sys.stdout, sys.stderr):
+            cast("TextIOWrapper", stream).reconfigure(encoding="utf-8")
     parser = argparse.ArgumentParser(prog="parakeet-service", description="Self-hosted English speech-to-text.")
     parser.add_argument("--version", action="version", version=f"parakeet-service {version('parakeet-service')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_serve, _add_transcribe, _add_stream, _add_demo, _add_bench, _add_doctor):
+    for add in (_add_serve, _add_mcp, _add_transcribe, _add_stream, _add_demo, _add_bench, _add_doctor):
         add(commands.add_parser, configure)
     parsed = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], ExitCode] = parsed.run
@@ -59,6 +64,18 @@ def _add_serve(add_command: _AddCommand, configure: Configure) -> None:
 
     def run(parsed: argparse.Namespace) -> ExitCode:
         return ExitCode.DONE if context_of(parsed).serve() else ExitCode.FAULT
+
+    parser.set_defaults(run=run)
+
+
+def _add_mcp(add_command: _AddCommand, configure: Configure) -> None:
+    parser = add_command(
+        "mcp", help="serve an assistant on standard input and output, by MCP", usage="%(prog)s [SETTINGS]"
+    )
+    context_of = configure(parser)
+
+    def run(parsed: argparse.Namespace) -> ExitCode:
+        return ExitCode.DONE if context_of(parsed).serve_mcp() else ExitCode.FAULT
 
     parser.set_defaults(run=run)
 

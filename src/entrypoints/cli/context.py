@@ -32,6 +32,7 @@ class CommandContext:
         facts: What this machine offers the service, by name, in the order in which they are to be asked for; one
             that raises a `FaultError` keeps the service from working.
         serve: Runs the servers until SIGTERM or SIGINT; gives whether all went well.
+        serve_mcp: Serves an assistant on the standard streams until it leaves; gives whether all went well.
         audio_decoder: Makes what reads recordings; raises `DecoderUnavailableError` where there is none.
         open_transcriber: Loads the model, and frees it afterwards; raises `ModelLoadError`.
     """
@@ -41,6 +42,7 @@ class CommandContext:
     changed_settings: Mapping[str, str]
     facts: Mapping[str, Callable[[], str]]
     serve: Callable[[], bool]
+    serve_mcp: Callable[[], bool]
     audio_decoder: Callable[[], AudioDecoder]
     open_transcriber: Callable[[], AbstractAsyncContextManager[TranscribeFile]]
 

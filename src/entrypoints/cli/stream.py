@@ -159,7 +159,8 @@ async def _standard_input() -> AsyncGenerator[bytes]:
     """Standard input as it comes: a microphone's next samples are not waited for."""
     descriptor = sys.stdin.fileno()
     mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode):
+    # On Windows, event loops take no pipes but their own.
+    if sys.platform == "win32" or not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         while block := await asyncio.to_thread(os.read, descriptor, _BLOCK_BYTES):
             yield block
         return

@@ -279,6 +279,14 @@ class AnsweringWebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(answer)
         self.transport.close()
 
+    async def receive(self) -> Any:
+        """The next message; where the peer was made to wait for that, what it sent meanwhile is read only now."""
+        was_paused = self.read_paused
+        message = await super().receive()
+        if was_paused and not self.read_paused:
+            self._heard_at_s = self.loop.time()
+        return message
+
     def keepalive_timeout(self) -> None:
         """No pong has come in time: see whether the peer is dead."""
         assert self.ping_timeout is not None  # noqa: S101

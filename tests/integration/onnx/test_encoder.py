@@ -84,6 +84,7 @@ def test_int8_stays_close_to_float32(float32: Networks, int8: Networks, speech: 
 )
 def test_covers_the_family(tmp_path: Path, encoder: dict[str, Any]) -> None:
     config = small_config(**encoder)
+    config["preprocessor"]["features"] = config["encoder"]["feat_in"]
     model = random_model(config)
     checkpoint = save(model, config, tmp_path)
     networks = load("m", config, checkpoint.weights, precision="fp32", cache=tmp_path / "cache", threads=1)

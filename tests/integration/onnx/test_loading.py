@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from parakeet_service.adapters.inference.checkpoint import Checkpoint
+from parakeet_service.adapters.inference.progress import Progress, Stage
 from parakeet_service.adapters.onnx.loading import load
 from parakeet_service.adapters.onnx.saturation import saturates
 from parakeet_service.adapters.onnx.sessions import check_providers, open_session
@@ -16,14 +17,19 @@ from .checkpoints import random_model, save, small_config
 LOAD = """
 import json, sys
 from pathlib import Path
+from parakeet_service.adapters.inference.progress import Progress
 from parakeet_service.adapters.onnx.loading import load
+from parakeet_service.config.logs import configure_logging
 
-def tell(share: float) -> None:
-    print(share, flush=True)
+class Told(Progress):
+    def add(self, size_bytes):
+        super().add(size_bytes)
+        print(self.stage.done_bytes / self.stage.total_bytes, flush=True)
 
+configure_logging(level="WARNING", log_format="json")
 directory, cache = map(Path, sys.argv[1:])
 config = json.loads((directory / "config.json").read_text())
-load("m", config, directory / "model.safetensors", precision="int8", cache=cache, threads=1, on_progress=tell)
+load("m", config, directory / "model.safetensors", precision="int8", cache=cache, threads=1, progress=Told())
 print("mlx" in sys.modules, "parakeet_mlx" in sys.modules, "torch" in sys.modules, "librosa" in sys.modules)
 """
 
@@ -32,9 +38,22 @@ def built(cache: Path) -> list[Path]:
     return [path for path in cache.iterdir() if path.is_dir()]
 
 
+class Told(Progress):
+    """Keeps all that it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages: list[Stage] = []
+
+    def add(self, size_bytes: int) -> None:
+        super().add(size_bytes)
+        if self.stage is not None:
+            self.stages.append(self.stage)
+
+
 def test_builds_once_with_progress(tmp_path: Path, embedded: Checkpoint) -> None:
-    def shares() -> list[float]:
-        told: list[float] = []
+    def told() -> list[Stage]:
+        progress = Told()
         load(
             "embedded",
             embedded.config,
@@ -42,14 +61,18 @@ def test_builds_once_with_progress(tmp_path: Path, embedded: Checkpoint) -> None
             precision="int8",
             cache=tmp_path,
             threads=1,
-            on_progress=told.append,
+            progress=progress,
         )
-        return told
+        assert progress.stage is None
+        return progress.stages
 
-    first, second = shares(), shares()
+    first, second = told(), told()
 
-    assert first == sorted(first)
-    assert 0.9 < first[-1] <= 1
+    done = [stage.done_bytes for stage in first]
+    size_bytes = embedded.weights.stat().st_size
+    assert done == sorted(done)
+    assert 0.9 * size_bytes < done[-1] <= size_bytes
+    assert {(stage.doing, stage.total_bytes) for stage in first} == {("building", size_bytes)}
     assert second == []
     assert len(built(tmp_path)) == 1
 

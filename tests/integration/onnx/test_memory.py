@@ -11,7 +11,9 @@ import json, sys
 from pathlib import Path
 import numpy as np, psutil
 from parakeet_service.adapters.onnx.loading import load
+from parakeet_service.config.logs import configure_logging
 
+configure_logging(level="WARNING", log_format="json")
 directory, cache = map(Path, sys.argv[1:])
 config = json.loads((directory / "config.json").read_text())
 networks = load("m", config, directory / "model.safetensors", precision="int8", cache=cache, threads=1)
@@ -35,7 +37,7 @@ directory, out = map(Path, sys.argv[1:])
 architecture = architecture_of("m", json.loads((directory / "config.json").read_text()))
 resident = []
 build(out, architecture, directory / "model.safetensors", precision="fp32", top=255,
-      on_progress=lambda _: resident.append(psutil.Process().memory_info().rss))
+      on_read=lambda _: resident.append(psutil.Process().memory_info().rss))
 print(max(resident) - resident[0], sum(path.stat().st_size for path in out.iterdir()))
 """
 

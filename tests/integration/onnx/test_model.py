@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from parakeet_service.adapters.inference.checkpoint import Precision
+from parakeet_service.adapters.inference.checkpoint import Precision, locate
 from parakeet_service.adapters.inference.model import EngineModel
 from parakeet_service.adapters.onnx.model import onnx_model
 from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
 from parakeet_service.application.ports.speech_model import Decoding, SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.errors import InferenceError, ModelLoadError
+from parakeet_service.domain.errors import InferenceError, ModelLoadError, ModelNotReadyError
 from parakeet_service.domain.transcript import Token
 from tests.contracts.speech_model import SpeechModelContract
 
@@ -150,13 +150,23 @@ async def test_refuses_int4_by_name(cache: Path) -> None:
     await model.aclose()
 
 
-async def test_tells_that_it_builds(tmp_path: Path) -> None:
+async def test_tells_the_log_and_whoever_asks_that_it_builds(tmp_path: Path) -> None:
     model = model_of(tmp_path)
+    seen: set[tuple[object, object]] = set()
     with capture_logs() as logs:
-        await model.start()
+        starting = asyncio.create_task(model.start())
+        while not starting.done():
+            await asyncio.sleep(0.001)
+            try:
+                model.describe()
+            except ModelNotReadyError as error:
+                seen.add((error.details.get("state"), error.details.get("total_bytes")))
+        await starting
     await model.aclose()
-    assert next(entry["event"] for entry in logs) == "building_graphs"
+    assert next(entry["event"] for entry in logs) == "building the graphs of the model"
     assert any(path.is_dir() for path in tmp_path.iterdir())
+    size_bytes = locate("embedded", offline=True).weights.stat().st_size
+    assert ("building", size_bytes) in seen
 
 
 SEARCHES = (Decoding(beam_size=3), Decoding(phrases=("the printer Gutenberg", "men of work")), Decoding(8, ("city",)))

@@ -102,16 +102,17 @@ except ModelLoadError as error:
 
 _COUNT = """
 import json
-from parakeet_service.adapters.inference.checkpoint import Download, locate
+from parakeet_service.adapters.inference.checkpoint import locate
+from parakeet_service.adapters.inference.progress import Progress
 
-class Watched(Download):
-    def begin(self, model_id, total_bytes):
-        super().begin(model_id, total_bytes)
-        self.seen_bytes = total_bytes
+class Watched(Progress):
+    def end(self):
+        self.last = self.stage
+        super().end()
 
-download = Watched()
-locate("owner/name", offline=False, download=download)
-print(json.dumps([download.done_bytes, download.seen_bytes, download.total_bytes]))
+progress = Watched()
+locate("owner/name", offline=False, progress=progress)
+print(json.dumps([progress.last.doing, progress.last.done_bytes, progress.last.total_bytes, progress.stage]))
 """
 
 
@@ -287,4 +288,4 @@ def test_a_download_is_counted(tmp_path: Path) -> None:
     with serving(Hub()) as hub:
         counted = located(tmp_path, hub, program=_COUNT)
     size = len(FILES["config.json"]) + len(FILES["model.safetensors"])
-    assert json.loads(counted) == [size, size, None]
+    assert json.loads(counted) == ["downloading", size, size, None]

@@ -76,34 +76,36 @@ class Upload:
 
 
 class Decoder:
-    """Takes the bytes for samples; leaves its generator to whoever iterates, and notes what is open."""
+    """Takes the bytes for samples, of so many channels if they are separate; leaves its generator to whoever iterates, and notes what is open."""
 
     def __init__(self) -> None:
         self.open_now = 0
         self.opened = 0
         self.reading = 0
+        self.channels = 1
         self.tracks: list[int | None] = []
         self.warnings: list[RecordingWarning] = []
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         assert sample_rate_hz == RATE_HZ
         self.opened += 1
         self.open_now += 1
         self.tracks.append(track)
         try:
-            async with aclosing(self._blocks(source)) as blocks:
+            async with aclosing(self._blocks(source, separate=separate)) as blocks:
                 yield DecodedAudio(blocks, self.warnings)
         finally:
             self.open_now -= 1
 
-    async def _blocks(self, source: AsyncIterable[bytes]) -> AsyncGenerator[Samples]:
+    async def _blocks(self, source: AsyncIterable[bytes], *, separate: bool) -> AsyncGenerator[Samples]:
         self.reading += 1
         try:
             async for data in source:
-                yield np.frombuffer(data, np.float32)
+                samples = np.frombuffer(data, np.float32)
+                yield samples.reshape(-1, self.channels) if separate else samples
         finally:
             self.reading -= 1
 
@@ -213,6 +215,10 @@ class Stream:
         """What it was given since the last beginning; before that, silence."""
         return self._samples
 
+    def append(self, samples: Samples) -> None:
+        """Take samples, and do nothing with them yet."""
+        self._samples = np.concatenate([self._samples, samples])
+
     def _begin(self, start: int) -> None:
         self.starts.append(start / RATE_HZ)
         self._samples = np.full(start, -1, np.float32)
@@ -223,7 +229,7 @@ class Stream:
         self.pushes.append(len(samples))
         if start_s is not None:
             self._begin(round(start_s * RATE_HZ))
-        self._samples = np.concatenate([self._samples, samples])
+        self.append(samples)
         if len(self._samples) < self._decoded + self._chunk:
             return None
         self._decoded = len(self._samples) // self._chunk * self._chunk

@@ -1,7 +1,7 @@
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from parakeet_service.application.live_transcriber import LiveTranscriber
 from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.run_unless import first_of
 from parakeet_service.application.stream_session import LiveOptions, StreamSession
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, Samples
 from parakeet_service.domain.endpointing import Endpointing
@@ -21,6 +22,7 @@ from parakeet_service.domain.errors import (
     ModelNotReadyError,
     OverloadedError,
 )
+from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.live import Cleared, EndCause, Final, LiveEvent, Partial, SpeechStarted, SpeechStopped
 from tests.fakes import LoudnessVad
 from tests.unit.application.doubles import (
@@ -634,3 +636,175 @@ async def _listen_to(session: StreamSession, samples: Samples) -> None:
         await live.send(samples.tobytes())
         await live.close()
         await _listen(live)
+
+
+_DETECTOR = LoudnessVad()
+
+
+class _BusyStream(Stream):
+    """Has no time for a draft before it is `free`, and until then takes samples as the port says."""
+
+    def __init__(self, *, drafted_at_flush: bool = False) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        self.waiting = False
+        self.drafts_asked = 0
+        self._ended = asyncio.Event()
+        self._drafted_at_flush = drafted_at_flush
+
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+        if self.waiting:
+            self.append(samples)
+            return None
+        hypothesis = await super().decode(samples, start_s=start_s)
+        if hypothesis is None:
+            return None
+        self.waiting, self.drafts_asked = True, self.drafts_asked + 1
+        self._ended.clear()
+        try:
+            await first_of(self.free.wait(), self._ended.wait())
+            return hypothesis if self._drafted_at_flush or not self._ended.is_set() else None
+        finally:
+            self.waiting = False
+
+    async def flush(self) -> Hypothesis:
+        self._ended.set()
+        return await super().flush()
+
+
+class _ReadyMeanwhileStream(_BusyStream):
+    """Its draft is ready when more samples come."""
+
+    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
+        if self.waiting:
+            self.free.set()
+            while self.waiting:
+                await asyncio.sleep(0)
+        return await super().decode(samples, start_s=start_s)
+
+
+class TestWhileTheModelIsBusy:
+    async def test_the_end_of_speech_is_heard_and_its_text_needs_no_draft(self) -> None:
+        stream = _BusyStream()
+        events: list[LiveEvent] = []
+        async with _heard(stream, events) as live:
+            await live.send(np.concatenate([speech(1, 2, 3), silence(1.2)]).tobytes())
+            await turns()
+            assert [type(event) for event in events] == [SpeechStarted, SpeechStopped, Final]
+        assert stream.drafts_asked == 1
+        assert _finals(events)[0] == text_of([1, 2, 3])
+
+    async def test_a_draft_that_is_ready_just_before_the_end_is_not_lost(self) -> None:
+        stream = _BusyStream(drafted_at_flush=True)
+        events: list[LiveEvent] = []
+        async with _heard(stream, events) as live:
+            await live.send(speech(*range(6)).tobytes())
+            await turns()
+            await live.finalize()
+            await turns()
+        assert _finals(events)[0] == text_of(range(6))
+
+    async def test_the_draft_is_told_when_it_comes(self) -> None:
+        stream = _BusyStream()
+        events: list[LiveEvent] = []
+        async with _heard(stream, events) as live:
+            await live.send(speech(1, 2, 3).tobytes())
+            await turns()
+            assert [type(event) for event in events] == [SpeechStarted]
+            stream.free.set()
+            await turns()
+            assert isinstance(events[-1], Partial)
+
+    async def test_no_more_is_given_to_it_than_it_reads_at_once(self) -> None:
+        stream = _BusyStream()
+        events: list[LiveEvent] = []
+        async with _heard(stream, events) as live:
+            for _ in range(20):
+                await live.send(speech(1).tobytes())
+                await turns(5)
+            assert 4 <= len(stream.received) / RATE_HZ <= 5
+            stream.free.set()
+            await turns()
+            assert len(stream.received) / RATE_HZ > 5
+
+    async def test_what_does_not_fit_beside_the_draft_comes_after_it(self) -> None:
+        stream = _BusyStream()
+        events: list[LiveEvent] = []
+        async with _heard(stream, events) as live:
+            await live.send(speech(*range(6)).tobytes())
+            await turns()
+            await live.send(speech(*range(6, 12)).tobytes())
+            await turns()
+            assert len(stream.received) / RATE_HZ <= 3
+            stream.free.set()
+            await turns()
+            assert len(stream.received) / RATE_HZ > 5
+
+    async def test_drafts_are_told_in_order_where_one_is_ready_as_samples_come(self) -> None:
+        events: list[LiveEvent] = []
+        async with _heard(_ReadyMeanwhileStream(), events) as live:
+            await live.send(speech(1, 2).tobytes())
+            await turns()
+            assert not any(isinstance(event, Partial) for event in events)
+            await live.send(speech(3, 4).tobytes())
+            await turns()
+        counts = [len(event.words) for event in events if isinstance(event, Partial)]
+        assert len(counts) > 1
+        assert counts == sorted(counts)
+
+    async def test_without_a_detector_a_draft_without_new_words_ends_the_utterance(self) -> None:
+        stream = _BusyStream()
+        events: list[LiveEvent] = []
+        async with _heard(stream, events, detector=None) as live:
+            await live.send(np.concatenate([speech(1), silence(2.5)]).tobytes())
+            await turns()
+            assert events == []
+            stream.free.set()
+            await turns()
+            assert isinstance(events[-1], Final)
+
+    async def test_what_is_cleared_is_not_told_later(self) -> None:
+        stream = _BusyStream()
+        events: list[LiveEvent] = []
+        async with _heard(stream, events) as live:
+            await live.send(speech(1, 2, 3).tobytes())
+            await turns()
+            await live.clear()
+            await turns()
+            assert not stream.waiting
+            stream.free.set()
+            await turns()
+            assert [type(event) for event in events] == [SpeechStarted, Cleared]
+
+    async def test_leaving_ends_what_waits(self) -> None:
+        stream = _BusyStream()
+        events: list[LiveEvent] = []
+        async with no_loose_ends():
+            session = replace(_session(stream), detector=LoudnessVad())
+            async with session.open(_OPTIONS) as live:
+                listening = asyncio.create_task(_listen(live))
+                await live.send(speech(1, 2, 3).tobytes())
+                await turns()
+                assert stream.waiting
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+            assert not stream.waiting
+        assert events == []
+
+
+@asynccontextmanager
+async def _heard(
+    stream: _BusyStream, events: list[LiveEvent], *, detector: LoudnessVad | None = _DETECTOR
+) -> AsyncGenerator[LiveTranscriber]:
+    """A session whose events are gathered; it is closed at the end."""
+
+    async def listen() -> None:
+        async for event in live.events():
+            events.append(event)  # noqa: PERF401 - as each comes
+
+    async with replace(_session(stream, max_window_s=20), detector=detector).open(_OPTIONS) as live:
+        listening = asyncio.create_task(listen())
+        yield live
+        stream.free.set()
+        await live.close()
+        await listening

@@ -45,6 +45,17 @@ def test_a_word_that_is_said_again_is_another_word() -> None:
     assert follower.seen_s == pytest.approx([0.5, 1.5])
 
 
+def test_words_count_as_changed_that_were_shown_and_are_not_in_the_final() -> None:
+    follower = Follower()
+    follower.hear(partial(ONE, word("too", 1, 1.4), draft="One too"), 2.0)
+    follower.hear(partial(ONE, TWO, draft="One two"), 3.0)
+    follower.hear(final(ONE, TWO, THREE), 4.0)
+    follower.hear(partial(word("gone", 5, 5.5), draft="gone"), 6.0)
+    follower.hear(final(), 7.0)
+
+    assert (follower.changed, follower.words) == (2, 3)
+
+
 def test_utterances_begin_anew() -> None:
     follower = Follower()
     follower.hear(final(ONE), 1.0)

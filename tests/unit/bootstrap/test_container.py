@@ -38,3 +38,10 @@ def test_builds_one_model_under_every_isolation(name: str) -> None:
     assert model is built.model() is built.transcribe_file().model is built.stream_session().model
     with pytest.raises(ModelNotReadyError):
         model.describe()
+
+
+@pytest.mark.parametrize(("vad", "count", "expected"), [("silero", 0, False), ("silero", 2, True), ("none", 2, False)])
+def test_the_detector_has_processes_where_they_are_asked_for(vad: Any, count: int, *, expected: bool) -> None:
+    built = Container(settings=Settings(model_id="embedded", vad=vad, vad_processes=count))
+    assert (built.detector_processes() is not None) is expected
+    assert built.detector_processes() is built.detector_processes()

@@ -47,6 +47,12 @@ def test_memory_and_disk_are_looked_at() -> None:
     assert " GB free for models, in " in facts["disk"]()
 
 
+def test_a_system_may_not_tell_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Windows.
+    monkeypatch.delattr("os.sysconf")
+    assert "not known" in facts_about(a_settings())["memory"]()
+
+
 def test_keys_are_shown_by_their_names() -> None:
     shown = changed(a_settings(api_keys="alice:s3cret,other", port=9))
     assert (shown["API_KEYS"], shown["PORT"]) == ("2 (alice, key-2)", "9")

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from parakeet_service.bootstrap.engines import ChosenEngine, Machine, chosen_engine
+from parakeet_service.bootstrap.engines import ChosenEngine, Machine, chosen_engine, vad_processes
 from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import ModelLoadError
 
@@ -43,13 +43,28 @@ def test_four_bits_need_mlx() -> None:
     for machine, engine in ((WITHOUT_MLX, "auto"), (LINUX, "onnx")):
         with pytest.raises(ModelLoadError, match="MODEL_PRECISION: int4"):
             chosen(machine, engine=engine, model_precision="int4")
+    with pytest.raises(ModelLoadError, match=r"parakeet-service\[mlx\]"):
+        chosen(WITHOUT_MLX, model_precision="int4")
 
 
 def test_says_that_mlx_is_not_there() -> None:
-    with pytest.raises(ModelLoadError, match=r"ENGINE: MLX is not installed"):
+    with pytest.raises(ModelLoadError, match=r"ENGINE: MLX is not installed.*parakeet-service\[mlx\]"):
         chosen(WITHOUT_MLX, engine="mlx")
 
 
 def test_says_which_provider_is_not_there() -> None:
     with pytest.raises(ModelLoadError, match=r"ONNX_PROVIDERS: .*no NoSuchProvider"):
         chosen(LINUX, engine="onnx", onnx_providers="NoSuchProvider,CPUExecutionProvider")
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(2, 0), (3, 0), (4, 1), (16, 4), (64, 4)])
+def test_an_nvidia_gpu_gets_detector_processes_where_there_are_cores(cores: int, expected: int) -> None:
+    nvidia = Machine(has_mlx=True, has_gpu=True, has_cuda=True, cores=cores)
+    assert vad_processes(Settings(), nvidia) == expected
+    assert vad_processes(Settings(engine="onnx"), nvidia) == 0
+
+
+def test_cpus_and_apples_gpus_get_no_detector_processes_unless_asked() -> None:
+    for machine in (Machine(has_mlx=True, has_gpu=True, cores=16), Machine(has_mlx=True, has_gpu=False, cores=16)):
+        assert vad_processes(Settings(), machine) == 0
+        assert vad_processes(Settings(vad_processes=3), machine) == 3

@@ -179,3 +179,22 @@ def test_keys_that_web_pages_cannot_send_are_told_of_without_the_key() -> None:
     problems = key_problems(settings)
     assert [problem.split()[3] for problem in problems] == ["bob", "ann"]
     assert not any("a/b" in problem or "käse" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [(("--isolation", "process"), "ISOLATION"), (("--wyoming-socket", "w.sock"), "WYOMING_SOCKET")],
+)
+def test_what_windows_lacks_is_refused_there_by_name(
+    arguments: tuple[str, ...], name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read(*arguments)
+    monkeypatch.setattr("sys.platform", "win32")
+    read()
+
+    with pytest.raises(SystemExit):
+        read(*arguments)
+
+    error = capsys.readouterr().err
+    assert name in error
+    assert "does not work on Windows" in error

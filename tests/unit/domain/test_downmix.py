@@ -70,6 +70,21 @@ def test_an_offset_hides_no_opposite_channels() -> None:
     assert power(given - given.mean()) > 0.3 * power(voice())
 
 
+@pytest.mark.parametrize("rate_hz", [16_000, 48_000])
+@pytest.mark.parametrize("hum_hz", [20, 50, 120])
+def test_a_hum_that_both_share_hides_no_opposite_channels(hum_hz: int, rate_hz: int) -> None:
+    hum = np.float32(0.5) * np.sin(2 * np.pi * hum_hz * np.arange(len(voice())) / rate_hz).astype(np.float32)
+    given = mixed(hum + voice(), hum - voice(), rate_hz=rate_hz)
+    bright = np.abs(np.fft.rfftfreq(len(given), 1 / rate_hz)) > 300
+    loudness = np.abs(np.fft.rfft(given))[bright], np.abs(np.fft.rfft(voice()))[bright]
+    assert np.square(loudness[0]).sum() > 0.3 * np.square(loudness[1]).sum()
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_few_samples_have_no_phase(length: int) -> None:
+    assert len(mixed(voice()[:length], voice()[:length], rate_hz=48_000)) == length
+
+
 @pytest.mark.parametrize("step", [1, 7, 1600, 10**6])
 def test_pieces_of_any_size_give_the_same(step: int) -> None:
     short = voice(duration_s=0.4)

@@ -18,6 +18,8 @@ _CODES = {
     "EmptyAudioError": "empty_audio",
     "UndecodableAudioError": "undecodable_audio",
     "UploadTooLargeError": "upload_too_large",
+    "UrlNotAllowedError": "url_not_allowed",
+    "UrlUnreachableError": "url_unreachable",
     "SessionIdleError": "session_idle",
     "AudioTooLongError": "audio_too_long",
     "OverloadedError": "overloaded",

@@ -25,7 +25,7 @@ from parakeet_service.application.transcribe_file import FileLimits, TranscribeF
 from parakeet_service.bootstrap.lifecycle import Lifecycle
 from parakeet_service.config.settings import Settings
 from parakeet_service.entrypoints.http.app import create_app
-from tests.fakes import FakeDecoder
+from tests.fakes import FakeDecoder, FakeWebClient
 from tests.scripted_model import ScriptedModel
 
 Message = dict[str, Any]
@@ -54,6 +54,7 @@ class World:
     ) -> None:
         self.model = model or ScriptedModel()
         self.decoder = FakeDecoder()
+        self.web = FakeWebClient()
         self.metrics = PrometheusMetrics()
         self.stopped = False
         self.fatal = asyncio.Event()
@@ -79,6 +80,7 @@ class World:
         self.service = Service(
             transcribe_file=transcribe_file,
             stream_session=stream_session,
+            web=self.web,
             model=self.model,
             quota=quota,
             metrics=self.metrics,

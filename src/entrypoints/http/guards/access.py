@@ -11,13 +11,15 @@ from ....domain.errors import ServiceError, ShuttingDownError
 from .client_secrets import ClientSecrets
 from .error_responses import error_response
 from .errors import UnauthorizedError
-from .keys import KeyRing, caller_of
+from .keys import KeyRing, caller_of, offered_keys
 from .path_kinds import KindOf, PathKind
 from .request_context import note, request_context
 from .route_path import route_path
 from .upload_limits import LINGER_S, refuse_unread
 
 _EVENT_STREAM = "text/event-stream"
+_NO_KEY = "An API key is required: Authorization: Bearer <key>."
+_WRONG_KEY = "The API key is not valid, or has expired."
 _LAST_LINGER_S = 1.0
 """How long an upload that the end of a shutdown cuts off may go on, to nobody."""
 
@@ -84,7 +86,7 @@ class AccessMiddleware:
         caller = caller_of(scope) if name is None else f"key {name}"
         await self._quota.admit(caller)
         if name is None and not self._keys.is_empty:
-            raise UnauthorizedError("An API key is required: Authorization: Bearer <key>.")
+            raise UnauthorizedError(_WRONG_KEY if offered_keys(scope) else _NO_KEY)
         return caller
 
 

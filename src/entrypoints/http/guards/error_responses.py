@@ -47,6 +47,8 @@ ERROR_RESPONSES: Mapping[str, ErrorResponse] = {
     domain.EmptyAudioError.code: ErrorResponse(400, 1007, _CALLER),
     domain.UndecodableAudioError.code: ErrorResponse(415, 1003, _CALLER),
     domain.UploadTooLargeError.code: ErrorResponse(413, 1009, _CALLER),
+    domain.UrlNotAllowedError.code: ErrorResponse(422, 1008, _CALLER),
+    domain.UrlUnreachableError.code: ErrorResponse(422, 1008, _CALLER),
     http.UploadStalledError.code: ErrorResponse(408, 1008, _CALLER),
     http.UploadTooSlowError.code: ErrorResponse(408, 1008, _CALLER),
     http.UploadTimeoutError.code: ErrorResponse(408, 1008, _CALLER),

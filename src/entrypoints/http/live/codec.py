@@ -75,7 +75,7 @@ class LiveCodec:
             case ConfigCommand():
                 if not self._is_first:
                     raise ProtocolError("config must come before audio and other commands; it changes nothing now.")
-                self._words = said.words
+                self._words = bool(said.words)
                 return Configure(said.options(self._defaults))
             case FinalizeCommand():
                 return Finalize()

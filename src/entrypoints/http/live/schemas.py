@@ -32,7 +32,7 @@ class ConfigCommand(_Command):
     sample_rate: int | None = None
     encoding: Encoding | None = None
     language: str | None = None
-    words: bool = False
+    words: bool | None = None
     left_context_s: float | None = None
     chunk_s: float | None = None
     right_context_s: float | None = None

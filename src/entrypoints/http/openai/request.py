@@ -19,7 +19,7 @@ from ....domain.captions import DEFAULT_STYLE, CaptionStyle
 from ....domain.errors import InvalidRequestError
 from ....domain.languages import code_of
 from ....domain.vad import VadParams
-from ..recordings.form_fields import UNSAID
+from ..recordings.form_fields import UNSAID, Channels
 from ..recordings.keywords import decoding_of, listed
 
 
@@ -39,7 +39,7 @@ class TranscriptionRequest:
     """A request that can be served.
 
     Attributes:
-        response_format: How the transcript is written; never `ResponseFormat.DIARIZED_JSON`.
+        response_format: How the transcript is written; `ResponseFormat.DIARIZED_JSON` with separate channels only.
         language: ISO 639-1 code of the text, or ``None`` where nobody knows.
         task: What the client calls the work; the text is the same.
         words: Whether the times of words are wanted.
@@ -50,6 +50,7 @@ class TranscriptionRequest:
         detection: When audio counts as speech, where the client has wishes.
         captions: How captions are cut.
         track: Which audio track is wanted; ``None`` for the one that is marked as default.
+        separate: Whether each channel is wanted by itself.
         ignored: Parameters that were given and have no effect here.
     """
 
@@ -64,6 +65,7 @@ class TranscriptionRequest:
     detection: VadParams | None = None
     captions: CaptionStyle = DEFAULT_STYLE
     track: int | None = None
+    separate: bool = False
     ignored: tuple[str, ...] = ()
 
 
@@ -148,14 +150,20 @@ class TranscriptionForm:
         Form(description="send the text while the file is being transcribed, as server-sent events; only for json"),
     ] = False
 
+    channels: Channels = "mix"
+
     def read(self, model: ModelDescription, *, detects: bool) -> TranscriptionRequest:
         """What is asked for, of `model` and of a service that `detects` speech or does not.
 
         Raises:
             InvalidRequestError: A value cannot be read, or cannot be served.
         """
-        if self.response_format is ResponseFormat.DIARIZED_JSON:
-            raise InvalidRequestError("This service does not label speakers.", param="response_format")
+        separate = self.channels == "separate"
+        if self.response_format is ResponseFormat.DIARIZED_JSON and not separate:
+            message = "This service labels speakers by their channels only: diarized_json needs channels=separate."
+            raise InvalidRequestError(message, param="response_format")
+        if self.stream and separate:
+            raise InvalidRequestError("channels=separate cannot be streamed here.", param="stream")
         if self.stream and self.response_format is not ResponseFormat.JSON:
             message = f"stream=true needs response_format=json; {self.response_format} cannot be streamed."
             raise InvalidRequestError(message, param="stream")
@@ -178,6 +186,7 @@ class TranscriptionForm:
             segments="segment" in granularities or not granularities,
             logprobs="logprobs" in included,
             stream=self.stream,
+            separate=separate,
             decoding=favoured if model.searches else GREEDY,
             detection=vad.detection() if vad and detects else None,
             ignored=_given(

@@ -9,7 +9,9 @@ from ....domain.captions import to_srt, to_vtt
 from ....domain.transcript import Transcript
 from .request import ResponseFormat, TranscriptionRequest
 from .schemas import (
+    DiarizedSegmentBody,
     LogprobBody,
+    OpenAIDiarizedBody,
     OpenAISegmentBody,
     OpenAITranscriptionBody,
     OpenAITranslationBody,
@@ -41,7 +43,7 @@ def json_with(body: BaseModel, **lists: Iterable[BaseModel] | None) -> str:
     parts = [body.model_dump_json(exclude_none=True).removesuffix("}")]
     for name, items in lists.items():
         if items is not None:
-            parts += (f',"{name}":[', ",".join(item.model_dump_json() for item in items), "]")
+            parts += (f',"{name}":[', ",".join(item.model_dump_json(exclude_none=True) for item in items), "]")
     return "".join((*parts, "}"))
 
 
@@ -52,6 +54,8 @@ def _json(transcript: Transcript, ask: TranscriptionRequest) -> str:
         if verbose:
             return json_with(OpenAIVerboseTranslationBody.of(transcript), segments=segments)
         return json_with(OpenAITranslationBody(text=transcript.text))
+    if ask.response_format is ResponseFormat.DIARIZED_JSON:
+        return json_with(OpenAIDiarizedBody.of(transcript), segments=DiarizedSegmentBody.all_of(transcript))
     if verbose:
         words = OpenAIWordBody.all_of(transcript) if ask.words else None
         return json_with(OpenAIVerboseBody.of(transcript, language=ask.language), words=words, segments=segments)

@@ -24,6 +24,7 @@ from .models import check_model, model_body
 from .request import TranscriptionForm, TranscriptionRequest, TranslationForm
 from .response import answer
 from .schemas import (
+    OpenAIDiarizedBody,
     OpenAIModelBody,
     OpenAIModelsBody,
     OpenAITranscriptionBody,
@@ -82,6 +83,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
                 decoding=ask.decoding,
                 detection=ask.detection,
                 track=ask.track,
+                separate=ask.separate,
                 on_progress=on_progress,
             )
 
@@ -117,7 +119,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel, heartbeat_s: 
         "/audio/transcriptions",
         transcriptions,
         summary="Transcribe a recording, as OpenAI does",
-        response_model=OpenAIVerboseBody | OpenAITranscriptionBody,
+        response_model=OpenAIVerboseBody | OpenAIDiarizedBody | OpenAITranscriptionBody,
         responses={200: _documented(*_PLAIN, **{"text/event-stream": DOCUMENTED_EVENTS}), **other, **errors},
     )
     add_post(

@@ -6,6 +6,7 @@ Source: types of the openai-python client, https://github.com/openai/openai-pyth
 import math
 import zlib
 from collections.abc import Iterable, Iterator
+from string import ascii_uppercase
 from typing import Literal
 
 from pydantic import BaseModel
@@ -112,21 +113,22 @@ class TextDoneEvent(BaseModel):
 
 
 class OpenAIWordBody(BaseModel):
-    """A word and when it was said."""
+    """A word and when it was said; `channel`, which is not OpenAI's, where channels were separate."""
 
     word: str
     start: Seconds
     end: Seconds
+    channel: int | None = None
 
     @classmethod
     def all_of(cls, transcript: Transcript) -> "Iterator[OpenAIWordBody]":
         """Every word, one by one."""
         for word in transcript.words:
-            yield cls(word=word.text, start=word.start_s, end=word.end_s)
+            yield cls(word=word.text, start=word.start_s, end=word.end_s, channel=word.channel)
 
 
 class OpenAISegmentBody(BaseModel):
-    """A sentence, with the numbers that Whisper gives about its own."""
+    """A sentence, with the numbers that Whisper gives about its own; `channel` where channels were separate."""
 
     id: int
     seek: int
@@ -138,6 +140,7 @@ class OpenAISegmentBody(BaseModel):
     avg_logprob: float
     compression_ratio: float
     no_speech_prob: float
+    channel: int | None = None
 
     @classmethod
     def of(cls, segment: Segment, *, number: int) -> "OpenAISegmentBody":
@@ -157,6 +160,7 @@ class OpenAISegmentBody(BaseModel):
             compression_ratio=round(len(text) / len(zlib.compress(text)), 4),
             # Without a detector nobody can say more than: the model heard words.
             no_speech_prob=round(segment.no_speech_probability or 0.0, 4),
+            channel=segment.channel,
         )
 
     @classmethod
@@ -183,6 +187,46 @@ class OpenAIVerboseBody(BaseModel):
         """The transcript as a whole; `language` is an ISO 639-1 code, or ``None`` if nobody knows."""
         return cls(
             language=name_of(language) if language is not None else "unknown",
+            duration=transcript.duration_s,
+            text=transcript.text,
+            usage=UsageBody.of(transcript),
+            warnings=messages_of(transcript),
+        )
+
+
+class DiarizedSegmentBody(BaseModel):
+    """What one speaker said in one go: the speakers are the channels, A for the first one."""
+
+    type: Literal["transcript.text.segment"] = "transcript.text.segment"
+    id: str
+    start: Seconds
+    end: Seconds
+    text: str
+    speaker: str
+
+    @classmethod
+    def all_of(cls, transcript: Transcript) -> "Iterator[DiarizedSegmentBody]":
+        """Every segment, one by one, of a transcript of separate channels."""
+        for number, segment in enumerate(transcript.segments):
+            speaker = ascii_uppercase[segment.channel or 0]
+            text, start, end = segment.text, segment.start_s, segment.end_s
+            yield cls(id=f"seg_{number}", start=start, end=end, text=text, speaker=speaker)
+
+
+class OpenAIDiarizedBody(BaseModel):
+    """`response_format=diarized_json`; its segments, which may be many, are added."""
+
+    task: Literal["transcribe"] = "transcribe"
+    duration: Seconds
+    text: str
+    segments: list[DiarizedSegmentBody] | None = None
+    usage: UsageBody
+    warnings: list[str] | None = None
+
+    @classmethod
+    def of(cls, transcript: Transcript) -> "OpenAIDiarizedBody":
+        """The transcript as a whole."""
+        return cls(
             duration=transcript.duration_s,
             text=transcript.text,
             usage=UsageBody.of(transcript),

@@ -1,6 +1,6 @@
 """What the forms of several routes have in common."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Form
 from pydantic import BeforeValidator, Field
@@ -18,6 +18,13 @@ UNSAID = BeforeValidator(_read)
 Bounds of the value belong beside its type, inside the union with ``None``: here they would meet ``None``, too.
 """
 
+Channels = Annotated[
+    Literal["mix", "separate"],
+    Form(
+        description="`separate` transcribes each channel by itself, such as the two sides of a call, and puts `channel` "
+        "on words and segments; up to 16"
+    ),
+]
 Track = Annotated[
     Annotated[int, Field(ge=1)] | None,
     UNSAID,

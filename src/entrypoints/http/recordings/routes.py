@@ -16,7 +16,7 @@ from ..guards.error_responses import error_facts
 from ..guards.error_schemas import ErrorBody, ProblemBody
 from ..guards.request_context import note, request_context
 from .event_stream import DOCUMENTED_EVENTS, stream_events
-from .form_fields import Track
+from .form_fields import Channels, Track
 from .keywords import decoding_of
 from .schemas import DoneEvent, ProgressEvent, TranscriptionBody
 from .uploads import IGNORED_HEADER, documented_errors, pieces_of, unknown_fields, while_connected
@@ -56,6 +56,7 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
             ),
         ] = 1,
         track: Track = None,
+        channels: Channels = "mix",
         stream: Annotated[
             bool,
             Form(
@@ -83,6 +84,7 @@ def router(transcribe_file: TranscribeFile, *, heartbeat_s: float = 10.0) -> API
                 chunked=should_chunk,
                 decoding=decoding,
                 track=track,
+                separate=channels == "separate",
                 on_progress=on_progress,
             )
 
@@ -123,7 +125,7 @@ class _Events:
     timestamps: _Timestamps
 
     def progress(self, news: Progress) -> bytes:
-        return format_sse_event(data_str=ProgressEvent.of(news).model_dump_json())
+        return format_sse_event(data_str=ProgressEvent.of(news).model_dump_json(exclude_none=True))
 
     def done(self, transcript: Transcript) -> bytes:
         answer = DoneEvent.of(transcript, timestamps=self.timestamps)

@@ -22,6 +22,11 @@ class _Spoken(Protocol):
     def end_s(self) -> float: ...
 
 
+class _OnChannel(_Spoken, Protocol):
+    @property
+    def channel(self) -> int | None: ...
+
+
 class SpanBody(BaseModel):
     """A piece of text and when it was said."""
 
@@ -40,11 +45,22 @@ class SpanBody(BaseModel):
         return [cls.of(one) for one in spoken]
 
 
+class ChannelSpanBody(SpanBody):
+    """A word or segment; `channel`, counted from 0, only where channels were separate."""
+
+    channel: int | None = None
+
+    @classmethod
+    def on_channels(cls, spoken: Iterable[_OnChannel]) -> list["ChannelSpanBody"]:
+        """The span of each, and whose it is."""
+        return [cls(text=one.text, start=one.start_s, end=one.end_s, channel=one.channel) for one in spoken]
+
+
 class TimestampsBody(BaseModel):
     """When everything was said; `chars` only where they were asked for."""
 
-    words: list[SpanBody]
-    segments: list[SpanBody]
+    words: list[ChannelSpanBody]
+    segments: list[ChannelSpanBody]
     chars: list[SpanBody] | None = None
 
 
@@ -65,8 +81,8 @@ class TranscriptionBody(BaseModel):
             text=transcript.text,
             warnings=warnings,
             timestamps=TimestampsBody(
-                words=SpanBody.all_of(transcript.words),
-                segments=SpanBody.all_of(transcript.segments),
+                words=ChannelSpanBody.on_channels(transcript.words),
+                segments=ChannelSpanBody.on_channels(transcript.segments),
                 chars=SpanBody.all_of(characters_of(transcript.words)) if timestamps == "char" else None,
             ),
         )
@@ -85,17 +101,24 @@ class ProgressEvent(BaseModel):
             times may until the end, by the little that sets them straight.
         draft: The words after them as they read now.
         read_until: How far the recording has been read.
+        channel: Whose words these are, counted from 0; only where channels are separate.
     """
 
     type: Literal["progress"] = "progress"
     words: list[SpanBody]
     draft: list[SpanBody]
     read_until: Seconds
+    channel: int | None = None
 
     @classmethod
     def of(cls, news: Progress) -> "ProgressEvent":
         """The news of a window."""
-        return cls(words=SpanBody.all_of(news.finalized), draft=SpanBody.all_of(news.draft), read_until=news.done_s)
+        return cls(
+            words=SpanBody.all_of(news.finalized),
+            draft=SpanBody.all_of(news.draft),
+            read_until=news.done_s,
+            channel=news.channel,
+        )
 
 
 class DoneEvent(TranscriptionBody):

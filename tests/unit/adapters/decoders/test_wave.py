@@ -32,12 +32,14 @@ class FakeDecoder:
 
     @asynccontextmanager
     async def open(
-        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None
+        self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         self.tracks.append(track)
-        yield DecodedAudio(self._decode(source, sample_rate_hz), self.warnings)
+        yield DecodedAudio(self._decode(source, sample_rate_hz, separate=separate), self.warnings)
 
-    async def _decode(self, source: AsyncIterable[bytes], sample_rate_hz: int) -> AsyncIterator[Samples]:
+    async def _decode(
+        self, source: AsyncIterable[bytes], sample_rate_hz: int, *, separate: bool
+    ) -> AsyncIterator[Samples]:
         data = b"".join([piece async for piece in source])
         self.received.append(data)
         if not data:
@@ -50,12 +52,22 @@ class FakeDecoder:
             raise UndecodableAudioError("The recording is no WAVE.") from error
         if not len(frames):
             raise EmptyAudioError("The recording holds no samples.")
-        mono = frames.mean(axis=1, dtype=np.float32) / np.float32(32768)
-        yield SoxrResampler().open(from_hz=rate_hz, to_hz=sample_rate_hz).resample(mono, last=True)
+        given = frames if separate else frames.mean(axis=1, keepdims=True, dtype=np.float32)
+        channels = [
+            SoxrResampler().open(from_hz=rate_hz, to_hz=sample_rate_hz).resample(channel, last=True)
+            for channel in np.ascontiguousarray(given.T.astype(np.float32) / np.float32(32768))
+        ]
+        yield np.stack(channels, axis=1) if separate else channels[0]
 
 
 class RefusingDecoder(FakeDecoder):
-    async def _decode(self, source: AsyncIterable[bytes], sample_rate_hz: int) -> AsyncIterator[Samples]:  # noqa: ARG002
+    async def _decode(
+        self,
+        source: AsyncIterable[bytes],
+        sample_rate_hz: int,  # noqa: ARG002
+        *,
+        separate: bool,  # noqa: ARG002
+    ) -> AsyncIterator[Samples]:
         async for piece in source:
             self.received.append(piece)
         raise UndecodableAudioError("No.")
@@ -209,7 +221,13 @@ async def test_hands_everything_else_to_the_fallback_whole(name: str, size: int)
 
 async def test_gives_what_the_fallback_decodes() -> None:
     class Reversed(FakeDecoder):
-        async def _decode(self, source: AsyncIterable[bytes], sample_rate_hz: int) -> AsyncIterator[Samples]:  # noqa: ARG002
+        async def _decode(
+            self,
+            source: AsyncIterable[bytes],
+            sample_rate_hz: int,  # noqa: ARG002
+            *,
+            separate: bool,  # noqa: ARG002
+        ) -> AsyncIterator[Samples]:
             async for piece in source:
                 yield np.frombuffer(piece, "<f4")
 
@@ -263,8 +281,9 @@ class NoFallback:
         *,
         sample_rate_hz: int,
         track: int | None = None,
+        separate: bool = False,
     ) -> AsyncGenerator[DecodedAudio]:
-        raise AssertionError((source, sample_rate_hz, track))
+        raise AssertionError((source, sample_rate_hz, track, separate))
         yield
 
 
@@ -367,7 +386,13 @@ async def test_has_no_second_track() -> None:
 
 
 class WarningDecoder(FakeDecoder):
-    async def _decode(self, source: AsyncIterable[bytes], sample_rate_hz: int) -> AsyncIterator[Samples]:  # noqa: ARG002
+    async def _decode(
+        self,
+        source: AsyncIterable[bytes],
+        sample_rate_hz: int,  # noqa: ARG002
+        *,
+        separate: bool,  # noqa: ARG002
+    ) -> AsyncIterator[Samples]:
         async for _ in source:
             pass
         yield sweep()
@@ -393,3 +418,31 @@ async def with_warnings(data: bytes) -> tuple[Samples, list[RecordingWarning]]:
     async with make().open(pieces(data), sample_rate_hz=16000) as decoded:
         blocks = [block async for block in decoded.blocks]
     return np.concatenate(blocks), decoded.warnings
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 44100])
+async def test_brings_each_channel_to_the_rate_by_itself(rate_hz: int) -> None:
+    voices = np.stack([sweep(rate_hz=rate_hz), -sweep(rate_hz=rate_hz)[::-1] / 2], axis=1)
+    decoder = WaveDecoder(SoxrResampler(), NoFallback())
+    async with decoder.open(pieces(wave_of(voices, rate_hz=rate_hz), 1001), sample_rate_hz=16000, separate=True) as it:
+        together = np.concatenate([block async for block in it.blocks])
+
+    for number in range(2):
+        alone = await decode(decoder, wave_of(voices[:, number], rate_hz=rate_hz))
+        assert np.array_equal(together[:, number], alone)
+
+
+async def test_many_channels_are_not_kept_apart() -> None:
+    decoder = WaveDecoder(SoxrResampler(), NoFallback())
+    source = pieces(wave_of(np.zeros((100, 17))))
+    async with decoder.open(source, sample_rate_hz=16000, separate=True) as decoded:
+        with pytest.raises(InvalidRequestError, match="16 channels"):
+            await anext(decoded.blocks)
+
+
+async def test_files_of_different_channels_that_were_joined_are_not_kept_apart() -> None:
+    data = wave_of(np.zeros((100, 2))) + wave_of(np.zeros((100, 1)))
+    decoder = WaveDecoder(SoxrResampler(), NoFallback())
+    async with decoder.open(pieces(data), sample_rate_hz=16000, separate=True) as decoded:
+        with pytest.raises(UndecodableAudioError, match="different numbers of channels"):
+            [block async for block in decoded.blocks]

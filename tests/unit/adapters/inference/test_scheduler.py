@@ -171,6 +171,20 @@ async def test_takes_live_windows_before_short_recordings_and_those_before_long_
     assert runner.batches == [["held"], ["live"], ["live 2"], ["short"], ["long"]]
 
 
+async def test_finals_run_before_drafts_and_together_with_them() -> None:
+    runner = Runner()
+    async with scheduling(runner) as scheduler:
+        holding = await held(scheduler, runner)
+        items = [
+            (Item("long draft", length=2), Urgency.LIVE),
+            (Item("draft"), Urgency.LIVE),
+            (Item("final"), Urgency.FINAL),
+            (Item("recording"), Urgency.SHORT),
+        ]
+        await holding.go(*await queued(scheduler, items))
+    assert runner.batches == [["held"], ["final", "draft"], ["long draft"], ["recording"]]
+
+
 async def test_takes_a_little_window_before_big_ones_that_came_a_little_earlier() -> None:
     runner = Runner()
     async with scheduling(runner, batch=1) as scheduler:

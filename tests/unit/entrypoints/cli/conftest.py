@@ -47,6 +47,7 @@ def make_service() -> MakeService:
         free_address=lambda: "http://127.0.0.1:1",
         changed_settings={},
         facts={},
+        serve_mcp=lambda: True,
         serve=never,
         audio_decoder=FakeDecoder,
         open_transcriber=transcriber_of(numbers),

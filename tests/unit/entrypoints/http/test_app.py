@@ -67,7 +67,8 @@ async def test_answers_probes_while_the_model_loads() -> None:
 async def test_says_how_far_a_download_is() -> None:
     class Downloading(ScriptedModel):
         def describe(self) -> ModelDescription:
-            raise ModelNotReadyError("The model is still being downloaded.", done_bytes=5, total_bytes=2_470_000_000)
+            message = "The model is still being downloaded."
+            raise ModelNotReadyError(message, state="downloading", done_bytes=5, total_bytes=2_470_000_000)
 
     async with World(model=Downloading()).client() as client:
         ready, refused = await client.get("/readyz"), await client.post("/transcribe", files={"file": b"a"})

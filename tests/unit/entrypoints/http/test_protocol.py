@@ -421,6 +421,18 @@ async def test_a_peer_whose_pong_waits_behind_its_audio_is_not_dead() -> None:
     assert client.transport.state == "aborted"
 
 
+async def test_a_peer_that_was_made_to_wait_is_given_its_time_again() -> None:
+    client, connection = live_peer()
+    connection.data_received(AUDIO)
+    client.loop.pass_time(600)
+    while connection.read_paused:
+        await connection.receive()
+    client.loop.pass_time(39)
+    assert client.transport.state == "open"
+    client.loop.pass_time(2)
+    assert client.transport.state == "aborted"
+
+
 def loaded_server(**settings: Any) -> uvicorn.Server:
     config = uvicorn.Config(never_called, log_config=None, **settings)
     config.load()

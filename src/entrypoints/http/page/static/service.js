@@ -57,6 +57,16 @@ export function liveAddress(path) {
   return url;
 }
 
+// The service says in JSON what is wrong. These come without it, from what is in between.
+const NOT_REACHED = "A proxy in front of the service cannot reach it.";
+/** @type {Record<number, string>} */
+const FROM_PROXIES = {
+  413: "This recording is too large for a proxy in front of the service. Whoever runs the proxy can raise its limit.",
+  502: NOT_REACHED,
+  503: NOT_REACHED,
+  504: "A proxy in front of the service did not wait for the answer. Whoever runs the proxy can let it wait longer.",
+};
+
 /**
  * What an answer that is an error says.
  *
@@ -72,7 +82,7 @@ export function problemIn(status, body, retryAfter) {
   } catch {
     // Something between us and the service has answered in its own words.
   }
-  const message = error.message ?? `The service answered with status ${status}.`;
+  const message = error.message ?? FROM_PROXIES[status] ?? `The service answered with status ${status}.`;
   return new Problem(message, { code: error.code, retryAfterS: Number(retryAfter) || 0 });
 }
 
@@ -85,11 +95,31 @@ async function ask(path) {
   }
 }
 
+/**
+ * What the service waits for, and how much of the model has come if that is what it is.
+ *
+ * @param {number} status
+ * @param {string} body
+ */
+function reasonIn(status, body) {
+  /** @type {{reason?: string, done_bytes?: number, total_bytes?: number}} */
+  let facts = {};
+  try {
+    facts = JSON.parse(body);
+  } catch {
+    // As above.
+  }
+  const { reason, done_bytes: done = 0, total_bytes: total } = facts;
+  if (!reason) return problemIn(status, body, null).message;
+  if (!total) return reason;
+  return `${reason} ${Math.floor((100 * done) / total)} % of ${(total / 1e9).toFixed(1)} GB`;
+}
+
 /** Why the service cannot be used just now; an empty text if it can. */
 export async function whyNotReady() {
   try {
     const response = await ask("readyz");
-    return response.ok ? "" : ((await response.json()).reason ?? `Status ${response.status}.`);
+    return response.ok ? "" : reasonIn(response.status, await response.text());
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     return error.message;

@@ -45,6 +45,20 @@ async def test_the_log_names_whose_key_it_was_and_never_the_key() -> None:
     assert "s3cret" not in str(lines)
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/config"])
+async def test_a_wrong_key_is_told_from_none(path: str) -> None:
+    world = await started(settings=a_settings(api_keys="s3cret"))
+    async with world.client() as client:
+        told = [
+            (await client.get(path, headers=headers)).json()["error"]["message"]
+            for headers in ({}, {"authorization": "Basic s3cret"}, {"authorization": "Bearer wrong"})
+        ]
+    assert told == [
+        *["An API key is required: Authorization: Bearer <key>."] * 2,
+        "The API key is not valid, or has expired.",
+    ]
+
+
 async def test_who_leaves_before_it_is_refused_is_no_defect() -> None:
     world = await started(settings=a_settings(api_keys="s3cret"))
     with capture_logs() as lines:

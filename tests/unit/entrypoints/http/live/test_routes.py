@@ -34,6 +34,16 @@ async def test_is_ready_and_says_what_it_takes() -> None:
         }
 
 
+@pytest.mark.parametrize("option", ["sample_rate", "encoding", "language", "words", "chunk_s", "endpoint_silence_ms"])
+async def test_null_is_an_option_that_was_left_out(option: str) -> None:
+    async with (await started()).live() as client:
+        await client.ready()
+        await client.say({"type": "config", option: None})
+        await client.say({"type": "close"})
+        heard, code = await client.hear_until_close()
+    assert (heard[-1]["type"], code) == ("final", 1000)
+
+
 async def test_tells_what_is_said_while_it_is_said() -> None:
     async with (await started()).live() as client:
         await client.ready()

@@ -4,9 +4,10 @@ import zlib
 from io import BytesIO
 
 import httpx2
+import numpy as np
 import pytest
 from openai import AsyncOpenAI
-from openai.types.audio import TranscriptionVerbose
+from openai.types.audio import TranscriptionDiarized, TranscriptionVerbose
 
 from parakeet_service.application.ports.speech_model import GREEDY, Decoding
 from parakeet_service.domain.errors import OverloadedError
@@ -172,6 +173,13 @@ async def test_an_unknown_model_is_not_found() -> None:
         assert (await client.get("/v1/models/someone/large-v3")).status_code == 404
 
 
+@pytest.mark.parametrize(("wanted", "said"), [("tsv", "'json', 'text'"), ("diarized_json", "does not label speakers")])
+async def test_a_format_that_is_refused_is_not_told_of_as_one_that_is_taken(wanted: str, said: str) -> None:
+    message = (await post(await started(), pcm(0.4), response_format=wanted)).json()["error"]["message"]
+    assert said in message
+    assert ("diarized_json" in message) == (wanted == "diarized_json")
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -180,6 +188,8 @@ async def test_an_unknown_model_is_not_found() -> None:
         ({"temperature": "1.5"}, "temperature"),
         ({"response_format": "docx"}, "response_format"),
         ({"response_format": "diarized_json"}, "response_format"),
+        ({"channels": "separate", "stream": "true"}, "stream"),
+        ({"channels": "left"}, "channels"),
         ({"response_format": "text", "stream": "true"}, "stream"),
         ({"response_format": "verbose_json", "stream": "true"}, "stream"),
         ({"stream": "perhaps"}, "stream"),
@@ -378,6 +388,42 @@ async def test_other_languages_are_not_translated(languages: tuple[str, ...], gi
     answer = await post_to(TRANSLATIONS, await started(model=model), pcm(0.4), language=given)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "language")
     assert not model.asked
+
+
+def call() -> bytes:
+    """Two channels: the first one speaks for 0.8 s, and then the other one."""
+    hiss = np.random.default_rng(1).integers(-8000, 8000, 12800)
+    frames = np.zeros((44800, 2), np.int16)
+    frames[:12800, 0] = hiss
+    frames[19200:32000, 1] = hiss
+    return bytes(frames)
+
+
+async def test_channels_are_the_speakers_of_diarized_json() -> None:
+    world = await started()
+    world.decoder.channels = 2
+    answer = await post(world, call(), channels="separate", response_format="diarized_json")
+    parsed = TranscriptionDiarized.model_validate(answer.json(), strict=True)
+    assert [(one.speaker, one.text, one.id) for one in parsed.segments] == [
+        ("A", "This text", "seg_0"),
+        ("B", "from a", "seg_1"),
+    ]
+    assert (parsed.text, parsed.duration) == ("This text from a", 2.8)
+
+
+async def test_channels_stand_on_words_segments_and_captions() -> None:
+    world = await started()
+    world.decoder.channels = 2
+    asked: dict[str, str | list[str]] = {
+        "response_format": "verbose_json",
+        "timestamp_granularities[]": ["word", "segment"],
+    }
+    body = (await post(world, call(), channels="separate", **asked)).json()
+    assert [one["channel"] for one in body["words"]] == [0, 0, 1, 1]
+    assert [one["channel"] for one in body["segments"]] == [0, 1]
+    captions = (await post(world, call(), channels="separate", response_format="srt")).text
+    assert (captions.count("This text"), captions.count("from a")) == (1, 1)
+    assert "channel" not in (await post(world, call(), **asked)).json()["words"][0]
 
 
 async def test_translations_know_no_other_formats() -> None:

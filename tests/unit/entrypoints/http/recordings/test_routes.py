@@ -1,8 +1,10 @@
 import asyncio
+import json
 from collections.abc import MutableMapping
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
@@ -43,6 +45,41 @@ async def test_answers_the_times_of_words_and_segments() -> None:
         {"text": "This text comes from a script.", "start": 0.0, "end": 2.3},
         {"text": "Nobody", "start": 2.4, "end": 2.7},
     ]
+
+
+def call() -> bytes:
+    """Two channels: the first one speaks for 0.8 s, and then the other one."""
+    hiss = np.random.default_rng(1).integers(-8000, 8000, 12800)
+    frames = np.zeros((44800, 2), np.int16)
+    frames[:12800, 0] = hiss
+    frames[19200:32000, 1] = hiss
+    return bytes(frames)
+
+
+async def test_separate_channels_are_told_of_words_and_segments() -> None:
+    world = await started()
+    world.decoder.channels = 2
+    body = (await post(world, call(), channels="separate", include_timestamps="true")).json()
+    assert [(one["text"], one["channel"]) for one in body["timestamps"]["segments"]] == [
+        ("This text", 0),
+        ("from a", 1),
+    ]
+    assert [one["channel"] for one in body["timestamps"]["words"]] == [0, 0, 1, 1]
+    assert body["text"] == "This text from a"
+
+
+async def test_separate_channels_are_told_of_progress() -> None:
+    world = await started()
+    world.decoder.channels = 2
+    answer = await post(world, call(), channels="separate", stream="true")
+    told = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
+    progress = [(one["channel"], (one["words"] + one["draft"])[0]["text"]) for one in told if one["type"] == "progress"]
+    assert progress == [(0, "This"), (1, "from")]
+
+
+async def test_refuses_other_ways_with_channels() -> None:
+    answer = await post(await started(), pcm(1), channels="left")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "channels")
 
 
 async def test_answers_the_times_of_characters() -> None:

@@ -1,0 +1,106 @@
+"""A model in the child process, and the messages that ask it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Literal, Protocol, cast
+
+from msgspec import Struct
+
+from ...application.ports.metrics import ModelMetrics
+from ...application.ports.speech_model import (
+    Decoding,
+    ModelDescription,
+    RecognitionStream,
+    SpeechModel,
+    StreamContext,
+)
+from ...domain.audio import Samples
+from ..processes.child import Host, Reply
+
+
+class Transcribe(Struct, tag=True):
+    """One window; answered by its tokens."""
+
+    samples: Samples
+    after_s: float
+    decoding: Decoding
+
+
+class OpenStream(Struct, tag=True):
+    """A live stream, open until this call is cancelled, and known by its number."""
+
+    context: StreamContext
+
+
+class Decode(Struct, tag=True):
+    """The next samples of a stream; answered by a hypothesis, or none."""
+
+    stream: int
+    samples: Samples
+    start_s: float | None
+
+
+class Flush(Struct, tag=True):
+    """What is left of a stream; answered by a hypothesis."""
+
+    stream: int
+
+
+class Metric(Struct):
+    """A call of a method of `ModelMetrics`."""
+
+    name: Literal["queue_changed", "window_refused", "window_began", "batch_read", "streams_changed"]
+    values: dict[str, bool | int | float]
+
+
+class MakeModel(Protocol):
+    """Makes the model, in the child; must be picklable, such as a `functools.partial` of a class."""
+
+    def __call__(self, *, metrics: ModelMetrics) -> SpeechModel:
+        """A new model, not started, that counts with `metrics`."""
+        ...
+
+
+@asynccontextmanager
+async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGenerator[Host]:
+    """Hold a model, and tell the parent what it counts."""
+    model = make(metrics=cast("ModelMetrics", _SentMetrics(emit)))
+    streams: dict[int, RecognitionStream] = {}
+
+    async def handle(number: int, request: Transcribe | OpenStream | Decode | Flush, reply: Reply) -> None:
+        match request:
+            case Transcribe():
+                await reply(await model.transcribe(request.samples, after_s=request.after_s, decoding=request.decoding))
+            case OpenStream():
+                async with model.open_stream(request.context) as streams[number]:
+                    try:
+                        await reply(None)
+                        await asyncio.Event().wait()
+                    finally:
+                        del streams[number]
+            case Decode():
+                await reply(await streams[request.stream].decode(request.samples, start_s=request.start_s))
+            case Flush():
+                await reply(await streams[request.stream].flush())
+
+    await model.start()
+    yield Host(Transcribe | OpenStream | Decode | Flush, model.describe(), handle)
+    await model.aclose()
+
+
+class _SentMetrics:
+    """The port ModelMetrics by messages to the parent."""
+
+    def __init__(self, emit: Callable[[Metric], None]) -> None:
+        self._emit = emit
+
+    def model_loaded(self, description: ModelDescription) -> None:
+        """The parent knows by itself."""
+
+    def __getattr__(self, name: Any) -> Callable[..., None]:
+        return partial(self._send, name)
+
+    def _send(self, name: Any, **values: float) -> None:
+        self._emit(Metric(name, values))
