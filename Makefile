@@ -30,7 +30,7 @@ export HOME := $(CURDIR)/.tools/home
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-training demo serve test check soak check-training format bench image clean
+.PHONY: help setup setup-training demo serve test check check-cluster soak check-training format bench image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,10 @@ check: .venv/.synced ## run everything that CI runs: format, lint, types, contra
 soak: .venv/.synced ## run what takes an hour or more: kill loops, hours of audio, thousands of damaged uploads
 	$(RUN) pytest $(WORKERS) --dist worksteal --hypothesis-profile=soak tests/unit
 	$(RUN) pytest -m soak --timeout=0
+
+check-cluster: .venv/.synced ## test CLUSTER=ray, with Ray in an environment of its own: .venv-ray
+	UV_PROJECT_ENVIRONMENT=.venv-ray $(UV) sync --frozen --quiet --extra ray
+	.venv-ray/bin/python -m pytest tests/integration/ray
 
 setup-training: .venv/.synced ## add what the recipe of the embedded model needs: PyTorch, 3 GB
 	$(UV) sync --frozen --quiet --all-packages --extra torch

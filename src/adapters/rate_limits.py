@@ -1,26 +1,37 @@
-"""The Quota port by the `limits` library, counted in this process."""
+"""The Quota port by the `limits` library, counted in this process or in Redis."""
 
 import math
 import time
 
 from limits import RateLimitItem, parse_many
-from limits.aio.storage import MemoryStorage
+from limits.aio.storage import MemoryStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
+from limits.storage import storage_from_string
 
 from ..domain.errors import RateLimitError
 
+_STORAGE_TIMEOUT_S = 2.0
 _REQUESTS, _AUDIO = "requests", "seconds of audio"
 
 
 class RateLimits:
-    """Counts requests and seconds of audio by caller, in this process, until it ends."""
+    """Counts requests and seconds of audio by caller, in this process until it ends, or where servers share it."""
 
-    def __init__(self, *, requests: str, audio_s: str) -> None:
-        """Allow each caller so much; both in the words of `limits`, such as ``60/minute; 1000/day``, empty for any."""
+    def __init__(self, *, requests: str, audio_s: str, storage: str = "") -> None:
+        """Allow each caller so much.
+
+        Args:
+            requests: In the words of `limits`, such as ``60/minute; 1000/day``; empty for any.
+            audio_s: Seconds of audio, likewise.
+            storage: Where to count, such as ``redis://host:6379/0``; empty for this process.
+
+        Raises:
+            ConfigurationError: The client of that storage is not installed.
+        """
         self._requests = _parsed(requests)
         self._audio = _parsed(audio_s)
         # Not a moving window: that one forgets a cost beyond what is left, and remembers a time for every second.
-        self._counted = FixedWindowRateLimiter(MemoryStorage())
+        self._counted = FixedWindowRateLimiter(_storage(storage))
 
     async def admit(self, caller: str) -> None:
         """See the port."""
@@ -45,6 +56,19 @@ class RateLimits:
         reset, _ = await self._counted.get_window_stats(limit, kind, caller)
         message = f"Rate limit exceeded: {limit.amount} {kind} per {_period(limit)}."
         return RateLimitError(message, retry_after_s=max(reset - time.time(), 1.0))
+
+
+def _storage(url: str) -> Storage:
+    if not url.startswith("redis"):
+        return MemoryStorage()
+    # A server that is gone must not hold requests up.
+    seconds = _STORAGE_TIMEOUT_S
+    storage = storage_from_string(
+        f"async+{url}", implementation="redispy", socket_timeout=seconds, socket_connect_timeout=seconds
+    )
+    if not isinstance(storage, Storage):
+        raise TypeError(url)
+    return storage
 
 
 def _parsed(limits: str) -> list[RateLimitItem]:

@@ -16,6 +16,8 @@ from ..adapters.isolation.model import IsolatedModel
 from ..adapters.onnx.model import onnx_model
 from ..adapters.parakeet_mlx.model import parakeet_mlx_model
 from ..adapters.rate_limits import RateLimits
+from ..adapters.ray.cluster import Cluster
+from ..adapters.ray.model import ray_model
 from ..adapters.soxr_resampler import SoxrResampler
 from ..adapters.telemetry.prometheus import PrometheusMetrics
 from ..adapters.vad.processes import ScoringProcesses
@@ -24,7 +26,7 @@ from ..adapters.web.client import GuardedWebClient, WebLimits
 from ..adapters.web.outgoing_guard import OutgoingGuard
 from ..application.drain import Drain
 from ..application.ports.audio_decoder import AudioDecoder
-from ..application.ports.metrics import ModelMetrics, TranscriptionMetrics
+from ..application.ports.metrics import ClusterMetrics, TranscriptionMetrics
 from ..application.ports.quota import Quota
 from ..application.ports.resampler import Resampler
 from ..application.ports.speech_model import SpeechModel, StreamContext
@@ -44,13 +46,19 @@ from .lifecycle import Lifecycle
 if TYPE_CHECKING:
     from ..adapters.telemetry.opentelemetry import Tracing
 
+_NO_BOUND = 1_000_000
+"""Windows that may wait in a worker: the queue before all workers has the bound."""
 GRACE_S = 30.0
 """How long work in progress may take once a shutdown has begun."""
 
 
 def quota(settings: Settings) -> Quota:
     """Rate limits, where they are set."""
-    return RateLimits(requests=settings.rate_limit, audio_s=settings.audio_rate_limit)
+    return RateLimits(
+        requests=settings.rate_limit,
+        audio_s=settings.audio_rate_limit,
+        storage=settings.rate_limit_storage.get_secret_value(),
+    )
 
 
 def compressed_decoder(settings: Settings, resampler: Resampler) -> AudioDecoder:
@@ -96,7 +104,7 @@ def voice_activity_detector(settings: Settings, processes: ScoringProcesses | No
             return None
 
 
-def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | None") -> SpeechModel:
+def speech_model(settings: Settings, metrics: ClusterMetrics, tracing: "Tracing | None") -> SpeechModel:
     """The recogniser, in this process or in one of its own; not loaded yet."""
     chosen = chosen_engine(settings)
     match chosen.name:
@@ -116,12 +124,34 @@ def speech_model(settings: Settings, metrics: ModelMetrics, tracing: "Tracing | 
         context=stream_context(settings),
         longest_window_s=max(settings.chunk_duration, settings.max_audio_duration),
     )
-    match settings.isolation:
-        case "none":
-            model: SpeechModel = make(metrics=metrics)
-        case "process":
+    model: SpeechModel
+    match settings.cluster, settings.isolation:
+        case "ray", _:
+            model = ray_model(
+                partial(make, most_waiting=_NO_BOUND),
+                cluster(settings, on_gpus=chosen.on_gpu),
+                sample_rate_hz=settings.target_sr,
+                batch_size=settings.batch_size,
+                most_waiting=settings.max_queue,
+                most_streams=settings.max_streams,
+                metrics=metrics,
+            )
+        case _, "process":
             model = IsolatedModel(make, metrics=metrics, prepare=prepare_child(settings))
+        case _:
+            model = make(metrics=metrics)
     return model if tracing is None else tracing.model(model)
+
+
+def cluster(settings: Settings, *, on_gpus: bool) -> Cluster:
+    """Where the workers are."""
+    token = settings.cluster_token
+    return Cluster(
+        address=settings.ray_address,
+        token=None if token is None else token.get_secret_value(),
+        workers=settings.cluster_workers,
+        on_gpus=on_gpus,
+    )
 
 
 def stream_context(settings: Settings) -> StreamContext:

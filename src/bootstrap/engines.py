@@ -49,10 +49,11 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class ChosenEngine:
-    """An engine, and the precision of the weights."""
+    """An engine, the precision of the weights, and whether it computes on a GPU."""
 
     name: EngineName
     precision: Precision
+    on_gpu: bool = False
 
 
 def chosen_engine(settings: Settings, machine: Machine | None = None) -> ChosenEngine:
@@ -66,7 +67,7 @@ def chosen_engine(settings: Settings, machine: Machine | None = None) -> ChosenE
     if name == "mlx":
         if not machine.has_mlx:
             raise ModelLoadError(f"ENGINE: MLX is not installed on this machine; use ENGINE=onnx.{_HOW_TO_GET_MLX}")
-        return ChosenEngine(name, settings.model_precision or "bf16")
+        return ChosenEngine(name, settings.model_precision or "bf16", on_gpu=machine.has_gpu)
     if settings.model_precision == "int4":
         how = "" if machine.has_mlx else _HOW_TO_GET_MLX
         raise ModelLoadError(f"MODEL_PRECISION: int4 needs MLX; the ONNX engine has int8, bf16 and fp32.{how}")
@@ -74,7 +75,7 @@ def chosen_engine(settings: Settings, machine: Machine | None = None) -> ChosenE
     if settings.onnx_providers != (CPU,):
         _check_providers(settings)
     # Only CPUs multiply the engine's int8.
-    return ChosenEngine(name, settings.model_precision or ("int8" if on_cpu else "fp32"))
+    return ChosenEngine(name, settings.model_precision or ("int8" if on_cpu else "fp32"), on_gpu=not on_cpu)
 
 
 def vad_processes(settings: Settings, machine: Machine | None = None) -> int:

@@ -100,6 +100,26 @@ class Settings(BaseSettings):
         default="none",
         description="`process` runs the model in a separate process and restarts it after a crash",
     )
+    cluster: Literal["none", "ray"] = Field(
+        default="none", description="`ray` runs the model in workers on a Ray cluster; needs the extra `ray`"
+    )
+    cluster_workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="number of workers; not set: one per GPU, or on CPUs one per machine",
+    )
+    cluster_token: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="token that all nodes of the Ray cluster share, at least 32 characters; "
+        "not set: a random one for a local Ray, else Ray's own settings",
+    )
+    ray_address: str = Field(
+        default="",
+        description="address of the Ray cluster, such as `auto` or `ray-head:6379`; empty: start Ray on this machine, "
+        "on loopback only",
+    )
     stream_left_context: float = Field(
         default=5, ge=0, description="already transcribed audio that each live step sees again, in seconds"
     )
@@ -156,6 +176,17 @@ class Settings(BaseSettings):
     audio_rate_limit: str = Field(
         default="",
         description="maximum seconds of audio per key name, or per address without a key, such as `7200/hour`",
+    )
+    rate_limit_storage: SecretStr = Field(
+        default=SecretStr(""),
+        description="where rate limits are counted, such as `redis://host:6379/0`, so that several servers share them; "
+        "empty: in this process; needs the extra `redis`",
+    )
+    client_secret_key: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="key that signs the short-lived keys of realtime clients, at least 32 characters; servers with the "
+        "same one accept each other's; not set: a random one",
     )
     root_path: str = Field(
         default="",
@@ -306,6 +337,14 @@ class Settings(BaseSettings):
                 raise ValueError("write limits as 60/minute or 60/minute; 1000/day") from error
         return value
 
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _is_storage(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if url and not url.startswith(("redis://", "rediss://", "memory://")):
+            raise ValueError("write it as redis://host:6379/0, or rediss:// with TLS")
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
@@ -334,6 +373,12 @@ class Settings(BaseSettings):
     def _overlap_fits(self) -> "Settings":
         if self.chunk_overlap * 2 > self.chunk_duration:
             raise ValueError("CHUNK_OVERLAP must be at most half of CHUNK_DURATION")
+        return self
+
+    @model_validator(mode="after")
+    def _one_home_for_the_model(self) -> "Settings":
+        if self.cluster != "none" and self.isolation != "none":
+            raise ValueError("CLUSTER and ISOLATION exclude each other: a cluster's workers are processes already")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from ...application.ports.speech_model import GREEDY, Decoding, StreamContext
 from ...domain.audio import NO_SAMPLES, Samples, is_silence
 from ...domain.hypothesis import Hypothesis
 from .decoding import DecoderState
-from .engine import Engine
+from .engine import KnownEngine
 from .jobs import DecodeResult, EncoderJob
 
 
@@ -20,7 +20,7 @@ class BufferedStream:
     Source: the buffered and stateful transducer inference of NVIDIA NeMo (Apache-2.0), the idea only.
     """
 
-    def __init__(self, engine: Engine, context: StreamContext, *, decoding: Decoding = GREEDY) -> None:
+    def __init__(self, engine: KnownEngine, context: StreamContext, *, decoding: Decoding = GREEDY) -> None:
         """Begin before the first sample."""
         self._decoding = decoding
         self._rate_hz = engine.description.sample_rate_hz

@@ -38,8 +38,8 @@ _HEAD_START_S = {Urgency.FINAL: 25.0, Urgency.LIVE: 20.0, Urgency.SHORT: 10.0, U
 wait for many long ones. A job that waits long enough goes first: none starves."""
 
 
-class BatchRunner(Protocol[Job_contra, Result_co]):
-    """Runs batches; `run` is called from the scheduler's thread only, the others from any."""
+class BatchPlanner(Protocol[Job_contra]):
+    """Says which jobs suit each other; may be called from any thread."""
 
     def company(self, jobs: Sequence[Job_contra], most: int, /) -> Sequence[int]:
         """Which of these jobs, given in the order of their turn, to run as one batch of up to `most`.
@@ -51,6 +51,10 @@ class BatchRunner(Protocol[Job_contra, Result_co]):
     def seconds(self, job: Job_contra, /) -> float:
         """How much audio the job holds."""
         ...
+
+
+class BatchRunner(BatchPlanner[Job_contra], Protocol[Job_contra, Result_co]):
+    """Runs batches; `run` is called from the scheduler's thread only, the others from any."""
 
     def run(self, jobs: Sequence[Job_contra], /) -> "Generator[None, None, Sequence[Result_co | Exception]]":
         """Run jobs that keep each other company as a batch; between two steps of the generator more urgent batches may run.
@@ -147,19 +151,24 @@ class JobQueue(Generic[Job, Result]):
             self._metrics.queue_changed(depth=0)
             self._changed.notify()
 
-    def next_batch(self, runner: BatchRunner[Job, Result]) -> list[QueuedJob[Job, Result]] | None:
+    def next_batch(self, runner: BatchPlanner[Job]) -> list[QueuedJob[Job, Result]] | None:
         """The next batch, as soon as there is one; ``None`` once the queue was closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             return None if self._closed else self._take(runner, self._jobs)
 
-    def more_urgent_batch(self, runner: BatchRunner[Job, Result], urgency: Urgency) -> list[QueuedJob[Job, Result]]:
+    def take_batch(self, planner: BatchPlanner[Job], *, most: int) -> list[QueuedJob[Job, Result]]:
+        """The next batch of up to `most` jobs, or an empty one if nothing waits; does not block."""
+        with self._changed:
+            return self._take(planner, self._jobs, most)
+
+    def more_urgent_batch(self, runner: BatchPlanner[Job], urgency: Urgency) -> list[QueuedJob[Job, Result]]:
         """The next batch of jobs that are more urgent, if there are any."""
         with self._changed:
             return self._take(runner, [queued for queued in self._jobs if queued.urgency < urgency])
 
     def _take(
-        self, runner: BatchRunner[Job, Result], candidates: Sequence[QueuedJob[Job, Result]]
+        self, runner: BatchPlanner[Job], candidates: Sequence[QueuedJob[Job, Result]], most: int | None = None
     ) -> list[QueuedJob[Job, Result]]:
         """Take out the candidate that is due first, and those like it that the runner wants beside it.
 
@@ -178,7 +187,7 @@ class JobQueue(Generic[Job, Result]):
             ),
             key=lambda queued: queued.due,
         )
-        batch = [alike[at] for at in runner.company([queued.job for queued in alike], self._most_per_batch)]
+        batch = [alike[at] for at in runner.company([queued.job for queued in alike], most or self._most_per_batch)]
         for queued in batch:
             self._jobs.remove(queued)
         self._metrics.queue_changed(depth=len(self._jobs))

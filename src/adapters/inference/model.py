@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -12,24 +12,18 @@ import numpy as np
 import structlog
 
 from ...application.ports.metrics import ModelMetrics, NullMetrics
-from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
-from ...domain.audio import Samples, is_silence
-from ...domain.errors import (
-    InferenceError,
-    InvalidRequestError,
-    ModelLoadError,
-    ModelNotReadyError,
-    TooManyStreamsError,
-)
-from ...domain.hypothesis import Hypothesis
+from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, RecognitionStream, StreamContext
+from ...domain.audio import Samples
+from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError
 from ...domain.transcript import Token
 from .buffered_stream import BufferedStream
 from .cores import one_thread_for_numpy
-from .engine import Engine
+from .engine import Engine, EngineFacts
 from .job_queue import Urgency
 from .jobs import DecodeResult, EncoderJob
 from .progress import Progress
 from .scheduler import Scheduler
+from .windows import Windows, submit
 
 _log = structlog.get_logger()
 
@@ -40,8 +34,6 @@ _PROGRESS_S = 5.0
 _LONGEST_PREPARING_S = 180.0
 _BATCHES_OUT = 2
 """Batches of drafts that are made of what has arrived: one that runs, and one that is there when that ends."""
-_SHORT_S = 20.0
-"""Windows further into a recording than this yield to those of shorter recordings."""
 
 
 class EngineModel:
@@ -78,12 +70,10 @@ class EngineModel:
         self._sample_rate_hz = sample_rate_hz
         self._batch_size = batch_size
         self._most_waiting = most_waiting
-        self._most_streams = most_streams
         self._context = context
         self._longest_window_s = longest_window_s
         self._metrics = metrics or NullMetrics()
-        self._streams = 0
-        self._turns = asyncio.Semaphore(1)
+        self._windows = Windows(self._ready, most_streams=most_streams, metrics=self._metrics)
         self._scheduler: _EngineScheduler | None = None
         self._engine: Engine | None = None
         self._failure: ModelLoadError | None = None
@@ -103,7 +93,7 @@ class EngineModel:
             self._failure = error
             raise
         description = self.describe()
-        self._turns = asyncio.Semaphore(_BATCHES_OUT * description.batch_size)
+        self._windows.allow_drafts(_BATCHES_OUT * description.batch_size)
         self._metrics.model_loaded(description)
         _log.info("model_loaded", **_facts(description))
         if description.note:
@@ -126,34 +116,31 @@ class EngineModel:
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
     ) -> tuple[Token, ...]:
         """See the port."""
-        engine, scheduler = self._ready()
-        _check(decoding, engine)
-        job = EncoderJob(samples, decoding=decoding)
-        # Models imagine words in silence.
-        if is_silence(samples, engine.description.sample_rate_hz):
-            return ()
-        # Beam search takes a multiple of the time, and yields to others.
-        urgency = Urgency.SHORT if after_s < _SHORT_S and not job.searched else Urgency.LONG
-        return (await _submit(scheduler, job, urgency)).finalized
+        return await self._windows.transcribe(samples, after_s=after_s, decoding=decoding)
 
-    @asynccontextmanager
-    async def open_stream(
+    def open_stream(
         self, context: StreamContext, *, decoding: Decoding = GREEDY
-    ) -> AsyncGenerator["EngineStream"]:
+    ) -> AbstractAsyncContextManager[RecognitionStream]:
         """See the port."""
-        engine, scheduler = self._ready()
-        _check(decoding, engine)
-        if not engine.can_stream:
-            raise InferenceError(f"{engine.description.id} cannot transcribe live audio: only transducers can.")
-        if self._streams >= self._most_streams:
-            raise TooManyStreamsError(f"All {self._most_streams} live streams are in use.", retry_after_s=5)
-        self._streams += 1
-        self._metrics.streams_changed(open_now=self._streams)
-        try:
-            yield EngineStream(BufferedStream(engine, context, decoding=decoding), scheduler, self._turns)
-        finally:
-            self._streams -= 1
-            self._metrics.streams_changed(open_now=self._streams)
+        return self._windows.open_stream(context, decoding=decoding)
+
+    async def run(self, job: EncoderJob, urgency: Urgency) -> DecodeResult:
+        """Run one job, for who makes the jobs elsewhere.
+
+        Raises:
+            InferenceError: The engine failed on it.
+            OverloadedError: Too many jobs of recordings wait.
+        """
+        return await submit(self._ready()[1], job, urgency)
+
+    def facts(self) -> EngineFacts:
+        """What must be known of the engine to make its jobs elsewhere.
+
+        Raises:
+            ModelNotReadyError: It is still being loaded.
+        """
+        engine = self._ready()[0]
+        return EngineFacts(self.describe(), engine.frame_s, engine.can_stream)
 
     def _load_and_warm_up(self) -> Engine:
         engine = self._load()
@@ -213,69 +200,6 @@ class EngineModel:
                 total_bytes=stage.total_bytes,
             )
         return self._engine, self._scheduler
-
-
-class EngineStream:
-    """The port RecognitionStream: the jobs of one stream, which run before those of any recording.
-
-    A draft is made of all that has arrived when its turn comes, and turns are given no faster than the engine takes
-    them: the more streams there are, the longer are the steps in which their drafts grow, and none falls behind.
-    """
-
-    def __init__(self, stream: BufferedStream, scheduler: _EngineScheduler, turns: asyncio.Semaphore) -> None:
-        """Begin with silence."""
-        self._stream = stream
-        self._scheduler = scheduler
-        self._turns = turns
-        self._drafting: asyncio.Task[Hypothesis] | None = None
-
-    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
-        """See the port."""
-        if start_s is not None:
-            self._abandon_draft()
-            self._stream.begin(start_s)
-        if not self._stream.append(samples) or self._drafting is not None:
-            return None
-        drafting = self._drafting = asyncio.create_task(self._draft())
-        try:
-            await asyncio.wait((drafting,))
-        finally:
-            drafting.cancel()
-            if self._drafting is drafting:
-                self._drafting = None
-        return None if drafting.cancelled() else drafting.result()
-
-    async def flush(self) -> Hypothesis:
-        """See the port."""
-        self._abandon_draft()
-        return await self._run(self._stream.last_job(), Urgency.FINAL)
-
-    def _abandon_draft(self) -> None:
-        if self._drafting is not None:
-            self._drafting.cancel()
-            self._drafting = None
-
-    async def _draft(self) -> Hypothesis:
-        async with self._turns:
-            return await self._run(self._stream.next_job(), Urgency.LIVE)
-
-    async def _run(self, job: EncoderJob | None, urgency: Urgency) -> Hypothesis:
-        if job is None:
-            return self._stream.accept_silence()
-        return self._stream.accept(await _submit(self._scheduler, job, urgency))
-
-
-def _check(decoding: Decoding, engine: Engine) -> None:
-    if decoding != GREEDY and not engine.description.searches:
-        raise InvalidRequestError(f"{engine.description.id} supports neither beam search nor phrases.")
-
-
-async def _submit(scheduler: _EngineScheduler, job: EncoderJob, urgency: Urgency) -> DecodeResult:
-    try:
-        return await scheduler.submit(job, urgency)
-    except (InferenceError, RuntimeError, ValueError, MemoryError) as error:
-        _log.exception("inference_failed")
-        raise InferenceError("The model failed on this audio.") from error
 
 
 def _result_of(

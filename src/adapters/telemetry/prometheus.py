@@ -85,6 +85,14 @@ class PrometheusMetrics:
         )
         self._webhooks = gauge("parakeet_webhooks", "Webhooks that are stored, by status.", ("status",))
         self._webhooks_sent = counter("parakeet_webhook_attempts", "Attempts to send a webhook.", ("outcome",))
+        self._workers = gauge("parakeet_cluster_workers", "Workers, by state: up, or wanted.", ("state",))
+        self._lost = counter("parakeet_cluster_workers_lost", "Workers that died.")
+        self._by_worker = counter(
+            "parakeet_cluster_worker_audio_seconds", "Audio processed, by the worker's place.", ("worker",)
+        )
+        self._batches_by_worker = counter(
+            "parakeet_cluster_worker_batches", "Batches processed, by the worker's place.", ("worker",)
+        )
         build = gauge("parakeet_build_info", "1 for the version of the service.", ("version",))
         build.labels(version("parakeet-service")).set(1)
         # So that what has not happened yet is seen as zero.
@@ -130,6 +138,20 @@ class PrometheusMetrics:
     def streams_changed(self, *, open_now: int) -> None:
         """See the port."""
         self._streams.set(open_now)
+
+    def workers_changed(self, *, up: int, wanted: int) -> None:
+        """See the port."""
+        self._workers.labels("up").set(up)
+        self._workers.labels("wanted").set(wanted)
+
+    def worker_lost(self) -> None:
+        """See the port."""
+        self._lost.inc()
+
+    def worker_answered(self, *, worker: int, audio_s: float) -> None:
+        """See the port."""
+        self._batches_by_worker.labels(str(worker)).inc()
+        self._by_worker.labels(str(worker)).inc(audio_s)
 
     def request_answered(self, *, method: str, route: str, status: int, took_s: float) -> None:
         """A request was answered; `route` is a template, for each value of a label is kept for ever."""

@@ -36,6 +36,22 @@ class ModelMetrics(Protocol):
         ...
 
 
+class ClusterMetrics(ModelMetrics, Protocol):
+    """Hears what happens to workers, too."""
+
+    def workers_changed(self, *, up: int, wanted: int) -> None:
+        """`up` workers take windows now, where there should be `wanted`."""
+        ...
+
+    def worker_lost(self) -> None:
+        """A worker died."""
+        ...
+
+    def worker_answered(self, *, worker: int, audio_s: float) -> None:
+        """The worker in place `worker`, counted from 0, has read a batch with so much audio."""
+        ...
+
+
 class TranscriptionMetrics(Protocol):
     """Counts what the use-cases did, whichever entrypoint asked. Every method returns at once and raises nothing."""
 
@@ -67,6 +83,15 @@ class NullMetrics:
         """See the port."""
 
     def streams_changed(self, *, open_now: int) -> None:
+        """See the port."""
+
+    def workers_changed(self, *, up: int, wanted: int) -> None:
+        """See the port."""
+
+    def worker_lost(self) -> None:
+        """See the port."""
+
+    def worker_answered(self, *, worker: int, audio_s: float) -> None:
         """See the port."""
 
     def recording_transcribed(self, *, audio_s: float, took_s: float) -> None:

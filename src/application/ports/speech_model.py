@@ -36,6 +36,8 @@ class ModelDescription:
         pause_s: A pause of this length in a recording is better left out than read.
         note: What a user must know before trusting the text, if anything.
         engine: What computes it, such as ``"onnx"``.
+        workers_up: Workers of a cluster that take windows now; ``None`` without a cluster.
+        workers_wanted: How many there should be, likewise.
     """
 
     id: str
@@ -52,6 +54,8 @@ class ModelDescription:
     pause_s: float = 0.8
     note: str | None = None
     engine: str | None = None
+    workers_up: int | None = None
+    workers_wanted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

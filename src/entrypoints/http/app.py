@@ -109,7 +109,8 @@ def create_app(
     install_error_handlers(app)
     # For the documentation alone, which offers to fill it in: `AccessMiddleware` has checked the key before.
     keys = [Security(HTTPBearer(auto_error=False))] if settings.api_keys else []
-    client_secrets = ClientSecrets()
+    signing_key = settings.client_secret_key
+    client_secrets = ClientSecrets(None if signing_key is None else signing_key.get_secret_value().encode())
     gateway = WebSocketGateway(allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s)
     app.include_router(page.router())
     app.include_router(health.router(settings=settings, model=service.model, drain=service.drain))

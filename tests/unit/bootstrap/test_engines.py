@@ -18,7 +18,7 @@ def chosen(machine: Machine, **settings: Any) -> ChosenEngine:
 @pytest.mark.parametrize(
     ("machine", "expected"),
     [
-        (GPU, ChosenEngine("mlx", "bf16")),
+        (GPU, ChosenEngine("mlx", "bf16", on_gpu=True)),
         (LINUX, ChosenEngine("onnx", "int8")),
         (WITHOUT_MLX, ChosenEngine("onnx", "int8")),
     ],

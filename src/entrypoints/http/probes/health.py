@@ -21,11 +21,11 @@ def router(*, settings: Settings, model: SpeechModel, drain: Drain) -> APIRouter
         """Whether requests are served: the model is loaded and warm, and the service is not going away."""
         try:
             drain.check_open()
-            model.describe()
+            description = model.describe()
         except ServiceError as error:
             body = NotReadyBody.model_validate({**error.details, "reason": error.message, "code": error.code})
             return JSONResponse(body.model_dump(exclude_none=True), 503)
-        return ReadyBody()
+        return ReadyBody(workers_up=description.workers_up, workers_wanted=description.workers_wanted)
 
     async def config() -> ConfigBody:
         """The effective settings and the loaded model; no secrets."""
@@ -37,7 +37,12 @@ def router(*, settings: Settings, model: SpeechModel, drain: Drain) -> APIRouter
     for path, probe in (("/healthz", healthz), ("/readyz", readyz)):
         routes.add_api_route(path, probe, methods=["HEAD"], response_model=None, include_in_schema=False)
     routes.add_api_route(
-        "/readyz", readyz, summary="Ready?", response_model=ReadyBody, responses={503: {"model": NotReadyBody}}
+        "/readyz",
+        readyz,
+        summary="Ready?",
+        response_model=ReadyBody,
+        response_model_exclude_none=True,
+        responses={503: {"model": NotReadyBody}},
     )
     routes.add_api_route("/config", config, summary="Settings and model", response_model=ConfigBody)
     return routes

@@ -17,9 +17,11 @@ class HealthBody(BaseModel):
 
 
 class ReadyBody(BaseModel):
-    """The model is loaded and warm."""
+    """The model is loaded and warm; in a cluster, how many of the workers are up."""
 
     status: Literal["ready"] = "ready"
+    workers_up: int | None = None
+    workers_wanted: int | None = None
 
 
 class NotReadyBody(BaseModel):

@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
-from parakeet_service.adapters.inference.model import EngineModel, EngineStream
+from parakeet_service.adapters.inference.model import EngineModel
 from parakeet_service.adapters.inference.progress import Doing, Progress
-from parakeet_service.application.ports.speech_model import ModelDescription, StreamContext
+from parakeet_service.application.ports.speech_model import ModelDescription, RecognitionStream, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import InferenceError, ModelLoadError, ModelNotReadyError
 from tests.unit.application.doubles import turns
@@ -162,7 +162,7 @@ def audio(seconds: float) -> Samples:
 
 
 @asynccontextmanager
-async def busy(engine: Engine) -> AsyncGenerator[list[EngineStream]]:
+async def busy(engine: Engine) -> AsyncGenerator[list[RecognitionStream]]:
     """Four streams of a model that reads one job at a time and is at work for the first; the second waits."""
     async with started(engine, batch_size=1) as model, AsyncExitStack() as held:
         streams = [await held.enter_async_context(model.open_stream(CONTEXT)) for _ in range(4)]

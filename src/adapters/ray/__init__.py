@@ -1,0 +1,1 @@
+"""The port SpeechModel by workers on Ray, on one machine or many."""

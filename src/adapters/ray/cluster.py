@@ -1,0 +1,205 @@
+"""Workers as Ray actors. Ray itself is imported once something is started: that takes seconds."""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from ...domain.errors import ModelLoadError, ServiceError
+from ..inference.cores import usable_cores
+from ..inference.engine import EngineFacts
+from ..inference.job_queue import Urgency
+from ..inference.jobs import DecodeResult, EncoderJob
+from .local_ray import LocalRay
+from .worker import EngineWorker, MakeEngine
+from .workers import StartedWorker, WorkerLostError
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+_MOST_CALLS = 64
+"""That a worker answers at once; the pool gives it far fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where workers run.
+
+    Attributes:
+        address: Of a Ray cluster; empty for one on this machine that lives as long as this process.
+        token: That all its nodes share; ``None``: a random one on this machine, Ray's own settings elsewhere.
+        workers: How many; ``None``: one for each GPU, or on CPUs one for each machine.
+        on_gpus: Whether the engine computes on a GPU: each worker gets one of its own.
+    """
+
+    address: str = ""
+    token: str | None = None
+    workers: int | None = None
+    on_gpus: bool = False
+
+
+class RayWorkers:
+    """The workers of a Ray cluster; see `Workers`."""
+
+    def __init__(self, make: MakeEngine, cluster: Cluster) -> None:
+        """Remember what workers run, and where."""
+        self._make = make
+        self._cluster = cluster
+        self._local: LocalRay | None = None
+        self._recipe: Any = None
+
+    async def connect(self) -> None:
+        """See `Workers`; starts Ray on this machine unless there is an address."""
+        cluster = self._cluster
+        for name, value in _environment(cluster).items():
+            os.environ[name] = value
+        address = cluster.address
+        if not address:
+            self._local = LocalRay(cluster.token, cores=usable_cores())
+            address = await self._local.start()
+        try:
+            # Ray's import and start take over what belongs to the service.
+            with _kept_logging():
+                await asyncio.to_thread(self._connect, address)
+            _take_signals_back()
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ModelLoadError(f"The Ray cluster at {address} cannot be used: {error}") from error
+
+    def _connect(self, address: str) -> None:
+        ray = _ray()
+        ray.init(address, log_to_driver=False, configure_logging=False, namespace="parakeet-service")
+        # Sent once to each node, not with each worker.
+        self._recipe = ray.put(self._make)
+
+    async def wanted(self) -> int:
+        """See `Workers`."""
+        if self._cluster.workers is not None:
+            return self._cluster.workers
+        nodes = [node for node in await asyncio.to_thread(_ray().nodes) if node["Alive"]]
+        if self._cluster.on_gpus:
+            gpus: float = sum(node["Resources"].get("GPU", 0) for node in nodes)
+            return max(round(gpus), 1)
+        return max(len(nodes), 1)
+
+    async def start_worker(self, number: int) -> StartedWorker:
+        """See `Workers`."""
+        ray = _ray()
+        actor = (
+            ray.remote(EngineWorker)
+            .options(
+                name=f"worker-{number}-of-{os.getpid()}-{os.urandom(4).hex()}",
+                num_cpus=0,
+                num_gpus=1 if self._cluster.on_gpus else 0,
+                # The pool starts another one itself, and knows at once that this one is gone.
+                max_restarts=0,
+                max_task_retries=0,
+                max_concurrency=_MOST_CALLS,
+                scheduling_strategy="SPREAD",
+            )
+            .remote()
+        )
+        worker = RayWorker(actor)
+        try:
+            facts: EngineFacts = await _answer(actor.start.remote(self._recipe, self._cores(number)))
+        except ModelLoadError:
+            await worker.stop()
+            raise
+        except asyncio.CancelledError:
+            await worker.stop()
+            raise
+        return StartedWorker(worker, facts)
+
+    def _cores(self, number: int) -> Sequence[int]:
+        """The share of this machine's cores; elsewhere a worker has its machine."""
+        workers = self._cluster.workers or 1
+        if self._local is None or self._cluster.on_gpus or workers == 1 or not hasattr(os, "sched_getaffinity"):
+            return ()
+        cores = sorted(os.sched_getaffinity(0))
+        share = max(len(cores) // workers, 1)
+        first = number * share % len(cores)
+        return cores[first : first + share]
+
+    async def aclose(self) -> None:
+        """See `Workers`; a cluster that was here before stays."""
+        if _ray().is_initialized():
+            await asyncio.to_thread(_ray().shutdown)
+        if self._local is not None:
+            await self._local.aclose()
+            self._local = None
+
+
+class RayWorker:
+    """One actor."""
+
+    def __init__(self, actor: Any) -> None:
+        """Talk to `actor`."""
+        self._actor = actor
+
+    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
+        """See `Worker`."""
+        results: Sequence[DecodeResult | Exception] = await _answer(self._actor.run.remote(list(jobs), urgency))
+        return results
+
+    async def stop(self) -> None:
+        """See `Worker`."""
+        _ray().kill(self._actor, no_restart=True)
+
+    async def pid(self) -> int:
+        """The worker's process, on whatever machine."""
+        pid: int = await _answer(self._actor.pid.remote())
+        return pid
+
+
+def _environment(cluster: Cluster) -> dict[str, str]:
+    """What Ray reads when it is imported, and hands on to what it starts."""
+    # A window of half a minute travels with its call; the object store would add a millisecond or two.
+    values = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_max_direct_call_object_size": str(8 << 20)}
+    if cluster.token is not None:
+        values |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token}
+    return values
+
+
+async def _answer(reference: Any) -> Any:
+    """What a call of an actor gives."""
+    exceptions = _ray().exceptions
+    try:
+        return await reference
+    except exceptions.RayTaskError as error:
+        cause = error.cause
+        # Ours, and not the class that Ray derives from ours.
+        raise (cause if isinstance(cause, ServiceError) else RuntimeError(str(error))) from None
+    except exceptions.RayError as error:
+        raise WorkerLostError(str(error).splitlines()[0]) from error
+
+
+@contextmanager
+def _kept_logging() -> Generator[None]:
+    """Undo that Ray puts a field of its own into every log record of the process."""
+    before = logging.getLogRecordFactory()
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(before)
+
+
+def _take_signals_back() -> None:
+    """Have Python handle SIGTERM as before: Ray's handler writes a stack trace, and aborts at the second signal."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if (handler := signal.getsignal(number)) is not None:
+            signal.signal(number, handler)
+
+
+def _ray() -> Any:
+    try:
+        import ray  # noqa: PLC0415 - takes seconds, and few have it
+    except ImportError as error:
+        raise ModelLoadError("CLUSTER=ray needs the extra: pip install 'parakeet-service[ray]'.") from error
+    return ray

@@ -1,0 +1,72 @@
+"""What the pool needs of whatever starts workers and talks to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..inference.engine import EngineFacts
+from ..inference.job_queue import Urgency
+from ..inference.jobs import DecodeResult, EncoderJob
+
+
+class WorkerLostError(Exception):
+    """A worker died, or its machine did; what it was running must run elsewhere."""
+
+
+class Worker(Protocol):
+    """One process with one loaded engine."""
+
+    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
+        """Run jobs, in batches as suit the engine, the most urgent of everything it was given first.
+
+        Returns:
+            For each job its result, or why it has none.
+
+        Raises:
+            WorkerLostError: It is dead.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End it; what it runs is lost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StartedWorker:
+    """A worker that is ready, and the facts of its engine."""
+
+    worker: Worker
+    facts: EngineFacts
+
+
+class Workers(Protocol):
+    """Starts workers."""
+
+    async def connect(self) -> None:
+        """Be ready to start workers.
+
+        Raises:
+            ModelLoadError: The cluster cannot be started or reached.
+        """
+        ...
+
+    async def wanted(self) -> int:
+        """How many workers there should be now; changes as machines join and leave."""
+        ...
+
+    async def start_worker(self, number: int) -> StartedWorker:
+        """Start a worker, and wait until its engine is loaded.
+
+        Args:
+            number: Its place, from 0; no two that live have the same.
+
+        Raises:
+            ModelLoadError: The model cannot be loaded.
+            WorkerLostError: It died meanwhile.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End everything that was started."""
+        ...
