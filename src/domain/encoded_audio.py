@@ -144,6 +144,7 @@ def _told(tag: int, bits: int, rate_hz: int, channels: int) -> str:
 # Streams of frames without a head: the bytes of one say where the next begins
 
 _SYNC = 0xFF
+_FRAME_HEAD_BYTES = 4
 _AC3_SYNC = b"\x0b\x77"
 # Source: ATSC A/52:2018, table 5.18; kbit/s by half of the code in the header.
 _KBITS_AC3 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
@@ -161,20 +162,28 @@ _RATES_HZ = (44_100, 48_000, 32_000)
 
 
 def _frames(head: bytes, at: int) -> str | None:
-    """What the frames are that begin at `at`, if there are several in a row that belong together and differ."""
+    """What the frames are that begin at `at`, if there are several in a row that belong together."""
     first = _frame(head, at)
     if first is None:
         return None
     kind, name, _ = first
-    bodies = set[bytes]()
+    begin = at
     for _ in range(_FRAMES):
         frame = _frame(head, at)
         if frame is None or frame[0] != kind:
             return None
-        bodies.add(head[at : at + frame[2]])
         at += frame[2]
-    # A tone whose period fits the length of a frame repeats whatever it has.
-    return name if len(bodies) > 1 else None
+    # A tone repeats whatever it has.
+    return None if _repeats(head[begin:]) else name
+
+
+def _repeats(data: bytes) -> bool:
+    """Whether `data` is at least two rounds of the same."""
+    period = 0
+    while 0 < (period := data.find(data[:_FRAME_HEAD_BYTES], period + 1)) <= len(data) // 2:
+        if data.startswith(data[period:]):
+            return True
+    return False
 
 
 def _frame(head: bytes, at: int) -> tuple[int, str, int] | None:

@@ -95,4 +95,4 @@ def test_names_have_units_and_help() -> None:
     assert text.endswith("# EOF\n")
     ours = set(re.findall(r"# TYPE (parakeet_\w+)", text))
     assert ours == set(re.findall(r"# HELP (parakeet_\w+) [A-Z1].*\.", text))
-    assert len(ours) == 21
+    assert len(ours) == 25
