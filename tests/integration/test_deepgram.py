@@ -243,11 +243,23 @@ async def test_spans_follow_each_other_and_events_are_told(url: str, text: str) 
         assert all(
             one.start - 0.001 <= word.start <= word.end <= at + 0.001 for word in one.channel.alternatives[0].words
         )
-    assert len(results) > len(finals)
     assert all(one.speech_final for one in finals[:-1])
     assert text_of(messages).startswith(text)
     words = text_of(messages)[len(text) :].split()
     assert words[:3] == text.split()[:3]
+
+
+async def test_text_is_told_before_it_is_final(url: str) -> None:
+    async with connected(url, interim_results=True) as socket:
+        # No pause, and no end: what comes back is interim.
+        await socket.send_media(samples()[: 3 * 32_000])
+        interim = await socket.recv()
+        await socket.send_close_stream()
+        later = await hear(socket)
+    assert isinstance(interim, ListenV1Results)
+    assert not interim.is_final
+    assert interim.channel.alternatives[0].words
+    assert text_of(later)
 
 
 async def test_the_events_of_the_sdk_are_raised(url: str, text: str) -> None:
