@@ -34,6 +34,8 @@ def test_no_barrier_is_found(service: str, open_page: Open, scheme: str) -> None
     words(page).nth(3).click()
     expect(button(page, "Pause")).to_be_visible()
     assert violations(page) == [], "while a recording is played"
+    # It asks whether the transcript may go.
+    page.once("dialog", lambda dialog: dialog.accept())
     button(page, "Clear the page").click()
     button(page, "Speak").click()
     heard_at_least(page, 8)
@@ -174,6 +176,7 @@ def test_a_key_opens_the_door_for_this_tab_alone(guarded: str, open_page: Open) 
     expect(page.locator("#model")).to_contain_text("embedded")
     read_sample(page)
     assert text(page).startswith("In the early part")
+    page.once("dialog", lambda dialog: dialog.accept())
     button(page, "Speak").click()
     heard_at_least(page, 5)
     button(page, "Stop").click()

@@ -211,7 +211,8 @@ def test_that_there_is_no_microphone_is_told_so(service: str, open_page: Open, l
     expect(page.get_by_role("alert")).to_contain_text("No microphone was found.")
 
 
-def test_over_plain_http_it_says_why_there_is_no_microphone(service: str, open_page: Open) -> None:
+def test_over_plain_http_it_says_why_there_is_no_microphone(shared_server: SharedServer, open_page: Open) -> None:
+    _, service = shared_server(ALLOWED_HOSTS="elsewhere.test")
     page = ready(open_page(service.replace("127.0.0.1", "elsewhere.test"), microphone=False))
     expect(button(page, "Speak")).to_be_disabled()
     expect(button(page, "Speak")).to_have_accessible_description(

@@ -52,6 +52,8 @@ IMPORT = f"""{WITHOUT}
 import pkgutil, parakeet_service
 names = [module.name for module in pkgutil.walk_packages(parakeet_service.__path__, "parakeet_service.")]
 names = [name for name in names if ".parakeet_mlx" not in name and not name.endswith(("__main__", ".main"))]
+# The package `mcp` needs fcntl, unless the platform is said to be Windows.
+names = [name for name in names if ".mcp" not in name]
 for name in names:
     importlib.import_module(name)
 print(len(names), *MISSING & set(sys.modules))

@@ -75,7 +75,7 @@ export class Page {
     this.#connection.meet();
   }
 
-  /** Clear the page, if whoever has spoken agrees. */
+  /** Clear the page, if the person agrees to lose the transcript. */
   clear() {
     if (isUnsaved(this.#state) && !confirm("There is a transcript that has not been saved. Discard it?")) return false;
     this.transcript.clear();
