@@ -174,8 +174,8 @@ class LiveLoop(Generic[Received, Sent]):
             SessionIdleError: Nothing came for too long.
         """
         now = asyncio.get_running_loop().time
-        idle_s = None if self._closing else self._longest_idle_s
-        idle_at_s = math.inf if idle_s is None else now() + idle_s
+        idle_s = math.inf if self._closing or self._longest_idle_s is None else self._longest_idle_s
+        idle_at_s = now() + idle_s
         while True:
             gap_at_s = math.inf if self._gap_ends_s is None or self._closing else self._gap_ends_s
             ends_s = min(idle_at_s, gap_at_s)
@@ -186,13 +186,12 @@ class LiveLoop(Generic[Received, Sent]):
             except TimeoutError:
                 if not limit.expired():
                     raise
-            if gap_at_s <= ends_s:
-                self._gap_ends_s = None
-                async with self._commanding:
-                    if self._transcriber is not None and not self._closing:
-                        await self._transcriber.pause()
-            elif idle_s is not None:
+            if idle_at_s < gap_at_s:
                 raise SessionIdleError(limit_s=idle_s)
+            self._gap_ends_s = None
+            async with self._commanding:
+                if self._transcriber is not None and not self._closing:
+                    await self._transcriber.pause()
 
     async def _leave(self) -> None:
         await self._drain.wait_begun()

@@ -40,6 +40,7 @@ from parakeet_service.domain.errors import (
     TooManyStreamsError,
     UndecodableAudioError,
 )
+from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.live import Cleared, EndCause, Final, Partial
 from tests.unit.application.doubles import RATE_HZ, Model, Resampler, Stream, no_loose_ends, speech, turns
 
@@ -347,6 +348,26 @@ async def test_a_gap_in_which_nothing_had_been_said_has_no_final() -> None:
     world.client.say(Close())
     await running
     assert world.client.texts == [""]
+
+
+class _SlowToEnd(Stream):
+    """Takes ten seconds to say what was said last."""
+
+    async def flush(self) -> Hypothesis:
+        await asyncio.sleep(10)
+        return await super().flush()
+
+
+@pytest.mark.leaping_clock
+async def test_a_gap_that_ends_while_the_session_is_closed_changes_nothing() -> None:
+    world = _World(stream=_SlowToEnd())
+    running = asyncio.create_task(world.loop.run())
+    world.client.say(_audio(1, 2))
+    await asyncio.sleep(2)
+    await world.drain.finish()
+
+    assert await running is LiveEnd.DRAINED
+    assert world.client.texts == ["w1 w2"]
 
 
 @pytest.mark.parametrize("piece", [1, 7, 100])
