@@ -76,7 +76,7 @@ def queries() -> list[str]:
 
 def wrong_in(query: str, exposed: dict[str, dict[str, set[str]]]) -> list[str]:
     """What `query` asks for that is not there."""
-    wrong = []
+    wrong: list[str] = []
     of_query: set[str] = set()
     for match in re.finditer(rf"({_NAME})(?:\{{([^}}]*)\}})?", query):
         name, matchers = match.groups()

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -33,7 +33,8 @@ def paths(value: object, prefix: str = "") -> set[str]:
     """Dotted names of all that `value` has, those of the settings and resources excepted, which are free."""
     if not isinstance(value, dict) or prefix in ("settings", "resources"):
         return {prefix}
-    return {path for name, part in value.items() for path in paths(part, f"{prefix}.{name}".lstrip("."))} or {prefix}
+    parts = cast("dict[str, object]", value)
+    return {path for name, part in parts.items() for path in paths(part, f"{prefix}.{name}".lstrip("."))} or {prefix}
 
 
 def container() -> dict[str, Any]:
