@@ -222,8 +222,11 @@ def _possible_ends(words: Sequence[Word], begin: int, last: int, style: CaptionS
             broken = at
             while broken - 1 > line and _is_article(words[broken - 1]):
                 broken -= 1
+            width = len(join_words(words[broken : at + 1]))
+            if width > style.max_line_width:
+                # They do not fit before this word: then the line ends on them.
+                broken, width = at, len(words[at].text)
             lines, line = lines + 1, broken
-            width = len(join_words(words[line : at + 1]))
         too_long = words[at].end_s - words[begin].start_s > style.max_cue_duration
         if at > begin and (too_long or lines > style.max_line_count):
             return
@@ -236,6 +239,7 @@ def _lines(words: Sequence[Word], style: CaptionStyle) -> tuple[tuple[Word, ...]
     # For each number of lines: what the first words cost in so many, and where the last of these lines begins.
     costs: list[float] = [0.0] + [math.inf] * count
     origins: list[list[int]] = []
+    totals: list[float] = []
     for _ in range(style.max_line_count):
         longer, begins = [math.inf] * (count + 1), [0] * (count + 1)
         for end in range(1, count + 1):
@@ -251,10 +255,11 @@ def _lines(words: Sequence[Word], style: CaptionStyle) -> tuple[tuple[Word, ...]
                     longer[end], begins[end] = cost, begin
         origins.append(begins)
         costs = longer
+        totals.append(costs[count])
         if costs[count] < _IMPOSSIBLE:
             break
     lines: list[tuple[Word, ...]] = []
-    for begins in reversed(origins):
+    for begins in reversed(origins[: totals.index(min(totals)) + 1]):
         lines.append(tuple(words[begins[count] : count]))
         count = begins[count]
     return tuple(reversed(lines))

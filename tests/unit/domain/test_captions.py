@@ -112,11 +112,16 @@ class TestCues:
 
     @given(_SPOKEN, _STYLES)
     @example([("x" * 40, 0, 0.1), ("y" * 10, 0, 0.1), ("z" * 32, 0, 0.1)], CaptionStyle())
+    # Fewer words than there may be lines, and an article that must end one of them.
+    @example([("the", 0, 0.8), ("end", 0, 0.8)], CaptionStyle(max_line_width=5, max_line_count=4, max_words_per_line=1))
+    # One word, wider than what costs nothing.
+    @example([("x" * 200, 0, 0.8)], CaptionStyle(max_line_width=1000, max_line_count=3))
     def test_they_fit_the_screen_where_words_allow(
         self, spoken: list[tuple[str, float, float]], style: CaptionStyle
     ) -> None:
         for cue in cues_of(_transcript(spoken), style):
             assert 1 <= len(cue.lines) <= style.max_line_count
+            assert all(cue.lines)
             assert all(len(join_words(line)) <= style.max_line_width or len(line) == 1 for line in cue.lines)
             assert all(len(line) <= (style.max_words_per_line or 99) for line in cue.lines)
 
