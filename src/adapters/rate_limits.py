@@ -3,19 +3,27 @@
 import math
 import time
 
+import structlog
 from limits import RateLimitItem, parse_many
 from limits.aio.storage import MemoryStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
+from limits.errors import StorageError
 from limits.storage import storage_from_string
 
-from ..domain.errors import RateLimitError
+from ..domain.errors import OverloadedError, RateLimitError
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 _STORAGE_TIMEOUT_S = 2.0
 _REQUESTS, _AUDIO = "requests", "seconds of audio"
 
 
 class RateLimits:
-    """Counts requests and seconds of audio by caller, in this process until it ends, or where servers share it."""
+    """Counts requests and seconds of audio by caller, in this process until it ends, or where servers share it.
+
+    While a shared storage cannot be reached, requests with a limit are refused, and audio is not counted: what has been
+    transcribed by then is given all the same.
+    """
 
     def __init__(self, *, requests: str, audio_s: str, storage: str = "") -> None:
         """Allow each caller so much.
@@ -34,7 +42,26 @@ class RateLimits:
         self._counted = FixedWindowRateLimiter(_storage(storage))
 
     async def admit(self, caller: str) -> None:
+        """See the port.
+
+        Raises:
+            OverloadedError: The storage cannot be reached.
+            RateLimitError: See the port.
+        """
+        try:
+            await self._admit(caller)
+        except StorageError as error:
+            _log.error("rate_limits_unreachable", reason=str(error.storage_error))
+            raise OverloadedError("The storage of rate limits cannot be reached.", retry_after_s=5.0) from error
+
+    async def charge(self, caller: str, audio_s: float) -> None:
         """See the port."""
+        try:
+            await self._charge(caller, audio_s)
+        except StorageError as error:
+            _log.error("audio_not_counted", audio_s=round(audio_s, 3), reason=str(error.storage_error))
+
+    async def _admit(self, caller: str) -> None:
         for kind, limits in ((_REQUESTS, self._requests), (_AUDIO, self._audio)):
             for limit in limits:
                 if not await self._counted.test(limit, kind, caller):
@@ -42,8 +69,7 @@ class RateLimits:
         for limit in self._requests:
             await self._counted.hit(limit, _REQUESTS, caller)
 
-    async def charge(self, caller: str, audio_s: float) -> None:
-        """See the port."""
+    async def _charge(self, caller: str, audio_s: float) -> None:
         if audio_s <= 0:
             return
         cost = math.ceil(audio_s)
@@ -64,7 +90,11 @@ def _storage(url: str) -> Storage:
     # A server that is gone must not hold requests up.
     seconds = _STORAGE_TIMEOUT_S
     storage = storage_from_string(
-        f"async+{url}", implementation="redispy", socket_timeout=seconds, socket_connect_timeout=seconds
+        f"async+{url}",
+        wrap_exceptions=True,
+        implementation="redispy",
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
     )
     if not isinstance(storage, Storage):
         raise TypeError(url)
