@@ -140,7 +140,7 @@ _ANALYZED_US = 60_000_000
 # In these, ffmpeg counts time from the first track that it writes, so it must seem to write all.
 _CLOCK_OF_ALL_TRACKS = "-map 0:a -map 0:v? -c copy -f null -"
 _MPEG_SYNC, _MPEG_PACK = 0x47, b"\0\0\1\xba"
-# MPEG's clocks are set anew at each cut, so ffmpeg takes a hole for one from so many seconds on; by default, from 10.
+# MPEG's clocks start again at each cut, so ffmpeg takes a hole for one from so many seconds on; by default, from 10.
 _LONGEST_MPEG_HOLE_S = 60
 
 
@@ -156,7 +156,7 @@ def _arguments(head: bytes, sample_rate_hz: int, track: int | None) -> list[str]
         f" -probesize {5 << 20} -analyzeduration {_ANALYZED_US} -dts_delta_threshold {_LONGEST_MPEG_HOLE_S}"
         f" -protocol_whitelist {protocols} -format_whitelist {_DEMUXERS} {source}"
         # All channels: ffmpeg's own mix leaves out those for low frequencies, and lets opposite ones cancel.
-        # Matroska keeps their times. ffmpeg's own filters for these begin anew where the format of the audio changes.
+        # Matroska keeps their times. ffmpeg's own filters for these start again where the format of the audio changes.
         f" {chosen} -vn -sn -dn -ar {sample_rate_hz} -c:a pcm_f32le -f matroska pipe:1"
         f" {_CLOCK_OF_ALL_TRACKS if _is_mpeg(head) else ''}"
     ).split()
@@ -175,10 +175,8 @@ async def _pump(head: bytes, source: AsyncIterator[bytes], process: FfmpegProces
             except (BrokenPipeError, ConnectionResetError):
                 break  # ffmpeg has seen enough; its exit status says why.
             piece = await anext(source, None)
-    except asyncio.CancelledError:
-        # Part of a piece may still be on its way; who cancels ends the process, and its streams with it.
-        raise
-    except BaseException:
+    except Exception:
+        # Not when cancelled: part of a piece may still be on its way, and the process is ended then, with its streams.
         await process.close_input()
         raise
     await process.close_input()

@@ -44,7 +44,7 @@ class FileRecordings:
             finally:
                 os.close(file)
             await asyncio.to_thread(path.replace, self._path(job_id))
-        except BaseException as error:
+        except BaseException as error:  # a caller that leaves, too, must leave no file behind
             path.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise shortage_behind(error) or JobStorageError("The recording cannot be stored.") from error
@@ -115,7 +115,7 @@ class DatabaseRecordings:
                 number += 1
             # An empty piece says that this is all.
             await self._add(job_id, number, b"")
-        except BaseException:
+        except BaseException:  # a caller that leaves, too, must leave no pieces behind
             await asyncio.shield(self.remove(job_id))
             raise
         return StoredRecording(size, digest.hexdigest())

@@ -1,6 +1,6 @@
 """What a checkpoint's ``config.json`` says of its model, as far as this engine needs it; the rest is refused by name."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -193,6 +193,6 @@ def _check(model_id: str, features: FeatureArgs, encoder: EncoderArgs) -> None:
     _allow(model_id, "encoder.conv_kernel_size", encoder.conv_kernel_size, range(1, 64, 2))
 
 
-def _allow(model_id: str, name: str, value: object, allowed: object) -> None:
-    if value not in allowed:  # type: ignore[operator]
+def _allow(model_id: str, name: str, value: object, allowed: Container[object]) -> None:
+    if value not in allowed:
         raise ModelLoadError(f"{model_id} has {name} = {value!r}, which this engine does not support.")

@@ -45,7 +45,7 @@ class MultiplyInt8:
     """See `Multiply`: weights are int8 with a scale per output, activations uint8 with a scale per row.
 
     A row is one frame of one item of a batch. ONNX Runtime's own dynamic quantisation has one scale for the whole
-    tensor instead, so that what is read in a quiet window depends on the windows that share its batch.
+    tensor instead, so that the text of a quiet window depends on the windows that share its batch.
 
     Activations that may be of either sign are rounded to steps on both sides of 0. Where there is a least value, that is
     the lowest step, so that none is lost: for what comes out of a SiLU this halves the error.

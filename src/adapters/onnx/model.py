@@ -72,7 +72,7 @@ def onnx_model(
 def threads_on(cores: int) -> int:
     """How many compute: all but one, which the event loop and the detector need, too; of two, both.
 
-    They wait without spinning, so whoever needs a core gets one. OpenBLAS, whose threads spin, leaves one in any case.
+    They wait without spinning, so they keep no core from others. OpenBLAS, whose threads spin, leaves one in any case.
     """
     return max(min(cores, 2), cores - 1)
 

@@ -1,4 +1,4 @@
-"""The child process: makes what it is told to, and has it answer the parent's calls.
+"""The child process: makes the host that the recipe names, and has it answer the parent's calls.
 
 It lives as long as its parent: when the socket ends, however the parent ended, so does it.
 """
@@ -34,7 +34,7 @@ class Host:
 
     Attributes:
         requests: The type of its requests.
-        greeting: What the parent is told of it.
+        greeting: A description of it for the parent.
         handle: Takes a call's number and request, and replies once. It is cancelled when the parent cancels the call,
             which may be after the reply.
     """
