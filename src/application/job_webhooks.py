@@ -1,4 +1,4 @@
-"""Telling the end of jobs to those who asked for it: again and again, over restarts, for a day."""
+"""Sends webhooks at the end of jobs, with retries for a day, over restarts."""
 
 import asyncio
 import json

@@ -48,7 +48,7 @@ class TranscriptionJobs:
         changes: Wakes those who wait for news.
         observer: Hears what happens.
         web: Opens the URLs that callers name.
-        tells: Whether anybody is told of the end: without a secret, no webhook can be signed.
+        tells: Whether webhooks are sent: without a secret none can be signed.
         clock: Unix time, in seconds.
     """
 

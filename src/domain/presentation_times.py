@@ -3,14 +3,14 @@
 _JITTER_S = 0.1
 """By how much a presentation time may be off."""
 _LONGEST_HOLE_S = 3600
-"""A longer hole is none, but a clock that was set anew."""
+"""What looks like a longer hole is a clock that was reset."""
 
 
 class PresentationTimes:
     """Tells how much silence belongs before each piece of a recording, and drops no piece.
 
     Times that run backwards, as those of recordings that were joined, and times that are far ahead belong to a clock
-    that was set anew: such a piece follows the one before it, and so do those after it.
+    that was reset: such a piece follows the one before it, and so do those after it.
     """
 
     def __init__(self, *, sample_rate_hz: int) -> None:

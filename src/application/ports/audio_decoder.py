@@ -47,7 +47,7 @@ class AudioDecoder(Protocol):
             UndecodableAudioError: The bytes are no audio we can read, are cut short before the first sample,
                 or refer to other files or hosts.
             InvalidRequestError: There is no such `track`, or there are more channels than are kept apart.
-            OverloadedError: As many recordings are being decoded as may be.
+            OverloadedError: The limit of recordings that are decoded at once is reached.
             DecoderUnavailableError: The decoder is missing, could not start, or was killed.
 
         All are raised while iterating; what `source` raises passes through unchanged.

@@ -1,4 +1,4 @@
-"""The port through which a job's end is told."""
+"""The port that sends the webhook of a job's end."""
 
 from typing import Protocol
 

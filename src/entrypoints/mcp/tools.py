@@ -21,7 +21,9 @@ from .recordings import Recordings
 
 Format: TypeAlias = Literal["text", "json", "srt", "vtt"]
 _ToolContext: TypeAlias = Context[Any, Request]
-_INSTRUCTIONS = "Transcribes recordings of speech with NVIDIA Parakeet. Long recordings take a while; progress is told."
+_INSTRUCTIONS = (
+    "Transcribes recordings of speech with NVIDIA Parakeet. Long recordings take a while; progress is reported."
+)
 
 
 class Transcriber(Protocol):

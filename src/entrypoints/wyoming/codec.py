@@ -71,7 +71,7 @@ class TranscribeRequest(BaseModel):
         )
 
     def _decoding(self) -> Decoding:
-        """Favours as many names, and then terms, as may be favoured: a home may have any number of them."""
+        """Favours names, then terms, up to the limit of phrases: a home may have any number of them."""
         phrases: list[str] = []
         room = MOST_PHRASE_CHARACTERS
         for phrase in dict.fromkeys((*(self.transcript_names or ()), *(self.transcript_terms or ()))):

@@ -10,7 +10,7 @@ class ProtocolError(CallerError):
 
 
 class TooManyConnectionsError(RetryLaterError):
-    """As many clients are connected as may be."""
+    """The limit of connections is reached."""
 
     code = "too_many_connections"
 

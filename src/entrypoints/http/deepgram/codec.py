@@ -45,7 +45,7 @@ _Commands = Iterator[Command[JsonObject]]
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What a `Configure` changes of the text, once the audio before it has its text; and what is told then."""
+    """What a `Configure` changes once the audio before it has its text, and the answer to it."""
 
     told: JsonObject | None = None
     writes: Mapping[str, bool] = field(default_factory=dict[str, bool])
@@ -291,6 +291,6 @@ def _endpointing(query: LiveQuery) -> Endpointing:
     if silence_s is None:
         return Endpointing()
     if query.utterance_end_ms is not None:
-        # It is told behind the text.
+        # It is sent after the text.
         silence_s = min(silence_s, query.utterance_end_ms / 1000)
     return Endpointing(silence_s=silence_s, keeps_context=True)

@@ -1,4 +1,4 @@
-"""The messages of a live session: what a client says, and what it is told."""
+"""The messages of a live session: those of the client, and the answers."""
 
 from typing import Annotated, Literal, TypeAlias
 

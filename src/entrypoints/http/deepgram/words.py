@@ -59,5 +59,5 @@ def model_uuid(model: ModelDescription) -> str:
 
 
 def model_info(model: ModelDescription) -> JsonObject:
-    """What is told of the model."""
+    """The model as answers describe it."""
     return {"name": model.id, "version": model.precision, "arch": model.architecture}

@@ -27,7 +27,7 @@ class Farewell:
     Attributes:
         code: Of the close.
         reason: Text in it, up to 123 bytes.
-        messages: What is told before it.
+        messages: Sent before the close.
     """
 
     code: int
