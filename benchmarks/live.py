@@ -295,10 +295,6 @@ def _error_rate(parts: Sequence[Recording], texts: Sequence[Sequence[str]]) -> s
     return f"{100 * sum(distance(reference, text) for reference, text in known) / spoken:.1f} %" if spoken else "-"
 
 
-def _all(lists: Iterable[Sequence[float]]) -> list[float]:
-    return [value for values in lists for value in values]
-
-
 def _median(values: Sequence[float]) -> float:
     return statistics.median(values) if values else math.nan
 
