@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes import NOT_AUDIO
 from tests.unit.entrypoints.jobs_world import ended, jobs_world
-from tests.unit.entrypoints.world import pcm, started
+from tests.unit.entrypoints.world import call, pcm, started
 
 FILE = {"file": ("a.wav", pcm(3))}
 
@@ -28,6 +28,34 @@ async def test_a_job_gives_what_the_route_of_openai_gives(tmp_path: Path) -> Non
         assert srt.headers["content-type"].startswith("application/x-subrip")
         diarized = await client.get(result, params={"response_format": "diarized_json"})
         assert diarized.json()["error"]["param"] == "response_format"
+
+
+@pytest.mark.parametrize("style", ["json", "text", "srt", "vtt", "verbose_json", "diarized_json"])
+async def test_separate_channels_are_told_as_the_route_of_openai_tells_them(tmp_path: Path, style: str) -> None:
+    async with jobs_world(tmp_path) as (world, _), world.client() as client:
+        world.decoder.channels = 2
+        file = {"file": ("call.wav", call())}
+        form: dict[str, str | list[str]] = {"channels": "separate", "response_format": style}
+        if style == "verbose_json":
+            form["timestamp_granularities[]"] = ["word", "segment"]
+        plain = await client.post("/v1/audio/transcriptions", files=file, data={**form, "model": "whisper-1"})
+        assert plain.status_code == 200
+        job = (await client.post("/v1/jobs", files=file, data=form)).json()
+        assert (await ended(client, job["id"]))["status"] == "completed"
+        result = await client.get(f"/v1/jobs/{job['id']}/result")
+        assert (result.content, result.headers["content-type"]) == (plain.content, plain.headers["content-type"])
+        other = (await client.post("/v1/jobs", files=file, data={"channels": "separate"})).json()
+        await ended(client, other["id"])
+        again = await client.get(f"/v1/jobs/{other['id']}/result", params={"response_format": style})
+        assert again.content == plain.content
+
+
+async def test_channels_that_cannot_be_given_are_named(tmp_path: Path) -> None:
+    async with jobs_world(tmp_path, run=False) as (world, _), world.client() as client:
+        refused = await client.post("/v1/jobs", files=FILE, data={"channels": "left"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "channels")
+        speakers = await client.post("/v1/jobs", files=FILE, data={"response_format": "diarized_json"})
+        assert (speakers.status_code, speakers.json()["error"]["param"]) == (400, "response_format")
 
 
 async def test_a_url_is_submitted_as_json(tmp_path: Path) -> None:
