@@ -192,7 +192,7 @@ class JobRunner:
         )
         request = job.request
         news: asyncio.Queue[Progress] = asyncio.Queue()
-        keeping = asyncio.create_task(self._keep_progress(job, news))
+        keeping = asyncio.create_task(self._keep_progress(job, duration_s, news))
         reading = asyncio.create_task(
             transcribe(
                 self.recordings.open(job.id),
@@ -218,7 +218,7 @@ class JobRunner:
         result = await asyncio.to_thread(dump_transcript, transcript)
         return Ending(JobStatus.COMPLETED, self.clock(), result=result)
 
-    async def _keep_progress(self, job: Job, news: "asyncio.Queue[Progress]") -> None:
+    async def _keep_progress(self, job: Job, duration_s: float, news: "asyncio.Queue[Progress]") -> None:
         number = 0
         done_s = 0.0
         while True:
@@ -228,6 +228,7 @@ class JobRunner:
             done_s = max(done_s, one.done_s)
             data = {
                 "done_s": round(done_s, 3),
+                "duration_s": round(duration_s, 3),
                 "words": [_timed(word) for word in one.finalized],
                 "draft": " ".join(word.text for word in one.draft),
                 **({} if one.channel is None else {"channel": one.channel}),

@@ -13,8 +13,9 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open, serving
 from tests.browser.lines import Line
-from tests.browser.pages import button, drop, save, text, until, words
+from tests.browser.pages import button, drop, save, until, words
 from tests.browser.pages import ready as loaded
+from tests.browser.test_access import violations
 from tests.integration.job_servers import recording
 from tests.integration.processes import SAMPLE, Server
 
@@ -25,9 +26,9 @@ STORED = "JSON.parse(localStorage.getItem('parakeet-jobs') ?? '{}')"
 
 @pytest.fixture(scope="module")
 def long_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half an hour, so that much can happen while it is read."""
+    """Twenty minutes, so that much can happen while it is read."""
     path = tmp_path_factory.mktemp("long") / "meeting.wav"
-    path.write_bytes(recording(130))
+    path.write_bytes(recording(84))
     return path
 
 
@@ -43,6 +44,11 @@ def ready(page: Page) -> Page:
     """Wait until the page knows what the service is, too."""
     expect(loaded(page).locator("#model")).to_contain_text("embedded")
     return page
+
+
+def text(page: Page) -> str:
+    """The final words on the page, those that are far out of sight among them."""
+    return " ".join(words(page).all_text_contents())
 
 
 def known(page: Page) -> list[dict[str, str]]:
@@ -79,7 +85,7 @@ def test_a_job_is_found_again_after_a_reload_and_ends_as_the_route_does(
         send(page, long_recording)
         expect(words(page).nth(60)).to_be_attached()
         expect(page.get_by_text("You can close this page.")).to_be_visible()
-        expect(page.locator("#reading-label")).to_contain_text("of 31:")
+        expect(page.locator("#reading-label")).to_contain_text("of 20:")
         until(page, "document.getElementById('progress').value > 0.01")
         # Nothing is asked: nothing would be lost.
         page.reload()
@@ -136,7 +142,7 @@ def test_a_connection_that_is_cut_is_made_again(tmp_path: Path, open_page: Open,
             line.cut()
             expect(page.locator("#reading-label")).to_contain_text("cannot be reached")
             line.mend()
-            expect(page.locator("#reading-label")).to_contain_text("of 31:")
+            expect(page.locator("#reading-label")).to_contain_text("of 20:")
         expect(page.locator("#saves")).to_be_visible()
         assert text(page) == route(url, long_recording)["text"]
 
@@ -147,24 +153,27 @@ def test_many_jobs_are_sent_at_once_and_each_can_be_looked_at(
     (tmp_path / "talk.wav").write_bytes(recording(50))
     with keeping_jobs(tmp_path) as (_, url):
         page = ready(open_page(url))
-        page.set_input_files("#file", [long_recording, SAMPLE, tmp_path / "talk.wav"])
+        page.set_input_files("#file", [tmp_path / "talk.wav", SAMPLE, long_recording])
         listed = page.locator("#recordings button")
-        # The short one is read on its way; then the page listens to the first one.
-        expect(listed).to_have_text(["meeting.wav: transcribing", "demo.wav: done", "talk.wav: sent"])
-        assert [job["metadata"]["name"] for job in jobs_of(url)] == ["talk.wav", "meeting.wav"]
+        # The short one is read on its way; then the page listens to the last one, which it shows.
+        expect(listed).to_have_text(["talk.wav: sent", "demo.wav: done", "meeting.wav: transcribing"])
+        assert [job["metadata"]["name"] for job in jobs_of(url)] == ["meeting.wav", "talk.wav"]
         listed.nth(1).click()
         expect(page.get_by_role("heading", name="demo.wav")).to_be_visible()
         expect(page.locator("#saves")).to_be_visible()
         expect(page.locator("#reading-label")).to_contain_text("meeting.wav: Transcribing")
-        listed.nth(2).click()
-        expect(listed.nth(2)).to_have_text("talk.wav: done")
+        assert violations(page) == []
+        listed.nth(0).click()
+        expect(listed.nth(0)).to_have_text("talk.wav: done")
+        assert violations(page) == []
         assert text(page) == route(url, tmp_path / "talk.wav")["text"]
         # Another short one does not wait for the long one.
         drop(page, name="memo.wav")
         expect(listed.nth(3)).to_have_text("memo.wav: done")
-        expect(listed.nth(0)).to_have_text("meeting.wav: transcribing")
         page.reload()
-        expect(listed).to_have_text(["meeting.wav: done", "talk.wav: done"])
+        expect(listed).to_have_text(["talk.wav: done", "meeting.wav: done"])
+        listed.nth(1).click()
+        assert text(page) == route(url, long_recording)["text"]
 
 
 def test_cancel_stops_the_job_and_leaves_nothing_on_the_service(
@@ -190,11 +199,21 @@ def test_what_is_deleted_or_cleared_goes_from_the_service(tmp_path: Path, open_p
         send(page, *(tmp_path / name for name in ("one.wav", "two.wav", "three.wav")))
         listed = page.locator("#recordings button")
         expect(listed).to_have_text(["one.wav: done", "two.wav: done", "three.wav: done"])
+        listed.nth(0).click()
         page.once("dialog", lambda dialog: dialog.accept())
         button(page, "Delete this transcript from the service").click()
         expect(listed).to_have_text(["two.wav: done", "three.wav: done"])
         expect(page.get_by_role("heading", name="two.wav")).to_be_visible()
         assert len(jobs_of(url)) == len(known(page)) == 2
+        # What could not be deleted stays on the page, too.
+        page.route("**/v1/jobs/*", lambda route: route.abort())
+        page.once("dialog", lambda dialog: dialog.accept())
+        button(page, "Clear the page, and delete from the service").click()
+        expect(page.get_by_role("alert")).to_contain_text(
+            "two.wav is still on the service. The service cannot be reached."
+        )
+        expect(listed).to_have_count(2)
+        page.unroute("**/v1/jobs/*")
         page.once("dialog", lambda dialog: dialog.accept())
         button(page, "Clear the page, and delete from the service").click()
         expect(page.locator("#transcript")).to_be_hidden()

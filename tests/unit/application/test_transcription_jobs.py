@@ -234,6 +234,7 @@ async def test_separate_channels_are_read_as_the_file_use_case_does(tmp_path: Pa
         assert server.quota.charged == [("key bob", 46.0)]
         news = [event.data async for event in server.jobs.events(BOB, ended.id) if event][:-1]
         assert {one["channel"] for one in news} == {0, 1}
+        assert {one["duration_s"] for one in news} == {23.0}
         done_s = [one["done_s"] for one in news]
         assert done_s == sorted(done_s)
 

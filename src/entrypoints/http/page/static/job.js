@@ -14,7 +14,7 @@ import { address, credentials, Problem, problemIn, UNREACHABLE } from "./service
  * @property {{code: string, message: string} | null} error
  */
 
-/** @typedef {{done_s: number, words: Word[], draft: string}} Progress */
+/** @typedef {{done_s: number, duration_s: number, words: Word[], draft: string}} Progress */
 
 /**
  * @typedef {object} SubmissionListener

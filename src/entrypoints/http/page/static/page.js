@@ -127,7 +127,7 @@ export class Page {
     };
     $("new", HTMLElement).onclick = async () => {
       if (hasUnsaved(this.#state) && !confirm(DISCARD)) return;
-      await this.#recordings.discard();
+      if (!await this.#recordings.discard()) return;
       this.empty();
       this.#focusSource();
     };

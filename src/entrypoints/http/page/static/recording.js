@@ -122,10 +122,16 @@ export class Recordings {
     this.#takeOff(item);
   }
 
-  /** Delete what the service keeps of those that have been read. */
+  /**
+   * Delete what the service keeps of those that have been read.
+   *
+   * @returns {Promise<boolean>} Whether nothing of them is left there.
+   */
   async discard() {
     const { recordings } = this.#page.state;
-    for (const item of this.#items.filter((_, at) => recordings[at].progress === "done")) await this.#remove(item);
+    const done = this.#items.filter((_, at) => recordings[at].progress === "done");
+    const removed = await Promise.all(done.map((item) => this.#remove(item)));
+    return removed.every(Boolean);
   }
 
   /** Forget all of them; their jobs go on. */
@@ -143,7 +149,10 @@ export class Recordings {
   }
 
   #followNext() {
-    const at = this.#page.state.recordings.findIndex(({ progress }) => progress === "sent");
+    const { recordings, shown } = this.#page.state;
+    const isSent = (/** @type {import("./state.js").Recording} */ one) => one.progress === "sent";
+    // Above all the one that somebody looks at.
+    const at = shown >= 0 && isSent(recordings[shown]) ? shown : recordings.findIndex(isSent);
     if (at >= 0) this.#follow(at);
     return at >= 0;
   }
@@ -221,21 +230,19 @@ export class Recordings {
     const { transcript, player } = this.#page;
     const item = this.#items[at];
     const isShown = () => this.#items[this.#page.state.shown] === item;
-    let durationS = NaN;
     this.#page.tell({ type: "job is followed", at });
     if (isShown() && !item.file) player.unload();
     this.#transfer = new Following(item.job ?? "", item.lastId, {
       met: ({ status, progress }) => {
-        durationS = progress.duration_s ?? NaN;
         if (status === "queued") this.#wait(item, "Waiting for its turn");
-        else this.#hear(item, [], "", progress.done_s, durationS);
+        else this.#hear(item, [], "", progress.done_s, progress.duration_s ?? NaN);
       },
-      progress: ({ words, draft, done_s: doneS }, id) => {
+      progress: ({ words, draft, done_s: doneS, duration_s: durationS }, id) => {
         item.lastId = id;
         this.#hear(item, words, draft, doneS, durationS);
       },
       waits: (problem) => {
-        this.#wait(item, `${problem.message} It is asked again`);
+        this.#wait(item, `${problem.message} Trying again`);
         this.#page.meet();
       },
       done: (words) => {

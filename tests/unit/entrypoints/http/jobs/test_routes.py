@@ -121,6 +121,22 @@ async def test_a_caller_sees_its_own_jobs_whatever_the_order_of_the_keys(tmp_pat
             assert answer.json()["error"]["code"] == "job_not_found"
 
 
+async def test_the_configuration_tells_owners_apart_and_names_none(tmp_path: Path) -> None:
+    async def owner(data: str, key: str | None, **settings: str) -> str:
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        async with jobs_world(tmp_path / data, run=False, **settings) as (world, _), world.client() as client:
+            body = (await client.get("/config", headers=headers)).json()
+        assert all(secret not in str(body["jobs"]) for secret in ("bob", "eve", "anyone"))
+        return str(body["jobs"]["owner"])
+
+    bob = await owner("1", "s3cret-bob", api_keys="s3cret-bob,s3cret-eve")
+    assert bob == await owner("1", "s3cret-bob", api_keys="s3cret-eve,s3cret-bob")
+    named = await owner("1", "one", api_keys="bob:one")
+    assert named == await owner("1", "two", api_keys="bob:two")
+    others = {await owner("1", "s3cret-eve", api_keys="s3cret-bob,s3cret-eve"), named, await owner("1", None)}
+    assert len(others | {bob}) == 4
+
+
 async def test_jobs_are_listed_in_pages(tmp_path: Path) -> None:
     async with jobs_world(tmp_path, run=False) as (world, _), world.client() as client:
         ids = [(await client.post("/v1/jobs", files=FILE)).json()["id"] for _ in range(3)]
@@ -187,6 +203,7 @@ async def test_without_jobs_there_are_no_routes() -> None:
     world = await started()
     async with world.client() as client:
         assert (await client.get("/v1/jobs")).status_code == 404
+        assert (await client.get("/config")).json()["jobs"] is None
         assert "/v1/jobs" not in (await client.get("/openapi.json")).json()["paths"]
 
 
