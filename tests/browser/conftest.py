@@ -16,7 +16,7 @@ from tests.integration.processes import SAMPLE, Server, started, wait_until_ok
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # A page that shows the reason of a failure is better than one that is gone; nothing waits this long on slow machines.
-PATIENCE_MS = 30_000
+PATIENCE_MS = 180_000
 OPTIONS = (
     "--no-sandbox",  # which does not work for root, as whom containers run
     "--use-fake-device-for-media-stream",

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open, serving
 from tests.browser.lines import Line
-from tests.browser.pages import button, drop, save, until, words
+from tests.browser.pages import button, drop, save, text, until, words
 from tests.browser.pages import ready as loaded
 from tests.browser.test_access import violations
 from tests.integration.job_servers import recording
@@ -44,11 +44,6 @@ def ready(page: Page) -> Page:
     """Wait until the page knows what the service is, too."""
     expect(loaded(page).locator("#model")).to_contain_text("embedded")
     return page
-
-
-def text(page: Page) -> str:
-    """The final words on the page, those that are far out of sight among them."""
-    return " ".join(words(page).all_text_contents())
 
 
 def known(page: Page) -> list[dict[str, str]]:
@@ -157,6 +152,7 @@ def test_many_jobs_are_sent_at_once_and_each_can_be_looked_at(
         listed = page.locator("#recordings button")
         # The short one is read on its way; then the page listens to the last one, which it shows.
         expect(listed).to_have_text(["talk.wav: sent", "demo.wav: done", "meeting.wav: transcribing"])
+        expect(page.get_by_text("You can close this page.")).to_be_visible()
         assert [job["metadata"]["name"] for job in jobs_of(url)] == ["meeting.wav", "talk.wav"]
         listed.nth(1).click()
         expect(page.get_by_role("heading", name="demo.wav")).to_be_visible()
@@ -210,7 +206,7 @@ def test_what_is_deleted_or_cleared_goes_from_the_service(tmp_path: Path, open_p
         page.once("dialog", lambda dialog: dialog.accept())
         button(page, "Clear the page, and delete from the service").click()
         expect(page.get_by_role("alert")).to_contain_text(
-            "two.wav is still on the service. The service cannot be reached."
+            ".wav is still on the service. The service cannot be reached."
         )
         expect(listed).to_have_count(2)
         page.unroute("**/v1/jobs/*")
