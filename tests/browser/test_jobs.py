@@ -233,6 +233,22 @@ def test_a_job_that_is_gone_is_told_in_a_sentence(tmp_path: Path, open_page: Ope
         expect(page.get_by_role("alert")).to_be_empty()
 
 
+def test_one_for_which_there_is_no_place_can_be_sent_later(
+    tmp_path: Path, open_page: Open, long_recording: Path
+) -> None:
+    (tmp_path / "talk.wav").write_bytes(recording(45))
+    with keeping_jobs(tmp_path, MAX_JOBS_PER_KEY="1") as (_, url):
+        page = ready(open_page(url))
+        page.set_input_files("#file", [long_recording, tmp_path / "talk.wav"])
+        expect(page.get_by_role("alert")).to_contain_text("1 of your jobs have not ended; wait for one.")
+        listed = page.locator("#recordings button")
+        # The page hears of the one that was sent, all the same.
+        expect(listed).to_have_text(["meeting.wav: done", "talk.wav: not finished"])
+        button(page, "Try again").click()
+        expect(listed).to_have_text(["meeting.wav: done", "talk.wav: done"])
+        assert text(page) == route(url, tmp_path / "talk.wav")["text"]
+
+
 def test_a_job_that_fails_says_why(tmp_path: Path, open_page: Open) -> None:
     # A browser cannot tell how long it is, and it is large.
     (tmp_path / "noise.bin").write_bytes(bytes(range(256)) * (17 << 12))

@@ -76,7 +76,9 @@ export class Recordings {
   retry() {
     const at = this.#page.state.shown;
     const file = this.#items[at]?.file;
-    if (this.#page.state.activity !== "idle" || !file) return;
+    if (!file) return;
+    this.#leave();
+    if (this.#page.state.activity !== "idle") return;
     const { sendKey, job } = this.#items[at];
     // What has failed as a job is to become another one.
     this.#items[at] = { ...newItem(file.name, file), ...(job ? {} : { sendKey }) };
@@ -195,7 +197,7 @@ export class Recordings {
         // Another one may well be read; a key or a service that is missing would fail it, too.
         const isItsOwn = problem.code === "undecodable_audio" || problem.code === "empty_audio";
         if (isItsOwn && this.#next()) return;
-        this.#page.report({ message: problem.message + kept(item.words.length), code: problem.code }, "retry");
+        this.#report(item, problem);
       },
     });
   }
@@ -220,9 +222,20 @@ export class Recordings {
       },
       failed: (problem) => {
         this.#end("upload fails");
-        this.#page.report(problem, "retry");
+        this.#report(item, problem);
       },
     });
+  }
+
+  /**
+   * A recording could not be sent; jobs that were are listened to all the same, if we may.
+   *
+   * @param {Item} item
+   * @param {Problem} problem
+   */
+  #report({ words }, { message, code }) {
+    this.#page.report({ message: message + kept(words.length), code }, "retry");
+    if (code !== "unauthorized") this.#followNext();
   }
 
   /** @param {number} at */
