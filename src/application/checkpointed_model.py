@@ -16,7 +16,7 @@ _AFTER_S = 3600.0
 
 
 class CheckpointedModel:
-    """The model, for one job: what it has read is remembered, by the place of the window in the recording.
+    """The model, for one channel of a job: what it has read is remembered, by the place of the window in the recording.
 
     `places` bounds the windows of all jobs together that are with the model: they must not fill its queue, from which
     who waits for an answer would be turned away.
@@ -28,6 +28,7 @@ class CheckpointedModel:
         job_id: str,
         known: Mapping[WindowKey, tuple[Token, ...]],
         *,
+        channel: int,
         store: JobStore,
         places: asyncio.Semaphore,
         observer: JobObserver,
@@ -36,6 +37,7 @@ class CheckpointedModel:
         self._model = model
         self._job_id = job_id
         self._known = known
+        self._channel = channel
         self._store = store
         self._places = places
         self._observer = observer
@@ -58,7 +60,7 @@ class CheckpointedModel:
         Raises:
             LeaseLostError: The job is no longer this server's.
         """
-        key = WindowKey(round(after_s * 1000), len(samples))
+        key = WindowKey(round(after_s * 1000), len(samples), self._channel)
         known = self._known.get(key)
         if known is not None:
             return known

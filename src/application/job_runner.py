@@ -15,11 +15,12 @@ from ..domain.transcript_json import dump_transcript
 from .changes import Changes
 from .checkpointed_model import CheckpointedModel
 from .drain import Drain
+from .job_bill import JobBill
 from .ports.job_observer import JobObserver
 from .ports.job_store import Claim, Ending, JobStore, LeaseLostError
 from .ports.quota import UNLIMITED, Quota
 from .ports.recording_store import RecordingStore
-from .ports.speech_model import Decoding
+from .ports.speech_model import Decoding, SpeechModel
 from .ports.web_client import WebClient
 from .run_unless import run_unless
 from .transcribe_file import Progress, TranscribeFile
@@ -137,8 +138,9 @@ class JobRunner:
 
     async def _read(self, claim: Claim, places: asyncio.Semaphore) -> None:
         job = claim.job
+        bill = JobBill()
         try:
-            await self._end(job, await self._transcribe(claim, places))
+            await self._end(job, await self._transcribe(claim, places, bill), audio_s=bill.audio_s)
         except LeaseLostError:
             return
         except CallerError as error:
@@ -156,7 +158,7 @@ class JobRunner:
         else:
             await self._end(claim.job, self._failure(error if isinstance(error, ServiceError) else None))
 
-    async def _transcribe(self, claim: Claim, places: asyncio.Semaphore) -> Ending:
+    async def _transcribe(self, claim: Claim, places: asyncio.Semaphore, bill: JobBill) -> Ending:
         job = claim.job
         if claim.attempts > _MOST_DEATHS:
             return self._failure(None)
@@ -170,21 +172,35 @@ class JobRunner:
         known = await self.store.begin(job.id, model=name, duration_s=duration_s)
         self.observer.job_began(job, attempt=claim.attempts, known_windows=len(known))
         self.changes.announce()
-        model = CheckpointedModel(
-            self.transcribe_file.model, job.id, known, store=self.store, places=places, observer=self.observer
-        )
+
+        def checkpointed(channel: int) -> SpeechModel:
+            return CheckpointedModel(
+                self.transcribe_file.model,
+                job.id,
+                known,
+                channel=channel,
+                store=self.store,
+                places=places,
+                observer=self.observer,
+            )
+
         transcribe = replace(
-            self.transcribe_file, model=model, limits=replace(self.transcribe_file.limits, timeout_s=math.inf)
+            self.transcribe_file,
+            model_of=checkpointed,
+            limits=replace(self.transcribe_file.limits, timeout_s=math.inf),
+            quota=bill,
         )
         request = job.request
         news: asyncio.Queue[Progress] = asyncio.Queue()
-        keeping = asyncio.create_task(self._keep_progress(job, news))
+        keeping = asyncio.create_task(self._keep_progress(job, duration_s, news))
         reading = asyncio.create_task(
             transcribe(
                 self.recordings.open(job.id),
+                caller=job.owner,
                 decoding=Decoding(beam_size=request.beam_size, phrases=request.phrases),
                 detection=request.detection,
                 track=request.track,
+                separate=request.separate,
                 on_progress=news.put_nowait,
             )
         )
@@ -202,17 +218,22 @@ class JobRunner:
         result = await asyncio.to_thread(dump_transcript, transcript)
         return Ending(JobStatus.COMPLETED, self.clock(), result=result)
 
-    async def _keep_progress(self, job: Job, news: "asyncio.Queue[Progress]") -> None:
+    async def _keep_progress(self, job: Job, duration_s: float, news: "asyncio.Queue[Progress]") -> None:
         number = 0
+        done_s = 0.0
         while True:
             one = await news.get()
             number += 1
+            # Channels take turns, and one may be behind another.
+            done_s = max(done_s, one.done_s)
             data = {
-                "done_s": round(one.done_s, 3),
+                "done_s": round(done_s, 3),
+                "duration_s": round(duration_s, 3),
                 "words": [_timed(word) for word in one.finalized],
                 "draft": " ".join(word.text for word in one.draft),
+                **({} if one.channel is None else {"channel": one.channel}),
             }
-            await self.store.keep_progress(job.id, JobEvent(number, "job.progress", data), done_s=one.done_s)
+            await self.store.keep_progress(job.id, JobEvent(number, "job.progress", data), done_s=done_s)
             self.changes.announce()
             news.task_done()
 
@@ -235,7 +256,7 @@ class JobRunner:
         samples = 0
         source: AsyncIterator[bytes] = self.recordings.open(job.id)
         async with self.transcribe_file.decoder.open(
-            source, sample_rate_hz=rate_hz, track=job.request.track
+            source, sample_rate_hz=rate_hz, track=job.request.track, separate=job.request.separate
         ) as decoded:
             async for block in decoded.blocks:
                 samples += len(block)
@@ -251,7 +272,7 @@ class JobRunner:
         )
         return Ending(JobStatus.FAILED, self.clock(), error=told)
 
-    async def _end(self, job: Job, ending: Ending) -> None:
+    async def _end(self, job: Job, ending: Ending, *, audio_s: float = 0.0) -> None:
         try:
             ended = await self.store.finish(job.id, ending)
         except LeaseLostError:
@@ -260,7 +281,7 @@ class JobRunner:
         if ending.status is JobStatus.COMPLETED and job.caller is not None:
             # If this exceeds its limit, its next request is refused: this one has been served.
             with suppress(RateLimitError):
-                await self.quota.charge(job.caller, ended.duration_s or 0.0)
+                await self.quota.charge(job.caller, audio_s)
         self.observer.job_ended(ended)
         self.changes.announce()
 

@@ -93,6 +93,8 @@ class TranscribeFile:
     detector: VoiceActivityDetector | None = None
     quota: Quota = UNLIMITED
     metrics: TranscriptionMetrics = NO_METRICS
+    model_of: Callable[[int], SpeechModel] | None = None
+    """What stands in for the model, by the number of the channel that is read: 0 where all are mixed."""
 
     async def __call__(
         self,
@@ -234,7 +236,9 @@ class TranscribeFile:
                 while ahead and (ahead[0][2].done() or len(ahead) >= most_ahead):
                     channel, done, task = ahead.popleft()
                     yield channel, done, await task
-                ahead.append((number, window, asyncio.create_task(self._read(window, decoding, patient=not first))))
+                ahead.append(
+                    (number, window, asyncio.create_task(self._read(number, window, decoding, patient=not first)))
+                )
                 first = False
             while ahead:
                 channel, done, task = ahead.popleft()
@@ -244,27 +248,36 @@ class TranscribeFile:
                 task.cancel()
             await asyncio.gather(*(task for *_, task in ahead), return_exceptions=True)
 
-    async def _read(self, window: AudioWindow, decoding: Decoding, *, patient: bool) -> tuple[Token, ...]:
+    async def _read(self, number: int, window: AudioWindow, decoding: Decoding, *, patient: bool) -> tuple[Token, ...]:
         """Read a window; a recording that has been let in waits its turn, where a new one is turned away."""
+        model = self.model if self.model_of is None else self.model_of(number)
         while True:
             try:
-                return await self.model.transcribe(window.samples, after_s=window.start_s, decoding=decoding)
+                return await model.transcribe(window.samples, after_s=window.start_s, decoding=decoding)
             except OverloadedError as busy:
                 if not patient:
                     raise
                 await asyncio.sleep(busy.retry_after_s)
 
 
-async def _gathered(blocks: AsyncIterator[Samples], least: int) -> AsyncGenerator[Samples]:
-    """The same samples in blocks of at least so many, but for the last one."""
+async def _gathered(blocks: AsyncIterator[Samples], size: int) -> AsyncGenerator[Samples]:
+    """The same samples in blocks of so many, but for the last one.
+
+    Always the same blocks, whatever pieces the decoder gives: which channels are copies is decided block by block.
+    """
     parts: list[Samples] = []
     gathered = 0
     async for block in blocks:
         parts.append(block)
         gathered += len(block)
-        if gathered >= least:
-            yield np.concatenate(parts)
-            parts, gathered = [], 0
+        if gathered < size:
+            continue
+        joined = np.concatenate(parts)
+        whole = gathered - gathered % size
+        for start in range(0, whole, size):
+            yield joined[start : start + size]
+        gathered -= whole
+        parts = [joined[whole:]] if gathered else []
     if parts:
         yield np.concatenate(parts)
 

@@ -59,6 +59,7 @@ class JobRequest:
         phrases: As in `Decoding`.
         detection: When audio counts as speech; ``None`` leaves it to the service.
         track: Which audio track, counted from 1; ``None`` takes the one that is marked as default.
+        separate: Whether each channel is read by itself.
         file_url: Where the recording is fetched from; ``None`` if it was uploaded.
         webhook_url: Who hears of the end; ``None``: nobody.
         metadata: The caller's own, given back as it is.
@@ -69,6 +70,7 @@ class JobRequest:
     phrases: tuple[str, ...] = ()
     detection: VadParams | None = None
     track: int | None = None
+    separate: bool = False
     file_url: str | None = None
     webhook_url: str | None = None
     metadata: Json = field(default_factory=dict[str, Any])
@@ -77,6 +79,8 @@ class JobRequest:
     def as_json(self) -> dict[str, Any]:
         """As it is stored; `of_json` gives an equal one."""
         detection = self.detection
+        # Absent unless asked for: requests are told apart by their JSON, those of older versions among them.
+        separate = {"separate": True} if self.separate else {}
         return {
             "beam_size": self.beam_size,
             "phrases": list(self.phrases),
@@ -84,6 +88,7 @@ class JobRequest:
             if detection is None
             else [detection.threshold, detection.prefix_padding_s, detection.silence_s],
             "track": self.track,
+            **separate,
             "file_url": self.file_url,
             "webhook_url": self.webhook_url,
             "metadata": dict(self.metadata),
@@ -99,6 +104,7 @@ class JobRequest:
             phrases=tuple(form["phrases"]),
             detection=None if detection is None else VadParams(*detection),
             track=form["track"],
+            separate=form.get("separate", False),
             file_url=form["file_url"],
             webhook_url=form["webhook_url"],
             metadata=form["metadata"],

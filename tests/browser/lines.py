@@ -50,6 +50,10 @@ class Line:
         """New connections get through again."""
         self._is_cut = False
 
+    def lead_to(self, service: str) -> None:
+        """New connections get to another service."""
+        self._port = urlsplit(service).port
+
     async def _end(self) -> None:
         self._server.close()
         while self._open:
@@ -59,7 +63,11 @@ class Line:
         if self._is_cut:
             writer.transport.abort()
             return
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        except ConnectionError:
+            writer.transport.abort()
+            return
         self._open |= {writer, back}
         await asyncio.gather(self._pass_on(reader, back), self._pass_on(there, writer))
         self._open -= {writer, back}

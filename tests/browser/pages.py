@@ -35,8 +35,8 @@ def words(page: Page) -> Locator:
 
 
 def text(page: Page) -> str:
-    """The final words on the page."""
-    return " ".join(words(page).all_inner_texts())
+    """The final words on the page; not as they are painted, for those out of sight are not."""
+    return " ".join(words(page).all_text_contents())
 
 
 def button(page: Page, name: str) -> Locator:

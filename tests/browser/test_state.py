@@ -51,8 +51,8 @@ def test_a_recording_goes_from_uploading_to_done(after: Any) -> None:
     done = after(ADDED, start, all_sent, read, {"type": "upload is done", "words": 1})
     assert (done["activity"], done["isComplete"], done["isUnsaved"]) == ("idle", True, False)
     assert done["recordings"] == [
-        {"name": "a.wav", "progress": "done", "isUnsaved": True},
-        {"name": "b.wav", "progress": "waiting", "isUnsaved": False},
+        {"name": "a.wav", "progress": "done", "isUnsaved": True, "isKept": False, "isFound": False},
+        {"name": "b.wav", "progress": "waiting", "isUnsaved": False, "isKept": False, "isFound": False},
     ]
     assert done["status"] == "Done: 1 word."
     empty = after(ADDED, start, {"type": "upload is done", "words": 0})
@@ -63,7 +63,7 @@ def test_a_recording_goes_from_uploading_to_done(after: Any) -> None:
 def test_what_was_read_before_it_was_cancelled_is_kept(after: Any, words: int, message: str) -> None:
     start = {"type": "upload starts", "at": 0}
     read = {"type": "upload is read", "words": words, "label": "", "share": None}
-    state = after(ADDED, start, read, {"type": "upload is cancelled"})
+    state = after(ADDED, start, read, {"type": "upload is cancelled", "words": words})
     assert (state["activity"], state["message"], state["words"]) == ("idle", message, words)
 
 

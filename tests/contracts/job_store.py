@@ -165,6 +165,20 @@ class JobStoreContract(ABC):
             assert await store.begin("job_0001", model="new", duration_s=None) == {}
             assert await store.begin("job_0001", model="new", duration_s=None) == {}
 
+    async def test_channels_have_windows_of_their_own(self) -> None:
+        async with self.servers() as [store]:
+            await store.add(NewJob(a_job(1, request=JobRequest(separate=True))), ROOMY)
+            await store.claim(0.0)
+            assert (await store.find("key bob", "job_0001")).request.separate
+            other = replace(KEY, channel=1)
+            await store.keep_window("job_0001", KEY, TOKENS)
+            await store.keep_window("job_0001", other, TOKENS[:1])
+            await store.keep_window("job_0001", other, TOKENS[1:])
+            await store.begin("job_0001", model="m", duration_s=None)
+            for key, tokens in ((KEY, TOKENS), (other, TOKENS[1:])):
+                await store.keep_window("job_0001", key, tokens)
+            assert await store.begin("job_0001", model="m", duration_s=None) == {KEY: TOKENS, other: TOKENS[1:]}
+
     async def test_progress_is_told_once(self) -> None:
         async with self.servers() as [store]:
             await store.add(NewJob(a_job(1)), ROOMY)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 
 from tests.integration.processes import SAMPLE, Server, started, wait_until_ok
 
@@ -24,6 +25,22 @@ def recording(times: int) -> bytes:
     with wave.open(written, "wb") as file:
         file.setparams(parameters)
         file.writeframes(frames * times)
+    return written.getvalue()
+
+
+def call(times: int) -> bytes:
+    """Two people on a channel each: both say the sample, in turn, so many times in a row."""
+    with wave.open(str(SAMPLE)) as sample:
+        said, rate_hz = np.frombuffer(sample.readframes(sample.getnframes()), "<i2"), sample.getframerate()
+    frames = np.zeros((times, 2, len(said), 2), "<i2")
+    frames[:, 0, :, 0] = said
+    frames[:, 1, :, 1] = said
+    written = io.BytesIO()
+    with wave.open(written, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(frames.tobytes())
     return written.getvalue()
 
 

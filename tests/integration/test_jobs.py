@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.job_servers import job_server, recording
+from tests.integration.job_servers import call, job_server, recording
 from tests.integration.processes import run
 
 
@@ -31,6 +31,28 @@ def test_a_job_ends_with_the_same_text_after_kill_9(tmp_path: Path) -> None:
         assert not list((tmp_path / "data" / "recordings").iterdir())
         srt = server.client.get(f"/v1/jobs/{job_id}/result", params={"response_format": "srt"}).text
         assert srt.startswith("1\n00:00:0")
+
+
+def test_each_channel_goes_on_where_it_was_after_kill_9(tmp_path: Path) -> None:
+    data = call(6)
+    asked = {"channels": "separate", "response_format": "diarized_json"}
+    with job_server(tmp_path, tmp_path / "data") as server:
+        form = {**asked, "model": "parakeet"}
+        plain = server.client.post("/v1/audio/transcriptions", files={"file": ("a.wav", data)}, data=form).json()
+        assert {one["speaker"] for one in plain["segments"]} == {"A", "B"}
+        undisturbed = server.ended(server.submit(data, **asked))["id"]
+        windows = server.counted('parakeet_job_windows_total{source="read"}')
+        job_id = server.submit(data, **asked)
+        while server.job(job_id)["progress"]["done_s"] < 60:
+            time.sleep(0.02)
+        server.kill()
+    with job_server(tmp_path, tmp_path / "data") as server:
+        assert server.ended(job_id)["status"] == "completed"
+        for one in (undisturbed, job_id):
+            assert server.client.get(f"/v1/jobs/{one}/result").json() == plain
+        known = server.counted('parakeet_job_windows_total{source="known"}')
+        assert known >= 4
+        assert known + server.counted('parakeet_job_windows_total{source="read"}') == windows
 
 
 def test_a_server_that_is_told_to_stop_leaves_its_jobs_to_the_next(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.job_servers import job_server, recording
+from tests.integration.job_servers import call, job_server, recording
 from tests.integration.processes import SAMPLE, run
 
 
@@ -32,6 +32,9 @@ def test_the_command_sees_a_job_through(tmp_path: Path) -> None:
         gone = run("jobs", "result", long_id, "--url", server.url, cwd=tmp_path, API_KEY="secret")
         assert gone.returncode == 1
         assert "There is no such job" in gone.stderr
+        (tmp_path / "call.wav").write_bytes(call(1))
+        told = jobs("submit", "call.wav", "--channels", "separate", "--format", "diarized_json", "--watch")
+        assert {one["speaker"] for one in json.loads(told)["segments"]} == {"A", "B"}
         missing = run("jobs", "submit", "missing.wav", "--url", server.url, cwd=tmp_path, API_KEY="secret")
         assert missing.returncode == 3
         assert "missing.wav" in missing.stderr

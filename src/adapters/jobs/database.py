@@ -13,6 +13,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from ...domain.errors import JobStorageError, StorageFullError
 from .tables import METADATA, SCHEMA_VERSION, VERSIONS
+from .upgrades import upgrade
 
 T = TypeVar("T")
 
@@ -70,6 +71,8 @@ class Database:
             connection.execute(insert(VERSIONS).values(version=SCHEMA_VERSION))
         elif version > SCHEMA_VERSION:
             raise JobStorageError("JOBS_DATABASE: the jobs are those of a newer version of this service.")
+        elif version < SCHEMA_VERSION:
+            upgrade(connection, version)
 
     async def give_back_room(self) -> None:
         """Give what was deleted back to the disk; PostgreSQL does so by itself."""

@@ -184,7 +184,7 @@ class SqlJobStore:
             if before != model:
                 connection.execute(WINDOWS.delete().where(mine))
             return {
-                WindowKey(row.start_ms, row.samples): load_tokens(row.tokens)
+                WindowKey(row.start_ms, row.samples, row.channel): load_tokens(row.tokens)
                 for row in connection.execute(select(WINDOWS).where(mine))
             }
 
@@ -192,15 +192,12 @@ class SqlJobStore:
 
     async def keep_window(self, job_id: str, key: WindowKey, tokens: Sequence[Token]) -> None:
         """See the port."""
-        row = {"job_id": job_id, "start_ms": key.start_ms, "samples": key.samples, "tokens": dump_tokens(tokens)}
+        place = {"job_id": job_id, "channel": key.channel, "start_ms": key.start_ms, "samples": key.samples}
 
         def work(connection: Connection) -> None:
             self._change(connection, job_id, attempts=0)
-            mine = and_(
-                WINDOWS.c.job_id == job_id, WINDOWS.c.start_ms == key.start_ms, WINDOWS.c.samples == key.samples
-            )
-            connection.execute(WINDOWS.delete().where(mine))
-            connection.execute(insert(WINDOWS).values(row))
+            connection.execute(WINDOWS.delete().filter_by(**place))
+            connection.execute(insert(WINDOWS).values(**place, tokens=dump_tokens(tokens)))
 
         await self._database.run(work)
 

@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when the tables change; a service does not touch those of a newer one."""
 
 METADATA = MetaData()
@@ -63,6 +63,8 @@ WINDOWS = Table(
     "job_windows",
     METADATA,
     _job_id(),
+    # By default 0: servers of the version before know no channels, and may share the database during an upgrade.
+    Column("channel", Integer, primary_key=True, autoincrement=False, server_default="0"),
     Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
     Column("samples", BigInteger, primary_key=True, autoincrement=False),
     Column("tokens", Text, nullable=False),

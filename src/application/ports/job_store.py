@@ -51,10 +51,12 @@ class WindowKey:
     Attributes:
         start_ms: Where it begins.
         samples: How many there are in it.
+        channel: Whose they are, counted from 0; 0 where all channels are mixed.
     """
 
     start_ms: int
     samples: int
+    channel: int = 0
 
 
 @dataclass(frozen=True, slots=True)

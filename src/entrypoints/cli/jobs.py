@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from .context import ExitCode
 
-FORMATS = ("text", "json", "verbose_json", "srt", "vtt")
+FORMATS = ("text", "json", "verbose_json", "diarized_json", "srt", "vtt")
 _LOOK_S = 0.5
 _TIMEOUT_S = 60.0
 _PATIENCE_S = 120.0
@@ -112,6 +112,11 @@ def add_jobs(parser: ArgumentParser, *, url: str, api_key: str | None) -> None:
     submit.add_argument("--metadata", metavar="JSON", help="an object of your own, given back as it is")
     submit.add_argument("--language", metavar="CODE", help="language of the recording")
     submit.add_argument("--keywords", metavar="LIST", help="words and phrases to favour, comma-separated")
+    submit.add_argument(
+        "--channels",
+        choices=("mix", "separate"),
+        help="`separate` reads each channel by itself, such as the two sides of a call (default: mix)",
+    )
     submit.add_argument("--watch", action="store_true", help="wait for the end, and print the text instead of the id")
     listed = add("list", "list your jobs, the newest first", _list)
     listed.add_argument("--status", choices=("queued", "running", *_ENDED))
@@ -139,7 +144,7 @@ def _run(parsed: Namespace, *, work: Callable[[JobsClient, Namespace], ExitCode]
 def _submit(client: JobsClient, parsed: Namespace) -> ExitCode:
     fields = {
         name: value
-        for name in ("webhook_url", "metadata", "language", "keywords")
+        for name in ("webhook_url", "metadata", "language", "keywords", "channels")
         if (value := getattr(parsed, name)) is not None
     }
     fields["response_format"] = parsed.format

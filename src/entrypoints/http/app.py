@@ -30,6 +30,7 @@ from .guards.request_log import RequestLogMiddleware
 from .guards.upload_limits import UploadLimitMiddleware, UploadPace
 from .guards.websocket_gateway import WebSocketGateway
 from .jobs import routes as jobs
+from .jobs.owners import owner_of, owner_tag
 from .live import routes as live
 from .openai import routes as openai
 from .openai.realtime import routes as realtime
@@ -109,11 +110,19 @@ def create_app(
     install_error_handlers(app)
     # For the documentation alone, which offers to fill it in: `AccessMiddleware` has checked the key before.
     keys = [Security(HTTPBearer(auto_error=False))] if settings.api_keys else []
+    owners = settings.key_owners
     signing_key = settings.client_secret_key
     client_secrets = ClientSecrets(None if signing_key is None else signing_key.get_secret_value().encode())
     gateway = WebSocketGateway(allowed_origins=settings.allowed_origins, send_timeout_s=send_timeout_s)
     app.include_router(page.router())
-    app.include_router(health.router(settings=settings, model=service.model, drain=service.drain))
+    app.include_router(
+        health.router(
+            settings=settings,
+            model=service.model,
+            drain=service.drain,
+            jobs_owner=None if service.jobs is None else lambda request: owner_tag(owner_of(owners, request)),
+        )
+    )
     app.include_router(metrics_router(exposition=exposition), dependencies=keys)
     app.include_router(recordings.router(service.transcribe_file), dependencies=keys)
     app.include_router(openai.router(service.transcribe_file, model=service.model), dependencies=keys)
@@ -122,7 +131,7 @@ def create_app(
     app.include_router(deepgram_live.router(service, gateway=gateway, longest_idle_s=settings.stream_idle))
     if service.jobs is not None:
         app.include_router(
-            jobs.router(service.jobs, service.transcribe_file, owners=settings.key_owners, drain=service.drain),
+            jobs.router(service.jobs, service.transcribe_file, owners=owners, drain=service.drain),
             dependencies=keys,
         )
     app.include_router(live.router(service, gateway=gateway, longest_idle_s=settings.stream_idle))

@@ -318,7 +318,7 @@ class TestCancelled:
         model, decoder = Model(before=_never), Decoder()
 
         async def source() -> AsyncGenerator[bytes]:
-            yield _FORTY[:700].tobytes()
+            yield _FORTY[:800].tobytes()
             await _never(0)
 
         async with no_loose_ends():

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from parakeet_service.adapters.jobs.database import Database, sqlite_engine
@@ -20,7 +21,7 @@ from parakeet_service.application.job_webhooks import RETRIES_S, JobWebhooks
 from parakeet_service.application.ports.job_store import Admission, Ending, LeaseLostError
 from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.ports.webhook_sender import WebhookFailedError
-from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
+from parakeet_service.application.transcribe_file import FileLimits, Progress, TranscribeFile
 from parakeet_service.application.transcription_jobs import Caller, TranscriptionJobs
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import (
@@ -208,6 +209,62 @@ async def test_a_restart_reads_no_window_again(tmp_path: Path) -> None:
         _, transcript = await server.jobs.result(EVE, job.id)
         assert [word.start_s for word in transcript.words] == [word.start_s for word in plain.words]
         assert server.quota.charged == []
+
+
+def call() -> bytes:
+    """Two people: the first one speaks for 6 s, then both do."""
+    frames = np.random.default_rng(1).integers(-8000, 8000, (23 * 16000, 2)).astype("<i2")
+    frames[: 6 * 16000, 1] = 0
+    return frames.tobytes()
+
+
+async def test_separate_channels_are_read_as_the_file_use_case_does(tmp_path: Path) -> None:
+    server = Server(tmp_path, ScriptedModel())
+    server.decoder.channels = 2
+    async with running(server):
+        ended = await server.ended(await server.jobs.submit(BOB, JobRequest(separate=True), pieces(call())))
+        plain = await replace(server.runner.transcribe_file, limits=replace(_LIMITS, timeout_s=60))(
+            pieces(call()), separate=True
+        )
+        _, transcript = await server.jobs.result(BOB, ended.id)
+        assert transcript == plain
+        assert {word.channel for word in transcript.words} == {0, 1}
+        assert ended.duration_s == 23.0
+        # Each channel that is read costs as much as a recording.
+        assert server.quota.charged == [("key bob", 46.0)]
+        news = [event.data async for event in server.jobs.events(BOB, ended.id) if event][:-1]
+        assert {one["channel"] for one in news} == {0, 1}
+        assert {one["duration_s"] for one in news} == {23.0}
+        done_s = [one["done_s"] for one in news]
+        assert done_s == sorted(done_s)
+
+
+async def test_a_restart_reads_no_window_of_a_channel_again(tmp_path: Path) -> None:
+    stepped = SteppedModel()
+    before = Server(tmp_path, stepped)
+    before.decoder.channels = 2
+    async with running(before) as server:
+        job = await server.jobs.submit(BOB, JobRequest(separate=True), pieces(call()))
+        for _ in range(5):
+            stepped.steps.release()
+        while server.observer.windows < 5:
+            await asyncio.sleep(0)
+    after = Server(tmp_path, ScriptedModel())
+    after.decoder.channels = 2
+    windows: list[Progress] = []
+    async with running(after) as server:
+        await server.ended(job)
+        plain = await replace(server.runner.transcribe_file, limits=replace(_LIMITS, timeout_s=60))(
+            # In other pieces: where a block ends must not matter.
+            pieces(*(call()[start : start + 44444] for start in range(0, len(call()), 44444))),
+            separate=True,
+            on_progress=windows.append,
+        )
+        _, transcript = await server.jobs.result(BOB, job.id)
+        assert transcript == plain
+        assert ("began", 5) in server.observer.told
+        assert server.observer.windows == len(windows) - 5
+        assert server.quota.charged == [("key bob", 46.0)]
 
 
 async def test_a_drain_puts_jobs_back_at_once(tmp_path: Path) -> None:
@@ -441,9 +498,11 @@ async def test_what_has_ended_is_deleted_after_its_time(tmp_path: Path) -> None:
 
 
 def test_a_request_is_stored_as_it_was() -> None:
-    request = JobRequest(2, ("Ana",), VadParams(), 1, "https://a", "https://b", {"x": [1]}, {"y": "z"})
+    request = JobRequest(2, ("Ana",), VadParams(), 1, True, "https://a", "https://b", {"x": [1]}, {"y": "z"})
     assert JobRequest.of_json(request.as_json()) == request
     assert JobRequest.of_json(JobRequest().as_json()) == JobRequest()
+    # A request that is sent again after an upgrade is the same one.
+    assert "separate" not in JobRequest().as_json()
     assert JobEvent(1, "job.progress", {}).number == 1
 
 
@@ -601,7 +660,7 @@ async def test_what_stands_in_for_the_model_streams_as_it_does(tmp_path: Path) -
     server = Server(tmp_path, ScriptedModel())
     await server.model.start()
     model = CheckpointedModel(
-        server.model, "job_1", {}, store=server.store, places=asyncio.Semaphore(1), observer=server.observer
+        server.model, "job_1", {}, channel=0, store=server.store, places=asyncio.Semaphore(1), observer=server.observer
     )
     await model.start()
     await model.aclose()

@@ -36,6 +36,15 @@ def pcm(seconds: float, *, level: int = 8000) -> bytes:
     return np.full(round(seconds * 16000), level, "<i2").tobytes()
 
 
+def call() -> bytes:
+    """Two channels: the first one speaks for 0.8 s, and then the other one."""
+    hiss = np.random.default_rng(1).integers(-8000, 8000, 12800)
+    frames = np.zeros((44800, 2), np.int16)
+    frames[:12800, 0] = hiss
+    frames[19200:32000, 1] = hiss
+    return bytes(frames)
+
+
 class World:
     """Everything that a test may want to look at."""
 

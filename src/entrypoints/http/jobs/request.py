@@ -130,6 +130,7 @@ async def receive_job(request: Request, model: ModelDescription, *, detects: boo
         phrases=ask.decoding.phrases,
         detection=ask.detection,
         track=fields.track,
+        separate=ask.separate,
         file_url=fields.file_url,
         webhook_url=fields.webhook_url,
         metadata=fields.metadata,
@@ -156,8 +157,9 @@ def presented(job: JobRequest, wanted: ResponseFormat | None) -> TranscriptionRe
         InvalidRequestError: There is no such format here.
     """
     form = dict(job.presentation)
-    if wanted is ResponseFormat.DIARIZED_JSON:
-        raise InvalidRequestError("This service does not label speakers.", param="response_format")
+    if wanted is ResponseFormat.DIARIZED_JSON and not job.separate:
+        message = "This service labels speakers by their channels only: diarized_json needs a job of channels=separate."
+        raise InvalidRequestError(message, param="response_format")
     if wanted is not None and wanted.value != form["response_format"]:
         form |= {"response_format": wanted.value, "words": True, "segments": True, "logprobs": False}
     form["response_format"] = ResponseFormat(form["response_format"])

@@ -25,11 +25,10 @@ from ..openai.response import answer
 from ..recordings.event_stream import DOCUMENTED_EVENTS
 from ..recordings.uploads import IGNORED_HEADER, documented_errors, pieces_of, while_connected
 from ..recordings.warnings import add_warnings
+from .owners import owner_of
 from .request import presented, receive_job, request_schema
 from .schemas import JobBody, JobsBody
 
-_ANYONE = "anyone"
-"""The owner of all jobs where there are no keys."""
 _LONGEST_WAIT_S = 60.0
 _MOST_LISTED = 100
 _PROBLEM = {"model": OpenAIProblemBody}
@@ -204,8 +203,7 @@ def router(
 
 
 def _caller(owners: Mapping[str, str], request: Request) -> Caller:
-    context = request_context(request)
-    return Caller(_ANYONE if context.key is None else owners[context.key], context.caller)
+    return Caller(owner_of(owners, request), request_context(request).caller)
 
 
 _PLAIN = ("text/plain", "application/x-subrip", "text/vtt")

@@ -1,17 +1,21 @@
 """Is it alive, is it ready, and what is it?"""
 
-from fastapi import APIRouter
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from ....application.drain import Drain
 from ....application.ports.speech_model import ModelDescription, SpeechModel
 from ....config.settings import Settings
 from ....domain.errors import ServiceError
-from .schemas import ConfigBody, HealthBody, NotReadyBody, ReadyBody
+from .schemas import ConfigBody, HealthBody, JobsConfigBody, NotReadyBody, ReadyBody
 
 
-def router(*, settings: Settings, model: SpeechModel, drain: Drain) -> APIRouter:
-    """Routes for probes and for people."""
+def router(
+    *, settings: Settings, model: SpeechModel, drain: Drain, jobs_owner: Callable[[Request], str] | None = None
+) -> APIRouter:
+    """Routes for probes and for people; `jobs_owner` tells whose jobs a caller has, ``None`` that there are no jobs."""
 
     async def healthz() -> HealthBody:
         """The process lives; says nothing about the model."""
@@ -27,9 +31,10 @@ def router(*, settings: Settings, model: SpeechModel, drain: Drain) -> APIRouter
             return JSONResponse(body.model_dump(exclude_none=True), 503)
         return ReadyBody(workers_up=description.workers_up, workers_wanted=description.workers_wanted)
 
-    async def config() -> ConfigBody:
-        """The effective settings and the loaded model; no secrets."""
-        return ConfigBody.of(settings, _description(model))
+    async def config(request: Request) -> ConfigBody:
+        """The effective settings, the loaded model, and whether there are jobs; no secrets."""
+        jobs = None if jobs_owner is None else JobsConfigBody(owner=jobs_owner(request))
+        return ConfigBody.of(settings, _description(model), jobs)
 
     routes = APIRouter(tags=["health"])
     routes.add_api_route("/healthz", healthz, summary="Alive?", response_model=HealthBody)

@@ -35,18 +35,28 @@ class NotReadyBody(BaseModel):
     total_bytes: int | None = None
 
 
+class JobsConfigBody(BaseModel):
+    """There are jobs; `owner` is the same for callers that see the same ones, and another for others."""
+
+    owner: str
+
+
 class ConfigBody(BaseModel):
-    """The effective settings, and the loaded model; ``null`` while there is none."""
+    """The effective settings, the loaded model, ``null`` while there is none, and jobs, ``null`` where they are off."""
 
     version: str
     settings: dict[str, object]
     model: dict[str, object] | None
+    jobs: JobsConfigBody | None
 
     @classmethod
-    def of(cls, settings: Settings, model: ModelDescription | None) -> "ConfigBody":
+    def of(cls, settings: Settings, model: ModelDescription | None, jobs: JobsConfigBody | None) -> "ConfigBody":
         """Everything but secrets: of the API keys, only how many there are."""
         shown: dict[str, object] = settings.model_dump()
         shown["api_keys"] = len(settings.api_keys)
         return cls(
-            version=version("parakeet-service"), settings=shown, model=asdict(model) if model is not None else None
+            version=version("parakeet-service"),
+            settings=shown,
+            model=asdict(model) if model is not None else None,
+            jobs=jobs,
         )

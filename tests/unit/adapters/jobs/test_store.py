@@ -1,16 +1,18 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import inspect, select, update
 
 from parakeet_service.adapters.jobs.data_directory import DataDirectory
 from parakeet_service.adapters.jobs.database import Database, postgresql_engine, sqlite_engine
 from parakeet_service.adapters.jobs.store import SqlJobStore
-from parakeet_service.adapters.jobs.tables import VERSIONS
+from parakeet_service.adapters.jobs.tables import METADATA, VERSIONS
 from parakeet_service.application.ports.job_store import Ending, JobStore, NewJob
 from parakeet_service.domain.errors import JobStorageError
 from parakeet_service.domain.jobs import JobEvent, JobStatus
-from tests.contracts.job_store import LEASE_S, ROOMY, JobStoreContract, a_job
+from tests.contracts.job_store import KEY, LEASE_S, ROOMY, TOKENS, JobStoreContract, a_job
 
 
 class TestSqlite(JobStoreContract):
@@ -64,6 +66,53 @@ async def test_leaves_the_jobs_of_a_newer_service_alone(tmp_path: Path) -> None:
     with pytest.raises(JobStorageError, match="newer version"):
         await database.open()
     await database.aclose()
+
+
+def _of_version_1(path: Path) -> None:
+    """Two jobs, of which the first was being read, as the first version of the tables left them."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((Path(__file__).parent / "version_1.sql").read_text(encoding="utf-8"))
+
+
+async def test_jobs_of_an_older_service_go_on_where_they_were(tmp_path: Path) -> None:
+    _of_version_1(tmp_path / "jobs.db")
+    for _ in range(2):
+        store = _store(tmp_path / "jobs.db")
+        await store.open()
+        first, second = [await store.claim(20.0) for _ in range(2)]
+        assert first is not None
+        assert second is not None
+        assert (first.job.id, first.job.done_s, first.job.duration_s) == ("job_0001", 2.0, 60.0)
+        assert (second.job.id, second.job.request.separate) == ("job_0002", False)
+        assert await store.begin("job_0001", model="m", duration_s=60.0) == {KEY: TOKENS}
+        assert [event.number for event in await store.events("job_0001", after=0)] == [1]
+        again = NewJob(a_job(3), 600, "again", "abc")
+        assert (await store.add(again, ROOMY)).id == "job_0001"
+        await store.aclose()
+
+
+async def test_an_upgrade_makes_the_tables_of_a_new_service(tmp_path: Path) -> None:
+    _of_version_1(tmp_path / "old.db")
+
+    async def described(path: Path) -> object:
+        database = Database(sqlite_engine(path))
+        await database.open()
+        version = await database.run(lambda connection: connection.scalar(select(VERSIONS.c.version)))
+        tables = inspect(database.engine)
+        names = sorted(tables.get_table_names())
+        assert set(names) == set(METADATA.tables)
+        shape = [
+            (
+                tables.get_pk_constraint(name),
+                tables.get_foreign_keys(name),
+                {c["name"] for c in tables.get_columns(name)},
+            )
+            for name in names
+        ]
+        await database.aclose()
+        return version, shape
+
+    assert await described(tmp_path / "old.db") == await described(tmp_path / "new.db")
 
 
 async def test_says_that_the_database_cannot_be_used(tmp_path: Path) -> None:

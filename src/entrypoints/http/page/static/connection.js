@@ -57,6 +57,7 @@ export class Connection {
     try {
       const known = await configuration();
       this.#page.tell({ type: "service is known", configuration: known, hasKey: Boolean(key.value) });
+      this.#page.meetJobs();
       return true;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;

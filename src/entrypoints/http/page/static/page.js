@@ -8,9 +8,11 @@ import { Recordings } from "./recording.js";
 import { copy, save } from "./save.js";
 import { key } from "./service.js";
 import { Speech } from "./speech.js";
-import { initial, isUnsaved, update } from "./state.js";
+import { hasUnsaved, initial, isNeeded, isUnsaved, update } from "./state.js";
 import { Transcript } from "./transcript.js";
 import { render } from "./view.js";
+
+const DISCARD = "There is a transcript that has not been saved. Discard it?";
 
 /** What the parts of the page share. */
 export class Page {
@@ -75,15 +77,25 @@ export class Page {
     this.#connection.meet();
   }
 
-  /** Clear the page, if the person agrees to lose the transcript. */
+  /** The service has told what it is, and who we are for it. */
+  meetJobs() {
+    this.#recordings.find();
+  }
+
+  /** Clear the page, if the person agrees to lose the transcript; what the service keeps stays there. */
   clear() {
-    if (isUnsaved(this.#state) && !confirm("There is a transcript that has not been saved. Discard it?")) return false;
+    if (isUnsaved(this.#state) && !confirm(DISCARD)) return false;
+    this.empty();
+    return true;
+  }
+
+  /** Clear the page without a question. */
+  empty() {
     this.transcript.clear();
     this.player.unload();
     this.#speech.clear();
     this.#recordings.clear();
     this.tell({ type: "page is cleared" });
-    return true;
   }
 
   start() {
@@ -113,8 +125,15 @@ export class Page {
     $("recordings", HTMLElement).onclick = ({ target }) => {
       if (target instanceof HTMLButtonElement) this.#recordings.show(Number(target.dataset.recording));
     };
-    $("new", HTMLElement).onclick = () => {
-      if (this.clear()) this.#focusSource();
+    $("new", HTMLElement).onclick = async () => {
+      if (hasUnsaved(this.#state) && !confirm(DISCARD)) return;
+      if (!await this.#recordings.discard()) return;
+      this.empty();
+      this.#focusSource();
+    };
+    $("delete", HTMLElement).onclick = () => {
+      const isSaved = !this.#state.recordings[this.#state.shown].isUnsaved;
+      if (isSaved || confirm("This transcript has not been saved. Delete it?")) this.#recordings.remove();
     };
     for (const button of document.querySelectorAll("button")) {
       const ending = button.dataset.save;
@@ -122,7 +141,7 @@ export class Page {
     }
     this.#takeFiles();
     addEventListener("beforeunload", (event) => {
-      if (isUnsaved(this.#state) || this.#state.activity !== "idle") event.preventDefault();
+      if (isNeeded(this.#state)) event.preventDefault();
     });
     render(this.#state);
     this.#connection.meet();

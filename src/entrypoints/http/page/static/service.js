@@ -8,18 +8,21 @@ const KEY = "parakeet-key";
  * @typedef {object} Configuration
  * @property {{max_upload_bytes: number}} settings
  * @property {{id: string, note?: string} | null} model
+ * @property {{owner: string} | null} jobs Whose jobs we see; `null` where the service has none.
  */
 
 /** Something that a person must hear; `code` is the service's, or one of ours. */
 export class Problem extends Error {
   /**
    * @param {string} message A sentence, or several.
-   * @param {{code?: string, retryAfterS?: number}} [facts]
+   * @param {{code?: string, status?: number, retryAfterS?: number}} [facts] The status is HTTP's, 0 without an answer.
    */
-  constructor(message, { code = "", retryAfterS = 0 } = {}) {
+  constructor(message, { code = "", status = 0, retryAfterS = 0 } = {}) {
     const wait = Math.ceil(retryAfterS);
     super(wait ? `${message} Try again in ${wait} ${wait === 1 ? "second" : "seconds"}.` : message);
     this.code = code;
+    this.status = status;
+    this.retryAfterS = retryAfterS;
   }
 }
 
@@ -83,7 +86,7 @@ export function problemIn(status, body, retryAfter) {
     // Something between us and the service has answered in its own words.
   }
   const message = error.message ?? FROM_PROXIES[status] ?? `The service answered with status ${status}.`;
-  return new Problem(message, { code: error.code, retryAfterS: Number(retryAfter) || 0 });
+  return new Problem(message, { code: error.code, status, retryAfterS: Number(retryAfter) || 0 });
 }
 
 /** @param {string} path */

@@ -213,7 +213,7 @@ export class Speech {
     const since = clock(this.#read / sound.rateHz);
     const lost =
       ` What you said after ${since} has not been transcribed yet. It is kept, and will be transcribed when you reconnect.`;
-    const message = problem.message + kept(this.#page.state) + (isLost ? lost : "");
+    const message = problem.message + kept(this.#page.state.words) + (isLost ? lost : "");
     this.#page.report({ message, code: problem.code }, isLost ? "reconnect" : "continue");
   }
 

@@ -31,6 +31,7 @@
  * @property {boolean} isReconnecting The connection is lost, and the microphone goes on.
  * @property {Recording[]} recordings All that were given since the page was cleared, in their order.
  * @property {number} shown Which of them the transcript is of.
+ * @property {number} reading Which of them is being sent or read; -1 if none is.
  * @property {boolean} isUnplayable This browser cannot play the recording.
  * @property {boolean} isDropping A file is being dragged over the page.
  * @property {string} message Tells of a problem.
@@ -39,9 +40,14 @@
  */
 
 /**
- * A recording, and how far it is.
+ * A recording, and how far it is: `sent` ones are read by the service in the background, and we do not listen.
  *
- * @typedef {{name: string, progress: "waiting" | "reading" | "done" | "failed", isUnsaved: boolean}} Recording
+ * @typedef {object} Recording
+ * @property {string} name
+ * @property {"waiting" | "reading" | "sent" | "done" | "failed"} progress
+ * @property {boolean} isUnsaved
+ * @property {boolean} isKept The service keeps it as a job, and its transcript with it.
+ * @property {boolean} isFound It was sent before the page was loaded, which has its words only.
  */
 
 /**
@@ -61,13 +67,18 @@
  *   | {type: "page is cleared"}
  *   | {type: "file is dragged", isOver: boolean}
  *   | {type: "recordings are added", names: string[]}
+ *   | {type: "jobs are found", names: string[]}
+ *   | {type: "job is sent"}
+ *   | {type: "job is followed", at: number}
+ *   | {type: "job is left"}
+ *   | {type: "recording is removed", at: number}
  *   | {type: "recording is shown", at: number, words: number}
  *   | {type: "upload starts", at: number}
  *   | {type: "upload is sent", share: number}
  *   | {type: "upload is read", words: number, label: string, share: number | null}
  *   | {type: "upload is done", words: number}
- *   | {type: "upload is cancelled"}
- *   | {type: "upload fails"}
+ *   | {type: "upload is cancelled", words: number}
+ *   | {type: "upload fails", words: number}
  *   | {type: "microphone opens"}
  *   | {type: "microphone is open"}
  *   | {type: "microphone fails"}
@@ -87,8 +98,10 @@
 
 const SILENCE = { seconds: 0, level: 0, lagS: 0, unsentS: 0 };
 const NOTHING = { source: null, words: 0, isComplete: false, isUnsaved: false, isUnplayable: false, isCopied: false };
-/** @type {{recordings: Recording[], shown: number}} */
-const NO_RECORDINGS = { recordings: [], shown: -1 };
+/** @type {{recordings: Recording[], shown: number, reading: number}} */
+const NO_RECORDINGS = { recordings: [], shown: -1, reading: -1 };
+/** @type {{activity: Activity, reading: number, status: string}} */
+const RESTING = { activity: "idle", reading: -1, status: "" };
 const QUIET = { message: "", remedy: null };
 
 /**
@@ -146,12 +159,41 @@ export function update(state, event) {
       const added = event.names.map((name) => recording(name));
       return { ...state, recordings: [...state.recordings, ...added] };
     }
+    case "jobs are found": {
+      const found = event.names.map((name) => ({ ...recording(name, "sent"), isKept: true, isFound: true }));
+      return { ...state, recordings: [...state.recordings, ...found] };
+    }
+    case "job is sent":
+      return {
+        ...marked(state, state.reading, { progress: "sent", isKept: true }),
+        ...RESTING,
+        status: `${state.recordings[state.reading].name} is sent.`,
+      };
+    case "job is followed":
+      return {
+        ...marked(state, event.at, { progress: "reading" }),
+        // Of several, the one that somebody looks at stays there.
+        ...(state.shown < 0 ? { ...NOTHING, source: sourceOf(state, event.at), shown: event.at } : {}),
+        activity: "transcribing",
+        reading: event.at,
+        progress: { label: "Waiting for the service", share: null },
+        status: `Transcribing ${state.recordings[event.at].name}.`,
+      };
+    case "job is left":
+      return { ...marked(state, state.reading, { progress: "sent" }), ...RESTING };
+    case "recording is removed": {
+      const recordings = state.recordings.filter((_, at) => at !== event.at);
+      const [shown, reading] = [state.shown, state.reading].map((at) =>
+        at === event.at ? -1 : at - Number(at > event.at)
+      );
+      return { ...state, ...(shown < 0 ? NOTHING : {}), recordings, shown, reading };
+    }
     case "recording is shown":
       return {
         ...state,
         ...NOTHING,
         ...QUIET,
-        source: { type: "recording", name: state.recordings[event.at].name },
+        source: sourceOf(state, event.at),
         shown: event.at,
         words: event.words,
         isComplete: state.recordings[event.at].progress === "done",
@@ -161,8 +203,9 @@ export function update(state, event) {
         ...marked(state, event.at, { progress: "reading", isUnsaved: false }),
         ...NOTHING,
         ...QUIET,
-        source: { type: "recording", name: state.recordings[event.at].name },
+        source: sourceOf(state, event.at),
         shown: event.at,
+        reading: event.at,
         activity: "transcribing",
         progress: { label: "Uploading", share: null },
         status: `Uploading ${state.recordings[event.at].name}.`,
@@ -173,28 +216,29 @@ export function update(state, event) {
         progress: event.share < 1 ? { label: "Uploading", share: event.share } : { label: "Transcribing", share: null },
       };
     case "upload is read":
-      return { ...state, words: event.words, isCopied: false, progress: { label: event.label, share: event.share } };
+      return {
+        ...state,
+        ...(isReadingShown(state) ? { words: event.words, isCopied: false } : {}),
+        progress: { label: event.label, share: event.share },
+      };
     case "upload is done":
       return {
-        ...marked(state, state.shown, { progress: "done", isUnsaved: event.words > 0 }),
-        activity: "idle",
-        words: event.words,
-        isComplete: true,
+        ...marked(state, state.reading, { progress: "done", isUnsaved: event.words > 0 }),
+        ...(isReadingShown(state) ? { words: event.words, isComplete: true } : {}),
+        ...RESTING,
         status: told(event.words),
       };
     case "upload is cancelled":
       return {
-        ...marked(state, state.shown, { progress: "failed", isUnsaved: state.words > 0 }),
-        activity: "idle",
-        status: "",
-        message: `Cancelled.${kept(state)}`,
+        ...marked(state, state.reading, { progress: "failed", isUnsaved: event.words > 0, isKept: false }),
+        ...RESTING,
+        message: `Cancelled.${kept(event.words)}`,
         remedy: null,
       };
     case "upload fails":
       return {
-        ...marked(state, state.shown, { progress: "failed", isUnsaved: state.words > 0 }),
-        activity: "idle",
-        status: "",
+        ...marked(state, state.reading, { progress: "failed", isUnsaved: event.words > 0, isKept: false }),
+        ...RESTING,
       };
 
     case "microphone opens":
@@ -232,24 +276,60 @@ export function update(state, event) {
 /**
  * Says that a problem has not cost the words that are there, if there are any.
  *
- * @param {State} state
+ * @param {number} words
  */
-export function kept(state) {
-  return state.words ? " The text so far is kept." : "";
+export function kept(words) {
+  return words ? " The text so far is kept." : "";
 }
 
 /**
- * Whether the page holds a transcript that would be lost with it.
+ * Whether the page holds a transcript that would be lost with it; what the service keeps would not.
  *
  * @param {State} state
  */
 export function isUnsaved({ isUnsaved, recordings }) {
+  return isUnsaved || recordings.some((one) => one.isUnsaved && !one.isKept);
+}
+
+/**
+ * Whether there is a transcript that has not been saved, be it that the service keeps it.
+ *
+ * @param {State} state
+ */
+export function hasUnsaved({ isUnsaved, recordings }) {
   return isUnsaved || recordings.some((one) => one.isUnsaved);
 }
 
-/** @returns {Recording} */
-function recording(/** @type {string} */ name) {
-  return { name, progress: "waiting", isUnsaved: false };
+/**
+ * Whether something would be lost if the page was closed now.
+ *
+ * @param {State} state
+ */
+export function isNeeded(state) {
+  return isUnsaved(state) || (state.activity !== "idle" && !state.recordings[state.reading]?.isKept);
+}
+
+/**
+ * @param {string} name
+ * @param {Recording["progress"]} progress
+ * @returns {Recording}
+ */
+function recording(name, progress = "waiting") {
+  return { name, progress, isUnsaved: false, isKept: false, isFound: false };
+}
+
+/**
+ * @param {State} state
+ * @param {number} at
+ * @returns {State["source"]}
+ */
+function sourceOf(state, at) {
+  return { type: "recording", name: state.recordings[at].name };
+}
+
+/** @param {State} state */
+function isReadingShown({ reading, shown }) {
+  return reading === shown;
 }
 
 /**

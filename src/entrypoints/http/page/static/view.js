@@ -3,6 +3,7 @@
 import { $, clock, setText } from "./dom.js";
 
 const WORTH_TELLING_S = 1;
+const NOT_HERE = "The recording was sent earlier, so this page cannot play it.";
 const REMEDIES = { retry: "Try again", reconnect: "Reconnect", continue: "Continue speaking" };
 
 const microphone = $("microphone", HTMLButtonElement);
@@ -37,11 +38,13 @@ function renderService({ waiting, configuration, hasKey, asksForKey }) {
 }
 
 /** @param {import("./state.js").State} state */
-function renderSources({ activity, waiting, source, noMicrophone, progress: { label, share }, meter, isReconnecting }) {
+function renderSources(state) {
+  const { activity, waiting, source, noMicrophone, meter, isReconnecting } = state;
   const isOpening = activity === "opening";
   const isListening = activity === "listening";
   const isFinishing = activity === "finishing";
   const isUploading = activity === "transcribing";
+  const isKept = Boolean(state.recordings[state.reading]?.isKept);
 
   const pause = source?.type === "speech" ? "Continue speaking" : "Speak";
   setText($("microphone-label", HTMLElement), isListening ? "Stop" : isOpening ? "Cancel" : pause);
@@ -54,7 +57,8 @@ function renderSources({ activity, waiting, source, noMicrophone, progress: { la
   setText($("microphone-note", HTMLElement), noMicrophone);
   $("microphone-note", HTMLElement).hidden = !noMicrophone;
   $("file", HTMLInputElement).disabled = waiting !== null;
-  $("choice", HTMLElement).hidden = activity !== "idle";
+  $("choice", HTMLElement).hidden = activity !== "idle" && !isKept;
+  $("kept-note", HTMLElement).hidden = !isKept;
 
   $("listening", HTMLElement).hidden = !isOpening && !isListening && !isFinishing;
   const listening = isReconnecting ? "Listening, and connecting again" : "Listening";
@@ -67,16 +71,24 @@ function renderSources({ activity, waiting, source, noMicrophone, progress: { la
   setText($("lag", HTMLElement), meter.lagS > WORTH_TELLING_S ? `${meter.lagS.toFixed(1)} s behind${unsent}` : "");
 
   $("reading", HTMLElement).hidden = !isUploading;
-  setText($("reading-label", HTMLElement), label);
+  renderProgress(state);
+}
+
+/** @param {import("./state.js").State} state */
+function renderProgress({ progress: { label, share }, recordings, reading, shown }) {
+  const name = reading >= 0 && reading !== shown ? `${recordings[reading].name}: ` : "";
+  setText($("reading-label", HTMLElement), name + label);
   if (share === null) progress.removeAttribute("value");
   else progress.value = Math.min(share, 1);
 }
 
 /** @param {import("./state.js").State} state */
-function renderTranscript({ activity, source, words, isComplete, isUnplayable, isCopied, recordings, shown }) {
+function renderTranscript(state) {
+  const { activity, source, words, isComplete, isUnplayable, isCopied, recordings, shown, reading } = state;
   const isSpeech = source?.type === "speech";
   const isSpeaking = activity === "listening" || activity === "finishing";
-  const isBusy = isSpeaking || activity === "transcribing";
+  const isBusy = isSpeaking || (activity === "transcribing" && reading === shown);
+  const { isKept = false, isFound = false } = recordings[shown] ?? {};
   $("transcript", HTMLElement).hidden = !source;
   setText($("name", HTMLElement), source?.type === "recording" ? source.name : "What you said");
   $("saves", HTMLElement).hidden = !source;
@@ -84,24 +96,28 @@ function renderTranscript({ activity, source, words, isComplete, isUnplayable, i
   for (const button of saves) button.hidden = button.dataset.save === "wav" ? !isSpeech : !words;
   $("copy", HTMLElement).hidden = !words;
   setText($("copy", HTMLElement), isCopied ? "Copied" : "Copy");
-  renderRecordings(recordings, shown, isBusy);
-  $("anew", HTMLElement).hidden = isBusy;
-  $("help", HTMLElement).hidden = isSpeaking || isUnplayable || !words;
-  $("unplayable", HTMLElement).hidden = !isUnplayable || !words;
+  renderRecordings(state);
+  $("new", HTMLElement).hidden = activity !== "idle";
+  const keepsSome = recordings.some((one) => one.isKept);
+  setText($("new", HTMLElement), keepsSome ? "Clear the page, and delete from the service" : "Clear the page");
+  $("delete", HTMLElement).hidden = isBusy || !isKept || recordings.length < 2;
+  $("anew", HTMLElement).hidden = $("new", HTMLElement).hidden && $("delete", HTMLElement).hidden;
+  $("help", HTMLElement).hidden = isSpeaking || isUnplayable || isFound || !words;
+  $("unplayable", HTMLElement).hidden = !(isUnplayable || isFound) || !words;
+  setText($("why-unplayable", HTMLElement), isFound ? NOT_HERE : "This browser cannot play the recording.");
   $("nothing", HTMLElement).hidden = isBusy || words > 0 || !isComplete;
 }
 
 /** @type {Record<import("./state.js").Recording["progress"], string>} */
-const PROGRESS = { waiting: "waiting", reading: "transcribing", done: "done", failed: "not finished" };
+const PROGRESS = { waiting: "waiting", reading: "transcribing", sent: "sent", done: "done", failed: "not finished" };
 
 /**
- * All of them, where there are several; each opens its transcript once none is being read.
+ * All of them, where there are several; each opens its transcript, but while one is read that only the page keeps.
  *
- * @param {import("./state.js").Recording[]} recordings
- * @param {number} shown
- * @param {boolean} isBusy
+ * @param {import("./state.js").State} state
  */
-function renderRecordings(recordings, shown, isBusy) {
+function renderRecordings({ activity, recordings, shown, reading }) {
+  const isBusy = activity !== "idle" && !recordings[reading]?.isKept;
   const list = $("recordings", HTMLElement);
   list.hidden = recordings.length < 2;
   while (list.children.length > recordings.length) list.lastElementChild?.remove();

@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes import NOT_AUDIO
 from tests.unit.entrypoints.jobs_world import ended, jobs_world
-from tests.unit.entrypoints.world import pcm, started
+from tests.unit.entrypoints.world import call, pcm, started
 
 FILE = {"file": ("a.wav", pcm(3))}
 
@@ -28,6 +28,34 @@ async def test_a_job_gives_what_the_route_of_openai_gives(tmp_path: Path) -> Non
         assert srt.headers["content-type"].startswith("application/x-subrip")
         diarized = await client.get(result, params={"response_format": "diarized_json"})
         assert diarized.json()["error"]["param"] == "response_format"
+
+
+@pytest.mark.parametrize("style", ["json", "text", "srt", "vtt", "verbose_json", "diarized_json"])
+async def test_separate_channels_are_told_as_the_route_of_openai_tells_them(tmp_path: Path, style: str) -> None:
+    async with jobs_world(tmp_path) as (world, _), world.client() as client:
+        world.decoder.channels = 2
+        file = {"file": ("call.wav", call())}
+        form: dict[str, str | list[str]] = {"channels": "separate", "response_format": style}
+        if style == "verbose_json":
+            form["timestamp_granularities[]"] = ["word", "segment"]
+        plain = await client.post("/v1/audio/transcriptions", files=file, data={**form, "model": "whisper-1"})
+        assert plain.status_code == 200
+        job = (await client.post("/v1/jobs", files=file, data=form)).json()
+        assert (await ended(client, job["id"]))["status"] == "completed"
+        result = await client.get(f"/v1/jobs/{job['id']}/result")
+        assert (result.content, result.headers["content-type"]) == (plain.content, plain.headers["content-type"])
+        other = (await client.post("/v1/jobs", files=file, data={"channels": "separate"})).json()
+        await ended(client, other["id"])
+        again = await client.get(f"/v1/jobs/{other['id']}/result", params={"response_format": style})
+        assert again.content == plain.content
+
+
+async def test_channels_that_cannot_be_given_are_named(tmp_path: Path) -> None:
+    async with jobs_world(tmp_path, run=False) as (world, _), world.client() as client:
+        refused = await client.post("/v1/jobs", files=FILE, data={"channels": "left"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "channels")
+        speakers = await client.post("/v1/jobs", files=FILE, data={"response_format": "diarized_json"})
+        assert (speakers.status_code, speakers.json()["error"]["param"]) == (400, "response_format")
 
 
 async def test_a_url_is_submitted_as_json(tmp_path: Path) -> None:
@@ -91,6 +119,22 @@ async def test_a_caller_sees_its_own_jobs_whatever_the_order_of_the_keys(tmp_pat
             answer = await client.request(method, f"/v1/jobs/{job_id}{path}", headers=eve)
             assert answer.status_code == 404
             assert answer.json()["error"]["code"] == "job_not_found"
+
+
+async def test_the_configuration_tells_owners_apart_and_names_none(tmp_path: Path) -> None:
+    async def owner(data: str, key: str | None, **settings: str) -> str:
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        async with jobs_world(tmp_path / data, run=False, **settings) as (world, _), world.client() as client:
+            body = (await client.get("/config", headers=headers)).json()
+        assert all(secret not in str(body["jobs"]) for secret in ("bob", "eve", "anyone"))
+        return str(body["jobs"]["owner"])
+
+    bob = await owner("1", "s3cret-bob", api_keys="s3cret-bob,s3cret-eve")
+    assert bob == await owner("1", "s3cret-bob", api_keys="s3cret-eve,s3cret-bob")
+    named = await owner("1", "one", api_keys="bob:one")
+    assert named == await owner("1", "two", api_keys="bob:two")
+    others = {await owner("1", "s3cret-eve", api_keys="s3cret-bob,s3cret-eve"), named, await owner("1", None)}
+    assert len(others | {bob}) == 4
 
 
 async def test_jobs_are_listed_in_pages(tmp_path: Path) -> None:
@@ -159,6 +203,7 @@ async def test_without_jobs_there_are_no_routes() -> None:
     world = await started()
     async with world.client() as client:
         assert (await client.get("/v1/jobs")).status_code == 404
+        assert (await client.get("/config")).json()["jobs"] is None
         assert "/v1/jobs" not in (await client.get("/openapi.json")).json()["paths"]
 
 

@@ -4,7 +4,6 @@ import zlib
 from io import BytesIO
 
 import httpx2
-import numpy as np
 import pytest
 from openai import AsyncOpenAI
 from openai.types.audio import TranscriptionDiarized, TranscriptionVerbose
@@ -13,7 +12,7 @@ from parakeet_service.application.ports.speech_model import GREEDY, Decoding
 from parakeet_service.domain.errors import OverloadedError
 from parakeet_service.entrypoints.http.openai.models import ALIASES
 from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel, LoudnessVad, SearchingModel
-from tests.unit.entrypoints.world import World, a_settings, pcm, started
+from tests.unit.entrypoints.world import World, a_settings, call, pcm, started
 
 PATH = "/v1/audio/transcriptions"
 TRANSLATIONS = "/v1/audio/translations"
@@ -387,15 +386,6 @@ async def test_other_languages_are_not_translated(languages: tuple[str, ...], gi
     answer = await post_to(TRANSLATIONS, await started(model=model), pcm(0.4), language=given)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "language")
     assert not model.asked
-
-
-def call() -> bytes:
-    """Two channels: the first one speaks for 0.8 s, and then the other one."""
-    hiss = np.random.default_rng(1).integers(-8000, 8000, 12800)
-    frames = np.zeros((44800, 2), np.int16)
-    frames[:12800, 0] = hiss
-    frames[19200:32000, 1] = hiss
-    return bytes(frames)
 
 
 async def test_channels_are_the_speakers_of_diarized_json() -> None:

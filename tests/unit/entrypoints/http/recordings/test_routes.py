@@ -4,14 +4,13 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.domain.errors import InferenceError, OverloadedError
 from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, GatedModel, SearchingModel
-from tests.unit.entrypoints.world import World, a_settings, pcm, send_raw, started
+from tests.unit.entrypoints.world import World, a_settings, call, pcm, send_raw, started
 
 BOUNDARY = "xyz"
 FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -45,15 +44,6 @@ async def test_answers_the_times_of_words_and_segments() -> None:
         {"text": "This text comes from a script.", "start": 0.0, "end": 2.3},
         {"text": "Nobody", "start": 2.4, "end": 2.7},
     ]
-
-
-def call() -> bytes:
-    """Two channels: the first one speaks for 0.8 s, and then the other one."""
-    hiss = np.random.default_rng(1).integers(-8000, 8000, 12800)
-    frames = np.zeros((44800, 2), np.int16)
-    frames[:12800, 0] = hiss
-    frames[19200:32000, 1] = hiss
-    return bytes(frames)
 
 
 async def test_separate_channels_are_told_of_words_and_segments() -> None:
