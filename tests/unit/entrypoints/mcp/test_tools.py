@@ -5,9 +5,9 @@ import pytest
 from mcp import Client
 
 from parakeet_service.domain.errors import ServiceError
+from parakeet_service.entrypoints.mcp.here import ServiceTranscriber
 from parakeet_service.entrypoints.mcp.recordings import Recordings
 from parakeet_service.entrypoints.mcp.tools import make_server
-from parakeet_service.entrypoints.mcp.transcribers import ServiceTranscriber
 from tests.fakes import NOT_AUDIO, FakeWebClient
 from tests.unit.entrypoints.world import World, pcm, started
 
@@ -25,7 +25,7 @@ async def read(recordings: Recordings, *, path: str | None = None, url: str | No
 
 async def called(world: World, **arguments: Any) -> Any:
     recordings = Recordings(root=None, web=world.web, longest_bytes=1 << 20)
-    server = make_server(ServiceTranscriber(world.service), recordings, caller_of=lambda _: None)
+    server = make_server(ServiceTranscriber(world.service), recordings)
     async with Client(server) as client:
         return await client.call_tool("transcribe", arguments)
 
