@@ -208,11 +208,13 @@ async def _written(
 ) -> TranscriptOutput:
     """The transcript of an answer; `times` has its words and segments, of which a word calls its text `word`."""
     words = [SpanOutput(**{**one, "text": one[word]}) for one in times.get("words", ())]
+    # OpenAI's begin with a space.
+    segments = [SpanOutput(**{**one, "text": one["text"].strip()}) for one in times["segments"]]
     style = writing.format
     return TranscriptOutput(
         text=await asyncio.to_thread(_captions, words, duration_s, style) if style in ("srt", "vtt") else body["text"],
         duration=duration_s,
-        segments=[SpanOutput(**one) for one in times["segments"]] if style == "json" else None,
+        segments=segments if style == "json" else None,
         words=words if writing.words else None,
         warnings=body.get("warnings") or [],
     )
