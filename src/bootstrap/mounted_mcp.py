@@ -6,6 +6,7 @@ from functools import partial
 
 from fastapi import FastAPI
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ..application.service import Service
 from ..config.settings import Settings
@@ -53,4 +54,12 @@ class MountedMcp:
 
     def mount(self, app: FastAPI) -> None:
         """Add the route; keys, hosts, rates, log and drain of the application guard it like any other."""
-        app.router.routes.append(Route("/mcp", endpoint=self._transport))
+        app.router.routes.append(_NamedRoute("/mcp", endpoint=self._transport))
+
+
+class _NamedRoute(Route):
+    """Says its name, as FastAPI's own routes do: the log and the figures have it."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self
+        await super().handle(scope, receive, send)

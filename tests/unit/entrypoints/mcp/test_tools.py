@@ -1,3 +1,5 @@
+import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,18 @@ async def test_refuses_large_files_and_any_file_without_a_root(tmp_path: Path) -
         await read(files(tmp_path, longest_bytes=2), path="a.wav")
     with pytest.raises(ServiceError, match="reads no files"):
         await read(files(None), path="a.wav")
+
+
+async def test_who_leaves_while_a_file_is_opened_leaves_it_closed(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"abc")
+    reading = asyncio.create_task(read(files(tmp_path), path="a.wav"))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+    # A file that is left open is complained of at its end, which fails the test.
+    gc.collect()
 
 
 async def test_wants_one_recording() -> None:
