@@ -57,11 +57,10 @@ def application(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
     if background is not None:
         service = replace(service, jobs=background.use_case)
     mcp = MountedMcp(settings) if settings.mcp else None
-    servers = (
+    servers: list[Server] = [
         *(() if background is None else (background,)),
-        *servers_of(settings),
         *(() if mcp is None else (mcp.server,)),
-    )
+    ]
     app = create_app(
         settings=settings,
         service=beside(service, servers),
@@ -72,6 +71,9 @@ def application(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
     )
     if mcp is not None:
         mcp.mount(app)
+    # Their sockets are bound now, not before the routes are made: who connects is answered from the lifecycle on, and
+    # would wait for that. Home Assistant waits for a second.
+    servers.extend(servers_of(settings))
     return app
 
 
