@@ -71,9 +71,9 @@ def application(settings: Settings, on_fatal: Callable[[], None]) -> FastAPI:
     )
     if mcp is not None:
         mcp.mount(app)
-    # Their sockets are bound now, not before the routes are made: who connects is answered from the lifecycle on, and
-    # would wait for that. Home Assistant waits for a second.
-    servers.extend(servers_of(settings))
+    # Their sockets are bound now, not before the routes are made, and they are entered before the others: who connects
+    # would wait for all that. Home Assistant waits for a second.
+    servers[:0] = servers_of(settings)
     return app
 
 
