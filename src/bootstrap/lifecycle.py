@@ -104,7 +104,8 @@ def _report(starting: "asyncio.Task[None]") -> None:
 def beside(service: Service, servers: Sequence[Server]) -> Service:
     """The same service, with `servers` as part of its lifecycle: to enter it, as HTTP does, runs them, too.
 
-    They accept while the model loads, and are left before it is closed: a drain must have finished by then.
+    They accept while the model loads, and are left before it is closed: a drain must have finished by then. Which they
+    are is looked at when it is entered.
     """
 
     @asynccontextmanager

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from ..application.service import Service
+    from ..entrypoints.mcp.here import ServiceTranscriber
     from ..entrypoints.mcp.late import LateTranscriber
     from ..entrypoints.mcp.recordings import Recordings
 
@@ -116,29 +117,27 @@ class _OwnService:
     async def _live(self, late: "LateTranscriber") -> None:
         await late.wanted.wait()
         try:
-            service = await asyncio.to_thread(_made, self._settings)
+            service, transcriber = await asyncio.to_thread(_made, self._settings)
         except Exception as error:  # noqa: BLE001
             # Whoever calls hears of it; where it is no fault that we know, the log has all that there is.
             known = isinstance(error, FaultError)
             _log.critical("the service cannot be made", reason=str(error), exc_info=None if known else error)
             late.fail(error)
             return
-        from ..entrypoints.mcp.here import ServiceTranscriber  # noqa: PLC0415 - heavy
-
         self._drain = service.drain
         async with service.lifecycle() as ready:
-            late.come(ServiceTranscriber(service, ready))
+            late.come(transcriber(service, ready))
             await asyncio.Event().wait()
 
 
-def _made(settings: Settings) -> "Service":
+def _made(settings: Settings) -> "tuple[Service, type[ServiceTranscriber]]":
     # In a thread, for these imports take more than a second.
-    from ..entrypoints.mcp import here  # noqa: F401, PLC0415
+    from ..entrypoints.mcp.here import ServiceTranscriber  # noqa: PLC0415
     from .container import Container  # noqa: PLC0415
     from .directories import prepare_directories  # noqa: PLC0415
 
     prepare_directories()
-    return Container(settings=settings).service()
+    return Container(settings=settings).service(), ServiceTranscriber
 
 
 def _recordings(settings: Settings) -> "Recordings":

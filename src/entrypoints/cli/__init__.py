@@ -25,14 +25,14 @@ def main(arguments: Sequence[str], *, configure: "Configure", configure_mcp: Con
             cast("TextIOWrapper", stream).reconfigure(encoding="utf-8")
     parser = argparse.ArgumentParser(prog="parakeet-service", description="Self-hosted English speech-to-text.")
     parser.add_argument("--version", action="version", version=f"parakeet-service {version('parakeet-service')}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     if list(arguments[:1]) != ["mcp"]:
         # An assistant that starts `mcp` waits for its first answer, and need not wait for the imports of the others.
         from .commands import COMMANDS  # noqa: PLC0415
 
         for add in COMMANDS:
-            add(commands.add_parser, configure)
-    add_mcp(commands.add_parser, configure_mcp)
+            add(subparsers.add_parser, configure)
+    add_mcp(subparsers.add_parser, configure_mcp)
     parsed = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], ExitCode] = parsed.run
     try:

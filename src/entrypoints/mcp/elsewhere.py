@@ -5,7 +5,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import httpx2
@@ -188,8 +188,8 @@ def _refusal(body: dict[str, Any], status: int, *, missing: str | None = None) -
 def _object(text: str) -> dict[str, Any]:
     value: object = json.loads(text)
     if not isinstance(value, dict):
-        raise TypeError
-    return value
+        raise TypeError("not an object")
+    return cast("dict[str, Any]", value)
 
 
 def _job(body: dict[str, Any]) -> JobOutput:

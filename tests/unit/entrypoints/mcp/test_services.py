@@ -74,7 +74,9 @@ async def test_progress_is_told_in_seconds(connect: Connect, tmp_path: Path) -> 
     world = await started(window_s=5)
     seconds = list[float]()
 
-    async def on_progress(progress: float, _total: float | None, _message: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        assert total is None
+        assert message
         seconds.append(progress)
 
     async with connect(world, write(tmp_path, pcm(11))) as client:
