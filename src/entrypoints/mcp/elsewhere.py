@@ -1,11 +1,10 @@
 """A service that runs elsewhere, as the tools ask it: over HTTP, with its streams and jobs."""
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -13,6 +12,16 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from .answers import (
+    EVENT,
+    ConfigAnswer,
+    DoneAnswer,
+    FailedAnswer,
+    JobAnswer,
+    NotReadyAnswer,
+    ProgressAnswer,
+    VerboseAnswer,
+)
 from .transcription import LONGEST_WAIT_S, Format, JobOutput, Reading, SpanOutput, TranscriptOutput, Writing
 
 _TIMEOUT = httpx2.Timeout(LONGEST_WAIT_S + 60.0, connect=20.0)
@@ -55,13 +64,14 @@ class RemoteTranscriber:
             async for line in answer.aiter_lines():
                 if not line.startswith("data:"):
                     continue
-                event = _object(line.removeprefix("data:"))
-                if "error" in event:
-                    raise _refusal(event, answer.status_code)
-                if event.get("type") == "progress":
-                    on_progress(float(event["read_until"]))
-                elif event.get("type") == "done":
-                    return await _written(event, event["timestamps"], "text", event["duration"], writing)
+                data = line.removeprefix("data:").encode(errors="replace")
+                match EVENT.validate_json(data):
+                    case ProgressAnswer() as news:
+                        on_progress(news.read_until)
+                    case DoneAnswer() as done:
+                        return await _output(done, writing)
+                    case FailedAnswer():
+                        raise _refusal(data, answer.status_code)
         raise ToolError(f"{self._http.base_url} ended its answer too early: it was stopped, or could not be reached.")
 
     async def status(self) -> str:
@@ -69,11 +79,11 @@ class RemoteTranscriber:
         async with _answered(self._http):
             answer = await self._http.get("/readyz")
             if answer.status_code == 503:
-                return str(_object(answer.text).get("reason", "not ready"))
+                return NotReadyAnswer.model_validate_json(answer.content).reason
             await _check(answer)
             answer = await self._http.get("/config")
             await _check(answer)
-            return f"ready: {_object(answer.text)['model']['id']}"
+            return f"ready: {ConfigAnswer.model_validate_json(answer.content).model.id}"
 
 
 class RemoteJobs:
@@ -106,7 +116,7 @@ class RemoteJobs:
                 head, body = _multipart(_fields(reading), source)
                 answer = await self._http.post("/v1/jobs", headers=head, content=body)
             await _check(answer, missing=_NO_JOBS)
-            return _job(_object(answer.text))
+            return JobAnswer.model_validate_json(answer.content).output()
 
     async def find(self, job_id: str, writing: Writing, *, wait_s: float, request: Request | None) -> JobOutput:
         """See `BackgroundJobs`."""
@@ -115,17 +125,15 @@ class RemoteJobs:
         async with _answered(self._http):
             answer = await self._http.get(path, params={"wait": wait_s})
             await _check(answer, missing=_NO_JOBS)
-            job = _job(_object(answer.text))
+            job = JobAnswer.model_validate_json(answer.content).output()
             if job.status != "completed":
                 return job
             answer = await self._http.get(f"{path}/result", params={"response_format": "verbose_json"})
             await _check(answer, missing=_NO_JOBS)
-            result = _object(answer.text)
-            if writing.words and "words" not in result:
+            result = VerboseAnswer.model_validate_json(answer.content)
+            if writing.words and result.words is None:
                 raise ToolError("This job was submitted without the times of words.")
-            transcript = await _written(
-                result, result, "word", result["duration"], Writing(writing.format, writing.words)
-            )
+            transcript = await _output(result, writing)
             return job.model_copy(update={"transcript": transcript})
 
 
@@ -160,63 +168,36 @@ async def _answered(http: httpx2.AsyncClient) -> AsyncGenerator[None]:
         yield
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise ToolError(f"{http.base_url} cannot be reached: {str(error) or type(error).__name__}") from error
-    except (KeyError, TypeError, ValidationError, ValueError) as error:
+    except ValidationError as error:
         raise ToolError(f"{http.base_url} is no service of this kind, or one of another version.") from error
 
 
 async def _check(answer: httpx2.Response, *, missing: str | None = None) -> None:
-    if answer.is_success:
-        return
-    text = (await answer.aread()).decode(errors="replace")
+    if not answer.is_success:
+        raise _refusal(await answer.aread(), answer.status_code, missing=missing)
+
+
+def _refusal(body: bytes, status: int, *, missing: str | None = None) -> ToolError:
     try:
-        body: dict[str, Any] = _object(text)
-    except ValueError:
-        body = {}
-    raise _refusal(body, answer.status_code, missing=missing)
+        error = FailedAnswer.model_validate_json(body).error
+    except ValidationError:
+        return ToolError(missing if status == 404 and missing else f"The service answered with status {status}.")
+    if status == 404 and missing is not None and error.code != "job_not_found":
+        return ToolError(missing)
+    return ToolError(f"{error.message}{_TOO_SLOW if error.code == 'processing_timeout' else ''} ({error.code})")
 
 
-def _refusal(body: dict[str, Any], status: int, *, missing: str | None = None) -> ToolError:
-    match body:
-        case {"error": {"message": str(message), "code": str(code)}}:
-            if status == 404 and missing is not None and code != "job_not_found":
-                return ToolError(missing)
-            return ToolError(f"{message}{_TOO_SLOW if code == 'processing_timeout' else ''} ({code})")
-        case _:
-            return ToolError(missing if status == 404 and missing else f"The service answered with status {status}.")
-
-
-def _object(text: str) -> dict[str, Any]:
-    value: object = json.loads(text)
-    if not isinstance(value, dict):
-        raise TypeError("not an object")
-    return cast("dict[str, Any]", value)
-
-
-def _job(body: dict[str, Any]) -> JobOutput:
-    progress, error = body["progress"], body["error"]
-    return JobOutput(
-        id=body["id"],
-        status=body["status"],
-        done=progress["done_s"],
-        duration=progress["duration_s"],
-        error=None if error is None else error["message"],
-    )
-
-
-async def _written(
-    body: dict[str, Any], times: dict[str, Any], word: str, duration_s: float, writing: Writing
-) -> TranscriptOutput:
-    """The transcript of an answer; `times` has its words and segments, of which a word calls its text `word`."""
-    words = [SpanOutput(**{**one, "text": one[word]}) for one in times.get("words", ())]
-    # OpenAI's begin with a space.
-    segments = [SpanOutput(**{**one, "text": one["text"].strip()}) for one in times["segments"]]
+async def _output(answer: DoneAnswer | VerboseAnswer, writing: Writing) -> TranscriptOutput:
+    words = [SpanOutput(**word.model_dump()) for word in answer.spoken_words]
     style = writing.format
     return TranscriptOutput(
-        text=await asyncio.to_thread(_captions, words, duration_s, style) if style in ("srt", "vtt") else body["text"],
-        duration=duration_s,
-        segments=segments if style == "json" else None,
+        text=await asyncio.to_thread(_captions, words, answer.duration, style)
+        if style in ("srt", "vtt")
+        else answer.text,
+        duration=answer.duration,
+        segments=[SpanOutput(**one.model_dump()) for one in answer.spoken_segments] if style == "json" else None,
         words=words if writing.words else None,
-        warnings=body.get("warnings") or [],
+        warnings=answer.warnings or [],
     )
 
 

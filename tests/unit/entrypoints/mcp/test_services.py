@@ -1,5 +1,6 @@
 """The tools, on the service in this process and on one over HTTP: both are to tell the same."""
 
+import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, TypeAlias
 import httpx2
 import pytest
 from mcp import Client
+from mcp.server.mcpserver.exceptions import ToolError
 from starlette.requests import Request
 
 from parakeet_service.application.transcription_jobs import Caller
@@ -16,7 +18,7 @@ from parakeet_service.entrypoints.mcp.elsewhere import RemoteJobs, RemoteTranscr
 from parakeet_service.entrypoints.mcp.here import ServiceJobs
 from parakeet_service.entrypoints.mcp.recordings import Recordings
 from parakeet_service.entrypoints.mcp.tools import make_server
-from parakeet_service.entrypoints.mcp.transcription import JobOutput, Reading, Writing
+from parakeet_service.entrypoints.mcp.transcription import Format, JobOutput, Reading, Writing
 from tests.fakes import NOT_AUDIO, FailingModel, FakeWebClient, SearchingModel
 from tests.unit.entrypoints.http.recordings.test_routes import call
 from tests.unit.entrypoints.jobs_world import jobs_world
@@ -185,6 +187,36 @@ async def test_what_is_no_such_service_is_told_in_a_sentence(status: int, text: 
         for tool, arguments in (("server_status", {}), ("start_transcription", {"path": "a.wav"})):
             assert "Error" in await refusal(client, tool, **arguments)
         assert "Error" in await refusal(client, "get_transcription", id="../../readyz?")
+
+
+DAMAGED = (
+    'data: {"type":"progress","words":[],"draft":[],"read_until":1.5}',
+    'data: {"type":"done","text":"a b","duration":2.5,"timestamps":{"words":[{"text":"a","start":0,"end":1,"channel":0},'
+    '{"text":"b","start":1,"end":2,"channel":1}],"segments":[{"text":"a b","start":0,"end":2}]},"warnings":["c"]}',
+    'data: {"error":{"code":"inference_failed","message":"The model failed."}}',
+)
+ODDITIES = ("null", "-1", "1e999", "9" * 400, "\\ud800", "[" * 2000, '"', "\n", "data:", "true", "é", "\0")
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("style", ["json", "srt"])
+async def test_damaged_answers_are_told_and_nothing_else_happens(count: int, style: Format) -> None:
+    chance = random.Random(count)
+    ends = set[str]()
+    for _ in range(count):
+        text = "\n\n".join([*chance.choices(DAMAGED[:2], k=chance.randint(0, 2)), chance.choice(DAMAGED)])
+        for _ in range(chance.randint(1, 3)):
+            at = chance.randrange(len(text) + 1)
+            text = text[:at] + chance.choice(ODDITIES) + text[at + chance.randrange(6) :]
+        async with httpx2.AsyncClient(base_url="http://a", transport=odd(200, text)) as http:
+            try:
+                await RemoteTranscriber(http)(
+                    pieces(b""), Reading(), Writing(style), request=None, on_progress=lambda _: None
+                )
+                ends.add("text")
+            except ToolError as error:
+                ends.add(str(error).rpartition(" ")[2])
+    assert {"text", "version.", "reached."} <= ends
 
 
 async def test_a_service_that_cannot_be_reached_is_named_and_its_tools_are_listed(tmp_path: Path) -> None:
