@@ -97,7 +97,7 @@ def main() -> None:
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     container = container_of(settings)
 
-    def build_app(_: object) -> FastAPI:
+    def build_app(*_: object) -> FastAPI:
         return create_app(
             settings=settings,
             service=container.service(),

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 _NO_BOUND = 1_000_000
 """Windows that may wait in a worker: the queue before all workers has the bound."""
+_MODEL = "model.sock"
+_FOR_EVER = (0.0, *(0.5 for _ in range(100_000)))
+"""Whoever owns the model gives it up, and ends all."""
 GRACE_S = 30.0
 """How long work in progress may take once a shutdown has begun."""
 
@@ -103,8 +106,26 @@ def voice_activity_detector(settings: Settings, processes: ScoringProcesses | No
             return None
 
 
-def speech_model(settings: Settings, metrics: ClusterMetrics, tracing: "Tracing | None") -> SpeechModel:
+def prometheus(common: Path | None) -> PrometheusMetrics:
+    """What is counted, by this process or by all that have this directory in common."""
+    return PrometheusMetrics(shared=common)
+
+
+def speech_model(
+    settings: Settings, metrics: ClusterMetrics, tracing: "Tracing | None", common: Path | None
+) -> SpeechModel:
     """The recogniser, in this process or in one of its own; not loaded yet."""
+    model = _speech_model(settings, metrics, None if common is None else str(common / _MODEL))
+    return model if tracing is None else tracing.model(model)
+
+
+def shared_model(metrics: ClusterMetrics, tracing: "Tracing | None", common: Path) -> SpeechModel:
+    """The recogniser that another process of the service has."""
+    model = IsolatedModel(None, path=str(common / _MODEL), metrics=metrics, pauses_s=_FOR_EVER)
+    return model if tracing is None else tracing.model(model)
+
+
+def _speech_model(settings: Settings, metrics: ClusterMetrics, path: str | None) -> SpeechModel:
     chosen = chosen_engine(settings)
     match chosen.name:
         case "mlx":
@@ -123,23 +144,19 @@ def speech_model(settings: Settings, metrics: ClusterMetrics, tracing: "Tracing 
         context=stream_context(settings),
         longest_window_s=max(settings.chunk_duration, settings.max_audio_duration),
     )
-    model: SpeechModel
-    match settings.cluster, settings.isolation:
-        case "ray", _:
-            model = ray_model(
-                partial(make, most_waiting=_NO_BOUND),
-                cluster(settings, on_gpus=chosen.on_gpu),
-                sample_rate_hz=settings.target_sr,
-                batch_size=settings.batch_size,
-                most_waiting=settings.max_queue,
-                most_streams=settings.max_streams,
-                metrics=metrics,
-            )
-        case _, "process":
-            model = IsolatedModel(make, metrics=metrics, prepare=prepare_child(settings))
-        case _:
-            model = make(metrics=metrics)
-    return model if tracing is None else tracing.model(model)
+    if settings.cluster == "ray":
+        return ray_model(
+            partial(make, most_waiting=_NO_BOUND),
+            cluster(settings, on_gpus=chosen.on_gpu),
+            sample_rate_hz=settings.target_sr,
+            batch_size=settings.batch_size,
+            most_waiting=settings.max_queue,
+            most_streams=settings.max_streams,
+            metrics=metrics,
+        )
+    if settings.isolation == "process" or path is not None:
+        return IsolatedModel(make, path=path, metrics=metrics, prepare=prepare_child(settings))
+    return make(metrics=metrics)
 
 
 def cluster(settings: Settings, *, on_gpus: bool) -> Cluster:
@@ -240,9 +257,10 @@ class Container(containers.DeclarativeContainer):
 
     settings: providers.Provider[Settings] = providers.Dependency(instance_of=Settings)
     tracing: "providers.Provider[Tracing | None]" = providers.Object(None)
+    common: providers.Provider[Path | None] = providers.Object(None)
 
     resampler: providers.Provider[Resampler] = providers.ThreadSafeSingleton(SoxrResampler)
-    metrics: providers.Provider[PrometheusMetrics] = providers.ThreadSafeSingleton(PrometheusMetrics)
+    metrics: providers.Provider[PrometheusMetrics] = providers.ThreadSafeSingleton(prometheus, common)
     quota: providers.Provider[Quota] = providers.ThreadSafeSingleton(quota, settings)
     compressed: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(
         compressed_decoder, settings, resampler
@@ -250,7 +268,9 @@ class Container(containers.DeclarativeContainer):
     decoder: providers.Provider[AudioDecoder] = providers.ThreadSafeSingleton(
         audio_decoder, resampler, compressed, tracing
     )
-    model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(speech_model, settings, metrics, tracing)
+    model: providers.Provider[SpeechModel] = providers.ThreadSafeSingleton(
+        speech_model, settings, metrics, tracing, common
+    )
     detector_processes: providers.Provider[ScoringProcesses | None] = providers.ThreadSafeSingleton(
         scoring_processes, settings
     )

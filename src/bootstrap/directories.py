@@ -22,9 +22,14 @@ def prepare_directories() -> None:
     if os.environ.get(_NUMBA) or any(map(_is_writable, _numbas_own_places())):
         return
     # Not a place that others know: what lies there is executed.
-    place = tempfile.mkdtemp(prefix="parakeet-numba-")
+    os.environ[_NUMBA] = str(private_directory("numba"))
+
+
+def private_directory(purpose: str) -> Path:
+    """A new directory for us alone, until the process ends."""
+    place = tempfile.mkdtemp(prefix=f"parakeet-{purpose}-")
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    os.environ[_NUMBA] = place
+    return Path(place)
 
 
 def _require_temporary_files() -> None:

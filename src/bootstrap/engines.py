@@ -82,6 +82,9 @@ def vad_processes(settings: Settings, machine: Machine | None = None) -> int:
     """How many processes run the detector: where a GPU reads so fast that one Python's lock would hold it up."""
     if settings.vad_processes is not None:
         return settings.vad_processes
+    if settings.http_processes > 1:
+        # They score what they receive: that is as many locks, and no way between processes.
+        return 0
     machine = machine or Machine.this()
     is_fast = machine.has_cuda and chosen_engine(settings, machine).name == "mlx"
     return min(machine.cores // _CORES_PER_DETECTOR, _MOST_DETECTORS) if is_fast else 0

@@ -37,10 +37,13 @@ _WINDOWS = 4
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """The use-case, what reads in the background, and what both stand on."""
+    """The use-case, what reads in the background, and what both stand on.
+
+    Where another process of the service reads, there is the use-case alone.
+    """
 
     use_case: TranscriptionJobs
-    runner: JobRunner
+    runner: JobRunner | None
     webhooks: JobWebhooks | None
     directory: DataDirectory | None
 
@@ -50,8 +53,10 @@ class Jobs:
         store, recordings = self.use_case.store, self.use_case.recordings
         try:
             await store.open()
-            await recordings.remove_all_but(await store.unfinished())
-            running = [asyncio.create_task(self.runner.run())]
+            running: list[asyncio.Task[None]] = []
+            if self.runner is not None:
+                await recordings.remove_all_but(await store.unfinished())
+                running.append(asyncio.create_task(self.runner.run()))
             if self.webhooks is not None:
                 running.append(asyncio.create_task(self.webhooks.run()))
             try:
@@ -73,8 +78,10 @@ def jobs(
     metrics: JobMetrics,
     drain: Drain,
     web: WebClient,
+    *,
+    reads: bool = True,
 ) -> Jobs | None:
-    """Jobs, unless they are turned off.
+    """Jobs, unless they are turned off; `reads` is false where another process of this service reads them.
 
     Raises:
         JobStorageError: Their place cannot be used; the message says what to do.
@@ -90,16 +97,18 @@ def jobs(
     else:
         if url and not url.startswith("sqlite:///"):
             raise JobStorageError("JOBS_DATABASE must begin with postgresql:// or sqlite:///.")
+        place = settings.data_dir or Path(platformdirs.user_data_dir("parakeet-service"))
         try:
-            directory = DataDirectory(settings.data_dir or Path(platformdirs.user_data_dir("parakeet-service")))
+            if reads:
+                directory = DataDirectory(place)
         except JobStorageError as error:
             if settings.jobs == "on" or settings.data_dir is not None or url:
                 raise
             _log.warning("jobs are off", reason=error.message)
             return None
-        database = Database(sqlite_engine(Path(url.removeprefix("sqlite:///")) if url else directory.path / "jobs.db"))
-        recordings = FileRecordings(directory.path / "recordings")
-    store: JobStore = SqlJobStore(database, lease_s=settings.job_lease, alone=database.is_sqlite)
+        database = Database(sqlite_engine(Path(url.removeprefix("sqlite:///")) if url else place / "jobs.db"))
+        recordings = FileRecordings(place / "recordings")
+    store: JobStore = SqlJobStore(database, lease_s=settings.job_lease, alone=reads and database.is_sqlite)
     changes = Changes()
     observer = LoggingJobObserver(metrics)
     admission = Admission(settings.max_jobs, settings.max_jobs_per_key, settings.max_job_bytes)
@@ -115,7 +124,7 @@ def jobs(
         webhooks = JobWebhooks(store, sender, changes, observer)
     return Jobs(
         TranscriptionJobs(store, recordings, admission, changes, observer, web, tells=webhooks is not None),
-        JobRunner(transcribe_file, store, recordings, limits, changes, observer, drain, web, quota),
-        webhooks,
+        JobRunner(transcribe_file, store, recordings, limits, changes, observer, drain, web, quota) if reads else None,
+        webhooks if reads else None,
         directory,
     )

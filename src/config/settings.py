@@ -100,6 +100,13 @@ class Settings(BaseSettings):
         default="none",
         description="`process` runs the model in a separate process and restarts it after a crash",
     )
+    http_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="processes that speak HTTP, for a GPU that is faster than one of them: they share a port, and the model, "
+        "which has a process of its own then",
+    )
     cluster: Literal["none", "ray"] = Field(
         default="none", description="`ray` runs the model in workers on a Ray cluster; needs the extra `ray`"
     )
@@ -379,6 +386,25 @@ class Settings(BaseSettings):
     def _one_home_for_the_model(self) -> "Settings":
         if self.cluster != "none" and self.isolation != "none":
             raise ValueError("CLUSTER and ISOLATION exclude each other: a cluster's workers are processes already")
+        return self
+
+    @model_validator(mode="after")
+    def _processes_share_what_they_must(self) -> "Settings":
+        if self.http_processes == 1:
+            return self
+        limits = bool(self.rate_limit or self.audio_rate_limit)
+        problems = {
+            "does not work on Windows": sys.platform == "win32",
+            "does not work with HTTP=false": not self.http,
+            "does not work with MCP=true, whose sessions are in one process": self.mcp,
+            "does not work with CLUSTER": self.cluster != "none",
+            "needs RATE_LIMIT_STORAGE=redis://... where RATE_LIMIT or AUDIO_RATE_LIMIT is set, for limits that all share": (
+                limits and not self.rate_limit_storage.get_secret_value().startswith("redis")
+            ),
+        }
+        for problem, is_there in problems.items():
+            if is_there:
+                raise ValueError(f"HTTP_PROCESSES {problem}")
         return self
 
     @model_validator(mode="after")

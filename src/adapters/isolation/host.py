@@ -17,15 +17,19 @@ from ...application.ports.speech_model import (
     StreamContext,
 )
 from ...domain.audio import Samples
-from ..processes.child import Host, Reply
+from ..processes.child import Handle, Host, Reply
 
 
-class Transcribe(Struct, tag=True):
-    """One window; answered by its tokens."""
+class Transcribe(Struct, tag=True, omit_defaults=True):
+    """One window; answered by its tokens.
+
+    One that was under way when a process died is read `alone`, for it may be what killed it.
+    """
 
     samples: Samples
     after_s: float
     decoding: Decoding
+    alone: bool = False
 
 
 class OpenStream(Struct, tag=True):
@@ -68,27 +72,79 @@ class MakeModel(Protocol):
 async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGenerator[Host]:
     """Hold a model, and tell the parent what it counts."""
     model = make(metrics=cast("ModelMetrics", _SentMetrics(emit)))
-    streams: dict[int, RecognitionStream] = {}
+    floor = _Floor()
 
-    async def handle(number: int, request: Transcribe | OpenStream | Decode | Flush, reply: Reply) -> None:
-        match request:
-            case Transcribe():
-                await reply(await model.transcribe(request.samples, after_s=request.after_s, decoding=request.decoding))
-            case OpenStream():
-                async with model.open_stream(request.context, decoding=request.decoding) as streams[number]:
-                    try:
-                        await reply(None)
-                        await asyncio.Event().wait()
-                    finally:
-                        del streams[number]
-            case Decode():
-                await reply(await streams[request.stream].decode(request.samples, start_s=request.start_s))
-            case Flush():
-                await reply(await streams[request.stream].flush())
+    def connect() -> Handle:
+        streams: dict[int, RecognitionStream] = {}
+
+        async def handle(number: int, request: Transcribe | OpenStream | Decode | Flush, reply: Reply) -> None:
+            match request:
+                case Transcribe():
+                    async with floor.alone() if request.alone else floor.shared():
+                        tokens = await model.transcribe(
+                            request.samples, after_s=request.after_s, decoding=request.decoding
+                        )
+                    await reply(tokens)
+                case OpenStream():
+                    async with model.open_stream(request.context, decoding=request.decoding) as streams[number]:
+                        try:
+                            await reply(None)
+                            await asyncio.Event().wait()
+                        finally:
+                            del streams[number]
+                case Decode():
+                    async with floor.shared():
+                        step = await streams[request.stream].decode(request.samples, start_s=request.start_s)
+                    await reply(step)
+                case Flush():
+                    async with floor.shared():
+                        last = await streams[request.stream].flush()
+                    await reply(last)
+
+        return handle
 
     await model.start()
-    yield Host(Transcribe | OpenStream | Decode | Flush, model.describe(), handle)
+    yield Host(Transcribe | OpenStream | Decode | Flush, model.describe(), connect)
     await model.aclose()
+
+
+class _Floor:
+    """Lets many run together, or one alone; who wants to be alone goes first."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()  # set, and replaced, when somebody who waits may go
+        self._running = 0
+        self._loners = 0
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncGenerator[None]:
+        while self._loners:
+            await self._changed.wait()
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._notify()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncGenerator[None]:
+        self._loners += 1
+        try:
+            while self._running:
+                await self._changed.wait()
+            self._running += 1
+            try:
+                yield
+            finally:
+                self._running -= 1
+        finally:
+            self._loners -= 1
+            self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 class _SentMetrics:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import structlog
 from msgspec import Raw
 from msgspec.msgpack import Decoder
+from msgspec.structs import replace
 
 from ...application.ports.metrics import ModelMetrics, NullMetrics
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
@@ -18,8 +19,9 @@ from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, ServiceError, ShuttingDownError
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
+from ..processes.connection import Connection, ProcessEndedError, nothing
 from ..processes.messages import decoded, decoder_of
-from ..processes.process import ChildProcess, ProcessEndedError, Recipe, nothing
+from ..processes.process import ChildProcess, Recipe
 from .host import Decode, Flush, MakeModel, Metric, OpenStream, Transcribe, model_host
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
@@ -43,20 +45,23 @@ class _State(Enum):
 
 
 class IsolatedModel:
-    """Any `SpeechModel` in a process of its own: what kills that process costs a restart, not the service.
+    """Any `SpeechModel` in another process: what kills that process costs a restart, not the service.
+
+    It is a child of this one, or of another that shares it: then it is found by its path.
 
     After a crash the windows that were under way are transcribed once more, one at a time and nothing beside them, so
     that one that kills the process a second time is known and fails alone. Live streams fail, for their state is gone.
     Until the model is ready again new work is turned away; windows of recordings that were let in wait.
     """
 
-    _process: ChildProcess  # once there is one
+    _process: Connection  # once there is one
     _description: ModelDescription
 
     def __init__(
         self,
-        make: MakeModel,
+        make: MakeModel | None,
         *,
+        path: str | None = None,
         metrics: ModelMetrics | None = None,
         prepare: Callable[[], None] = nothing,
         pauses_s: Sequence[float] = (0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30),
@@ -66,14 +71,23 @@ class IsolatedModel:
         """Remember what to make; `start` makes it.
 
         Args:
-            make: Makes the model, in the process.
-            metrics: Told what the model counts.
+            make: Makes the model, in the process; ``None``: the one that listens at `path` has it.
+            path: Where the process listens for others that share it.
+            metrics: Told what the model counts; only by a process of ours.
             prepare: See `Recipe`.
             pauses_s: Before each restart in a row, without one answer in between; after these it is given up.
             patience_s: How long the current batch may take at the end.
             ping_every_s: See `Recipe`.
         """
-        self._recipe = Recipe(partial(model_host, make), prepare, ping_every_s)
+        self._begin = (
+            partial(Connection.open, path or "")
+            if make is None
+            else partial(
+                ChildProcess.start,
+                Recipe(partial(model_host, make), prepare, ping_every_s, listen=path),
+                on_event=self._count,
+            )
+        )
         self._pauses_s = pauses_s
         self._patience_s = patience_s
         self._metrics = metrics or NullMetrics()
@@ -131,7 +145,7 @@ class IsolatedModel:
         try:
             async with self._alone:
                 process = await self._serving_soon(suspect=True)
-                return await process.call(request, _tokens)
+                return await process.call(replace(request, alone=True), _tokens)
         except ProcessEndedError as error:
             _log.error("window_given_up", samples=len(samples))
             raise InferenceError("The model's process died of this audio, twice.") from error
@@ -150,7 +164,7 @@ class IsolatedModel:
         except ProcessEndedError as error:
             raise self._refusal or InferenceError("The model's process died.") from error
 
-    async def step(self, process: ChildProcess, request: Decode | Flush, results: Decoder[_Step]) -> _Step:
+    async def step(self, process: Connection, request: Decode | Flush, results: Decoder[_Step]) -> _Step:
         """One step of a live stream that `process` holds; fails if that has ended."""
         try:
             return await process.call(request, results)
@@ -159,12 +173,12 @@ class IsolatedModel:
                 raise ShuttingDownError("The service is shutting down.") from error
             raise InferenceError("The model's process died, and the stream's state with it.") from error
 
-    def _serving(self) -> ChildProcess:
+    def _serving(self) -> Connection:
         if self._refusal is not None:
             raise self._refusal.with_traceback(None)
         return self._process
 
-    async def _serving_soon(self, *, suspect: bool = False) -> ChildProcess:
+    async def _serving_soon(self, *, suspect: bool = False) -> Connection:
         """The process once it serves; while there are suspects, only they are served."""
         while self._state is _State.RESTARTING or (self._state is _State.READY and self._suspects and not suspect):
             await self._changed.wait()
@@ -196,7 +210,7 @@ class IsolatedModel:
             ProcessEndedError: The process died, or could not even be started; the message says how.
         """
         began = time.monotonic()
-        self._process = await ChildProcess.start(self._recipe, on_event=self._count, on_end=self._on_end)
+        self._process = await self._begin(on_end=self._on_end)
         self._description = decoded(self._process.greeting, _descriptions)
         self._load_s = time.monotonic() - began
         _log.info("model_process_ready", pid=self._process.pid, load_s=round(self._load_s, 2))
@@ -254,7 +268,7 @@ class IsolatedModel:
 class IsolatedRecognitionStream:
     """The port RecognitionStream: one stream of the child's model."""
 
-    def __init__(self, model: IsolatedModel, process: ChildProcess, number: int) -> None:
+    def __init__(self, model: IsolatedModel, process: Connection, number: int) -> None:
         """Begin with silence; `process` knows the stream by its `number`."""
         self._model = model
         self._process = process

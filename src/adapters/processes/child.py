@@ -11,21 +11,27 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import structlog
 from msgspec import Struct
+from msgspec.msgpack import Decoder
+from uvicorn.loops.auto import auto_loop_factory
 
 from ...domain.errors import InferenceError, ModelLoadError, ServiceError
 from . import messages
-from .messages import Answer, Call, Event, Failure
+from .messages import Answer, Call, Event, Failure, with_room
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 Reply: TypeAlias = Callable[[Any], Awaitable[None]]
 """Sends the answer to a call."""
+
+
+Handle: TypeAlias = Callable[[int, Any, Reply], Awaitable[None]]
+"""Takes a call's number and request, and replies once. It is cancelled when the call is, which may be after the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,106 +40,176 @@ class Host:
 
     Attributes:
         requests: The type of its requests.
-        greeting: A description of it for the parent.
-        handle: Takes a call's number and request, and replies once. It is cancelled when the parent cancels the call,
-            which may be after the reply.
+        greeting: A description of it for who asks.
+        connect: Gives what handles the calls of one connection, whose numbers are its own.
     """
 
     requests: Any
     greeting: Any
-    handle: Callable[[int, Any, Reply], Awaitable[None]]
+    connect: Callable[[], Handle]
 
 
 MakeHost: TypeAlias = Callable[[Callable[[Any], None]], AbstractAsyncContextManager[Host]]
 """Loads a host, and finishes what runs when it is left. It is given what tells the parent of events, from any thread."""
 
 
-class _Child:
-    _host: Host  # once it was made
+class _Peer:
+    """Who asks: the parent, or another process that has connected."""
+
+    _requests: Decoder[Any]
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         # Who has drained it may exit.
         writer.transport.set_write_buffer_limits(0)
-        self._loop = asyncio.get_running_loop()
-        self._stack = AsyncExitStack()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._handle: Handle | None = None
 
-    async def run(self) -> None:
-        """Serve until the parent asks for the end, or is gone; then exit."""
-        while (message := await messages.receive(self._reader, messages.to_child)) is not None:
-            match message:
-                case messages.Begin(recipe=recipe):
-                    self._work(0, self._begin(recipe))
-                case Call(number=number):
-                    self._work(number, self._handle(message))
-                case messages.Cancel(number=number):
-                    if (task := self._tasks.get(number)) is not None:
-                        task.cancel()
-                        self._leaving.add(task)
-                        task.add_done_callback(self._leaving.discard)
-                case messages.Stop():
-                    # The current batch still gets its answer.
-                    await self._stack.aclose()
-                    await self._writer.drain()
-                    break
-        # Not the usual way out: the interpreter's end waits for threads, of which one may be at work for nobody, and
-        # unloads a device that some drivers crash on.
-        sys.stderr.flush()
-        os._exit(0)
+    async def serve(self, host: Host) -> None:
+        """Answer another process until it is gone."""
+        self.meet(host)
+        try:
+            while (message := await messages.receive(self._reader, messages.to_child)) is not None:
+                match message:
+                    case messages.Greet():
+                        self.work(0, self.greet(host))
+                    case Call() | messages.Cancel():
+                        self.take(message)
+                    case messages.Begin() | messages.Stop():
+                        # Only the parent may.
+                        break
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            self._writer.transport.abort()
 
-    def _work(self, number: int, work: Coroutine[Any, Any, object]) -> None:
+    def meet(self, host: Host) -> None:
+        """Take calls for `host`."""
+        self._handle, self._requests = host.connect(), messages.decoder_of(host.requests)
+
+    async def greet(self, host: Host) -> None:
+        """Say what `host` is."""
+        await self.send(Answer(0, host.greeting))
+
+    def take(self, message: Call | messages.Cancel) -> None:
+        """Begin to work on a call, or stop that."""
+        if isinstance(message, Call):
+            self.work(message.number, self._answer(message))
+        elif (task := self._tasks.get(message.number)) is not None:
+            task.cancel()
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    def work(self, number: int, work: Coroutine[Any, Any, object]) -> None:
+        """Do what a call asks for, and tell of what goes wrong."""
+
         async def answer() -> None:
             try:
                 await work
             except ServiceError as error:
-                await self._send(Failure.of(number, error))
+                await self.send(Failure.of(number, error))
             except Exception as error:  # noqa: BLE001 - the last handler before the parent, which must learn of it
                 _log.exception("unexpected_error_in_child_process")
                 unloaded = ModelLoadError(f"The model could not be loaded: {type(error).__name__}: {error}")
                 failed = InferenceError("The model failed on this audio.")
-                await self._send(Failure.of(number, failed if number else unloaded))
+                await self.send(Failure.of(number, failed if number else unloaded))
             finally:
                 del self._tasks[number]
 
-        self._tasks[number] = self._loop.create_task(answer())
+        self._tasks[number] = asyncio.get_running_loop().create_task(answer())
 
-    async def _begin(self, recipe: bytes) -> None:
-        path, rest = pickle.loads(recipe)  # noqa: S301 - from our own parent
-        # As multiprocessing does: what the parent could import, the child can.
-        sys.path[:] = path
-        prepare, make = pickle.loads(rest)  # noqa: S301 - likewise
-        prepare()
-        self._host = await self._stack.enter_async_context(make(self._emit))
-        self._requests = messages.decoder_of(self._host.requests)
-        await self._send(Answer(0, self._host.greeting))
+    async def send(self, message: Struct) -> None:
+        """Send a message; whether it arrives, only a `Call` of the other's can tell."""
+        with suppress(ConnectionError):
+            self._writer.write(messages.frame(message))
+            await self._writer.drain()
 
-    async def _handle(self, call: Call) -> None:
+    def tell(self, message: bytearray) -> None:
+        """Send a frame, some time."""
+        self._writer.write(message)
+
+    async def drain(self) -> None:
+        """Return once everything is sent."""
+        with suppress(ConnectionError):
+            await self._writer.drain()
+
+    async def _answer(self, call: Call) -> None:
         if self._leaving:
             # What was cancelled before this call must not take its place, such as that of a live stream.
             await asyncio.wait(set(self._leaving))
         structlog.contextvars.bind_contextvars(**call.log)
 
         async def reply(result: Any) -> None:
-            await self._send(Answer(call.number, result))
+            await self.send(Answer(call.number, result))
 
-        if call.request:
-            await self._host.handle(call.number, messages.decoded(call.request, self._requests), reply)
+        if call.request and self._handle is not None:
+            await self._handle(call.number, messages.decoded(call.request, self._requests), reply)
         else:
             await reply(None)
 
-    async def _send(self, message: Struct) -> None:
-        self._writer.write(messages.frame(message))
-        await self._writer.drain()
+
+class _Child:
+    def __init__(self, parent: _Peer, reader: asyncio.StreamReader) -> None:
+        self._parent = parent
+        self._reader = reader
+        self._loop = asyncio.get_running_loop()
+        self._stack = AsyncExitStack()
+
+    async def run(self) -> None:
+        """Serve until the parent asks for the end, or is gone; then exit."""
+        while (message := await messages.receive(self._reader, messages.to_child)) is not None:
+            match message:
+                case messages.Begin():
+                    self._parent.work(0, self._begin(message))
+                case Call() | messages.Cancel():
+                    self._parent.take(message)
+                case messages.Greet():
+                    # The parent was greeted.
+                    pass
+                case messages.Stop():
+                    # The current batch still gets its answer.
+                    await self._stack.aclose()
+                    await self._parent.drain()
+                    break
+        # Not the usual way out: the interpreter's end waits for threads, of which one may be at work for nobody, and
+        # unloads a device that some drivers crash on.
+        sys.stderr.flush()
+        os._exit(0)
+
+    async def _begin(self, begin: messages.Begin) -> None:
+        path, rest = pickle.loads(begin.recipe)  # noqa: S301 - from our own parent
+        # As multiprocessing does: what the parent could import, the child can.
+        sys.path[:] = path
+        prepare, make = pickle.loads(rest)  # noqa: S301 - likewise
+        prepare()
+        host = await self._stack.enter_async_context(make(self._emit))
+        self._parent.meet(host)
+        if begin.listen is not None:
+            await self._stack.enter_async_context(await _listen(begin.listen, host))
+        await self._parent.greet(host)
 
     def _emit(self, event: Any) -> None:
-        self._loop.call_soon_threadsafe(self._writer.write, messages.frame(Event(event)))
+        self._loop.call_soon_threadsafe(self._parent.tell, messages.frame(Event(event)))
+
+
+async def _listen(path: str, host: Host) -> asyncio.Server:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _Peer(reader, writer).serve(host)
+
+    # That of a process that has died.
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX)
+    # Before anybody connects: the sockets of connections inherit it.
+    with_room(listener).bind(path)
+    return await asyncio.start_unix_server(serve, sock=listener, limit=messages.BUFFER_BYTES)
 
 
 async def _serve(connection: socket.socket) -> None:
-    await _Child(*await asyncio.open_unix_connection(sock=connection, limit=messages.BUFFER_BYTES)).run()
+    reader, writer = await asyncio.open_unix_connection(sock=connection, limit=messages.BUFFER_BYTES)
+    await _Child(_Peer(reader, writer), reader).run()
 
 
 def main() -> None:
@@ -147,7 +223,9 @@ def main() -> None:
     # What reads standard input must not read our messages.
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    asyncio.run(_serve(connection))
+    # The same loop as the service's own process has.
+    with asyncio.Runner(loop_factory=auto_loop_factory(use_subprocess=True)) as runner:
+        runner.run(_serve(connection))
 
 
 if __name__ == "__main__":

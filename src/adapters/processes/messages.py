@@ -4,6 +4,7 @@ A frame is the length of a message as four bytes, big-endian, and the message. N
 code in the parent, whatever a crash has made of the child's memory.
 """
 
+import socket
 from asyncio import IncompleteReadError, StreamReader
 from typing import Any, TypeVar
 
@@ -24,9 +25,14 @@ Message = TypeVar("Message")
 
 
 class Begin(Struct, tag=True):
-    """Make what answers the calls, by this pickled recipe; answered as call 0."""
+    """Make what answers the calls, by this pickled recipe, and have it answer at a path, too; answered as call 0."""
 
     recipe: bytes
+    listen: str | None = None
+
+
+class Greet(Struct, tag=True):
+    """Say what you are; answered as call 0."""
 
 
 class Call(Struct, tag=True, omit_defaults=True):
@@ -87,12 +93,20 @@ class BrokenMessageError(Exception):
     """The bytes are no message of ours: the other process is out of its mind."""
 
 
+def with_room(end: socket.socket) -> socket.socket:
+    """The same socket, with buffers for whole messages."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    end.setblocking(False)  # noqa: FBT003 - its only parameter
+    return end
+
+
 def decoder_of(kind: Any) -> Decoder[Any]:
     """Decodes this type; arrays in it are samples, which cannot be written to."""
     return Decoder(kind, dec_hook=lambda _, payload: np.frombuffer(payload, "<f4"))
 
 
-to_child: Decoder[Begin | Call | Cancel | Stop] = decoder_of(Begin | Call | Cancel | Stop)
+to_child: Decoder[Begin | Greet | Call | Cancel | Stop] = decoder_of(Begin | Greet | Call | Cancel | Stop)
 to_parent: Decoder[Answer | Failure | Event] = decoder_of(Answer | Failure | Event)
 
 

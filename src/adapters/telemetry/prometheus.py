@@ -1,10 +1,13 @@
 """What is counted, in Prometheus's form; see its registry for the names, and their help for the meanings."""
 
+import os
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, values
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from ...application.ports.speech_model import ModelDescription
@@ -22,14 +25,29 @@ _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 class PrometheusMetrics:
     """Counts what it hears, and shows it to who asks; it has a registry of its own."""
 
-    def __init__(self) -> None:
-        """Begin at zero."""
+    def __init__(self, *, shared: Path | None = None) -> None:
+        """Begin at zero.
+
+        Args:
+            shared: A directory through which several processes count together: each of them shows what all have
+                counted, and nothing of itself, such as its memory.
+        """
         registry = self._registry = CollectorRegistry()
-        # Memory, processor time and open files; prometheus-client knows them on Linux alone.
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        self._shared = shared
+        if shared is None:
+            # Memory, processor time and open files; prometheus-client knows them on Linux alone.
+            ProcessCollector(registry=registry)
+            PlatformCollector(registry=registry)
+            GCCollector(registry=registry)
+        else:
+            # As prometheus-client does it if this variable is there when it is imported, which is before our settings.
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+            values.ValueClass = values.MultiProcessValue()
+        counter, gauge = (
+            partial(Counter, registry=registry),
+            partial(Gauge, registry=registry, multiprocess_mode="livesum"),
+        )
+        fact = partial(Gauge, registry=registry, multiprocess_mode="livemax")
         histogram = partial(Histogram, registry=registry)
         self._requests = histogram(
             "parakeet_http_request_duration_seconds",
@@ -69,7 +87,7 @@ class PrometheusMetrics:
             "parakeet_model_audio_seconds",
             "Audio processed by the model; overlaps and live context count again.",
         )
-        self._model = gauge(
+        self._model = fact(
             "parakeet_model_info",
             "1 for the loaded model.",
             ("id", "architecture", "precision", "compute", "device", "blas"),
@@ -93,7 +111,7 @@ class PrometheusMetrics:
         self._batches_by_worker = counter(
             "parakeet_cluster_worker_batches", "Batches processed, by the worker's place.", ("worker",)
         )
-        build = gauge("parakeet_build_info", "1 for the version of the service.", ("version",))
+        build = fact("parakeet_build_info", "1 for the version of the service.", ("version",))
         build.labels(version("parakeet-service")).set(1)
         # So that what has not happened yet is seen as zero.
         for source in ("file", "live"):
@@ -104,7 +122,11 @@ class PrometheusMetrics:
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Everything so far, in the best form that `accept` names, and that form's media type."""
         encode, media_type = choose_encoder(accept)
-        return encode(self._registry), media_type
+        if self._shared is None:
+            return encode(self._registry), media_type
+        together = CollectorRegistry()
+        MultiProcessCollector(together, path=str(self._shared))
+        return encode(together), media_type
 
     def model_loaded(self, description: ModelDescription) -> None:
         """See the port."""
@@ -197,6 +219,5 @@ class PrometheusMetrics:
     def jobs_counted(self, jobs: dict[str, int], webhooks: dict[str, int]) -> None:
         """So many there are, by status."""
         for gauge, counts in ((self._jobs, jobs), (self._webhooks, webhooks)):
-            gauge.clear()
-            for status, number in counts.items():
-                gauge.labels(status).set(number)
+            for status in {*counts, *(labels[0] for labels in gauge._metrics)}:
+                gauge.labels(status).set(counts.get(status, 0))

@@ -14,8 +14,9 @@ from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError, ShuttingDownError
 from ...domain.vad import Probabilities
 from ..processes.child import Host, Reply
+from ..processes.connection import ProcessEndedError, nothing
 from ..processes.messages import decoder_of
-from ..processes.process import ChildProcess, ProcessEndedError, Recipe, nothing
+from ..processes.process import ChildProcess, Recipe
 from .scoring import SignalState, score
 from .silero_network import SileroNetwork
 
@@ -50,7 +51,7 @@ async def _scorer(model: Path, _emit: Callable[[object], None]) -> AsyncGenerato
         # what comes beside it.
         await reply(Scored(score(network, request.signal, request.samples), request.signal))
 
-    yield Host(Score, None, handle)
+    yield Host(Score, None, lambda: handle)
 
 
 class ScoringProcesses:

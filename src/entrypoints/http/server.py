@@ -3,8 +3,9 @@
 import errno
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -24,7 +25,7 @@ def serve(
     port: int,
     has_api_keys: bool,
     longest_idle_s: float,
-    build_app: Callable[[Callable[[], None]], FastAPI],
+    build_app: Callable[[Callable[[], None], Sequence[socket.socket]], FastAPI],
     say: Callable[[str], None],
 ) -> bool:
     """Serve until SIGTERM or SIGINT, and finish what runs.
@@ -34,7 +35,8 @@ def serve(
         port: Port to bind; 0 is any free one.
         has_api_keys: Whether callers must show a key.
         longest_idle_s: How long a WebSocket's peer may give no sign of life.
-        build_app: Makes the application; what it is given, it calls if it can never become ready.
+        build_app: Makes the application; it is given what to call if it can never become ready, and the sockets on which
+            it will be served.
         say: Tells who starts the service a line.
 
     Returns:
@@ -55,31 +57,56 @@ def serve(
             server.give_up()
 
         try:
-            app = build_app(give_up)
+            app = build_app(give_up, listeners)
         except FaultError as error:
             say(error.message)
             return False
-        ping_interval_s = min(_PING_INTERVAL_S, longest_idle_s / 3)
-        config = uvicorn.Config(
-            app,
-            # Logging is set up already, and has one line per request.
-            log_config=None,
-            access_log=False,
-            # Of the route that takes the largest ones; the other one has its own limit. A connection that has a message
-            # unread is read no further.
-            ws_max_size=FRAME_BYTES,
-            # A few bytes could become messages of that size. Audio does not get smaller by it.
-            ws_per_message_deflate=False,
-            # Together as long as a live client may be idle: so long a dead one keeps its place, whatever it speaks.
-            ws_ping_interval=ping_interval_s,
-            ws_ping_timeout=longest_idle_s - ping_interval_s,
-        )
-        server = _Server(config, address_of(listeners[0]), say)
+        server = _Server(_config(app, longest_idle_s), partial(say, f"Listening on {address_of(listeners[0])}"))
         # A signal that the application does not keep from uvicorn is raised again at the end: it must not kill us.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _ignore)
         server.run(sockets=listeners)
         return server.started and not server.hopeless
+
+
+async def serve_beside(
+    listeners: Sequence[socket.socket],
+    *,
+    longest_idle_s: float,
+    build_app: Callable[[Callable[[], None]], FastAPI],
+    on_started: Callable[[], None],
+) -> None:
+    """Serve on sockets that other processes serve on, too, until SIGTERM or SIGINT; then finish what runs.
+
+    To be awaited in the main thread. Arguments are as in `serve`; `on_started` is called once connections are accepted.
+
+    Raises:
+        FaultError: The application cannot be made.
+    """
+
+    def give_up() -> None:
+        server.give_up()
+
+    server = _Server(_config(build_app(give_up), longest_idle_s), on_started)
+    await server.serve(sockets=list(listeners))
+
+
+def _config(app: FastAPI, longest_idle_s: float) -> uvicorn.Config:
+    ping_interval_s = min(_PING_INTERVAL_S, longest_idle_s / 3)
+    return uvicorn.Config(
+        app,
+        # Logging is set up already, and has one line per request.
+        log_config=None,
+        access_log=False,
+        # Of the route that takes the largest ones; the other one has its own limit. A connection that has a message
+        # unread is read no further.
+        ws_max_size=FRAME_BYTES,
+        # A few bytes could become messages of that size. Audio does not get smaller by it.
+        ws_per_message_deflate=False,
+        # Together as long as a live client may be idle: so long a dead one keeps its place, whatever it speaks.
+        ws_ping_interval=ping_interval_s,
+        ws_ping_timeout=longest_idle_s - ping_interval_s,
+    )
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -145,15 +172,14 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """Says so once it listens."""
 
     hopeless = False
     """Whether the application gave up becoming ready."""
 
-    def __init__(self, config: uvicorn.Config, address: str, say: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._address = address
-        self._say = say
+        self._on_started = on_started
 
     def give_up(self) -> None:
         """Stop: the application can never become ready."""
@@ -162,4 +188,4 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            self._say(f"Listening on {self._address}")
+            self._on_started()
