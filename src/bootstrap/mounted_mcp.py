@@ -45,7 +45,11 @@ class MountedMcp:
                 root=self._settings.mcp_root, web=service.web, longest_bytes=self._settings.max_upload_bytes
             )
             caller_of = partial(job_caller, self._settings.key_owners)
-            jobs = None if service.jobs is None else ServiceJobs(service.jobs, service.drain, caller_of=caller_of)
+            jobs = (
+                None
+                if service.jobs is None
+                else ServiceJobs(service.jobs, service.model, service.drain, caller_of=caller_of)
+            )
             server = make_server(ServiceTranscriber(service, caller_of=caller_of), recordings, jobs=jobs)
             async with self._transport.serving(server, service.drain):
                 yield

@@ -125,9 +125,10 @@ class NotReadyAnswer(BaseModel):
 
 class _Model(BaseModel):
     id: str
+    searches: bool
 
 
 class ConfigAnswer(BaseModel):
-    """What the service is."""
+    """What the service is; ``None`` while no model is loaded."""
 
-    model: _Model
+    model: _Model | None

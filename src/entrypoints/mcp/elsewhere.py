@@ -83,7 +83,8 @@ class RemoteTranscriber:
             await _check(answer)
             answer = await self._http.get("/config")
             await _check(answer)
-            return f"ready: {ConfigAnswer.model_validate_json(answer.content).model.id}"
+            model = ConfigAnswer.model_validate_json(answer.content).model
+            return "not ready" if model is None else f"ready: {model.id}"
 
 
 class RemoteJobs:
@@ -107,6 +108,8 @@ class RemoteJobs:
         """See `BackgroundJobs`."""
         del request
         async with _answered(self._http):
+            if reading.keywords:
+                await self._check_keywords()
             if isinstance(source, str):
                 fields: dict[str, Any] = {"file_url": source, "keywords": list(reading.keywords)}
                 if reading.track is not None:
@@ -117,6 +120,14 @@ class RemoteJobs:
                 answer = await self._http.post("/v1/jobs", headers=head, content=body)
             await _check(answer, missing=_NO_JOBS)
             return JobAnswer.model_validate_json(answer.content).output()
+
+    async def _check_keywords(self) -> None:
+        """Refuse what the route for jobs would pass over."""
+        answer = await self._http.get("/config")
+        await _check(answer)
+        model = ConfigAnswer.model_validate_json(answer.content).model
+        if model is not None and not model.searches:
+            raise ToolError(f"{model.id} does not support keywords. (invalid_request)")
 
     async def find(self, job_id: str, writing: Writing, *, wait_s: float, request: Request | None) -> JobOutput:
         """See `BackgroundJobs`."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from starlette.requests import Request
 
 from ...application.drain import Drain
-from ...application.ports.speech_model import Decoding
+from ...application.ports.speech_model import Decoding, SpeechModel
 from ...application.run_unless import run_unless
 from ...application.service import Service
 from ...application.transcription_jobs import Caller, TranscriptionJobs
@@ -56,12 +56,10 @@ class ServiceTranscriber:
             if self._ready is not None:
                 # Whoever leaves must not stop the start.
                 await asyncio.shield(self._ready)
-            if reading.keywords and not (model := self._transcribe.model.describe()).searches:
-                raise InvalidRequestError(f"{model.id} does not support keywords.", param="keywords")
             transcript = await self._transcribe(
                 source,
                 caller=caller,
-                decoding=Decoding(phrases=reading.keywords),
+                decoding=_decoding(reading, self._transcribe.model),
                 track=reading.track,
                 separate=reading.channels == "separate",
                 on_progress=lambda news: on_progress(news.done_s),
@@ -80,9 +78,12 @@ class ServiceTranscriber:
 class ServiceJobs:
     """The jobs of the service in this process."""
 
-    def __init__(self, jobs: TranscriptionJobs, drain: Drain, *, caller_of: Callable[[Request], Caller]) -> None:
-        """Use `jobs`; `caller_of` tells who asks."""
+    def __init__(
+        self, jobs: TranscriptionJobs, model: SpeechModel, drain: Drain, *, caller_of: Callable[[Request], Caller]
+    ) -> None:
+        """Use `jobs`, which `model` reads; `caller_of` tells who asks."""
         self._jobs = jobs
+        self._model = model
         self._drain = drain
         self._caller_of = caller_of
 
@@ -95,7 +96,7 @@ class ServiceJobs:
     ) -> JobOutput:
         """See `BackgroundJobs`."""
         url = source if isinstance(source, str) else None
-        decoding = Decoding(phrases=reading.keywords)
+        decoding = _decoding(reading, self._model)
         if reading.track is not None and reading.track < 1:
             raise InvalidRequestError("track: tracks are counted from 1.", param="track")
         ask = JobRequest(phrases=decoding.phrases, track=reading.track, file_url=url)
@@ -117,6 +118,12 @@ class ServiceJobs:
         # Jobs have owners, and who is not known is none: this is for HTTP alone.
         assert request is not None  # noqa: S101
         return self._caller_of(request)
+
+
+def _decoding(reading: Reading, model: SpeechModel) -> Decoding:
+    if reading.keywords and not (description := model.describe()).searches:
+        raise InvalidRequestError(f"{description.id} does not support keywords.", param="keywords")
+    return Decoding(phrases=reading.keywords)
 
 
 def _output(job: Job, transcript: TranscriptOutput | None = None) -> JobOutput:

@@ -277,6 +277,8 @@ async def test_a_job_of_a_service_elsewhere(tmp_path: Path) -> None:
         assert "either path or url" in await refusal(client, "start_transcription")
         assert "no such file" in await refusal(client, "start_transcription", path="missing.wav")
         assert "track" in await refusal(client, "start_transcription", path="a.wav", track=0)
+        keywords = ["a"]
+        assert "not support keywords" in await refusal(client, "start_transcription", path="a.wav", keywords=keywords)
 
 
 def of(key: str) -> Request:
@@ -294,7 +296,7 @@ async def pieces(data: bytes) -> AsyncGenerator[bytes]:
 async def test_jobs_of_this_process_have_owners_and_are_those_of_the_other_routes(tmp_path: Path) -> None:
     async with jobs_world(tmp_path) as (world, _):
         assert world.service.jobs is not None
-        jobs = ServiceJobs(world.service.jobs, world.service.drain, caller_of=owner_of)
+        jobs = ServiceJobs(world.service.jobs, world.model, world.service.drain, caller_of=owner_of)
         job = await jobs.start(pieces(pcm(2.8)), Reading(), request=of("anyone"))
         ended = await jobs.find(job.id, Writing("json", words=True), wait_s=60, request=of("anyone"))
         assert ended.transcript is not None
@@ -313,10 +315,10 @@ async def test_jobs_of_this_process_have_owners_and_are_those_of_the_other_route
 async def test_jobs_of_this_process_refuse_what_they_cannot_read(tmp_path: Path) -> None:
     async with jobs_world(tmp_path, run=False) as (world, _):
         assert world.service.jobs is not None
-        jobs = ServiceJobs(world.service.jobs, world.service.drain, caller_of=owner_of)
+        jobs = ServiceJobs(world.service.jobs, world.model, world.service.drain, caller_of=owner_of)
         for source, reading in (
             (pieces(pcm(1)), Reading(track=0)),
-            (pieces(pcm(1)), Reading(keywords=("x" * 101,))),
+            (pieces(pcm(1)), Reading(keywords=("a",))),
             ("https://127.0.0.1/", Reading()),
         ):
             with pytest.raises(ServiceError):
