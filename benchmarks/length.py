@@ -11,7 +11,7 @@ import numpy as np
 
 from parakeet_service.application.ports.speech_model import SpeechModel
 from parakeet_service.application.transcribe_file import TranscribeFile
-from parakeet_service.bootstrap import Container
+from parakeet_service.bootstrap.container import Container
 from parakeet_service.config.logs import configure_logging
 from parakeet_service.config.settings import Settings
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from parakeet_service.application.live_transcriber import LiveTranscriber
 from parakeet_service.application.ports.speech_model import SpeechModel
 from parakeet_service.application.stream_session import StreamSession
-from parakeet_service.bootstrap import Container
+from parakeet_service.bootstrap.container import Container
 from parakeet_service.config.logs import configure_logging
 from parakeet_service.config.settings import Settings
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 
-from .bootstrap import run_cli
+from .bootstrap.commands import run_cli
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 """The web application: ``uvicorn parakeet_service.main:app``."""
 
-from .bootstrap import build_app
+from .bootstrap.app import build_app
 
 app = build_app()

@@ -16,6 +16,7 @@ from parakeet_service.application.ports.speech_model import (
     StreamContext,
 )
 from parakeet_service.domain.audio import NO_SAMPLES, Encoding, PcmReader, Samples
+from parakeet_service.domain.channels import check_channels
 from parakeet_service.domain.errors import (
     DecoderUnavailableError,
     EmptyAudioError,
@@ -82,6 +83,8 @@ class FakeDecoder:
         self, source: AsyncIterable[bytes], *, sample_rate_hz: int, track: int | None = None, separate: bool = False
     ) -> AsyncGenerator[DecodedAudio]:
         assert sample_rate_hz > 0
+        if separate:
+            check_channels(self.channels)
         self.opened += 1
         self.open_now += 1
         self.tracks.append(track)

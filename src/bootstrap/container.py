@@ -22,8 +22,6 @@ from ..adapters.soxr_resampler import SoxrResampler
 from ..adapters.telemetry.prometheus import PrometheusMetrics
 from ..adapters.vad.processes import ScoringProcesses
 from ..adapters.vad.silero import SileroVad
-from ..adapters.web.client import GuardedWebClient, WebLimits
-from ..adapters.web.outgoing_guard import OutgoingGuard
 from ..application.drain import Drain
 from ..application.ports.audio_decoder import AudioDecoder
 from ..application.ports.metrics import ClusterMetrics, TranscriptionMetrics
@@ -42,6 +40,7 @@ from ..entrypoints.wyoming.connection import Terms
 from ..entrypoints.wyoming.server import WyomingServer
 from .engines import chosen_engine, vad_processes
 from .lifecycle import Lifecycle
+from .web import web_client
 
 if TYPE_CHECKING:
     from ..adapters.telemetry.opentelemetry import Tracing
@@ -228,18 +227,6 @@ def lifecycle(
         stream_session=stream_session,
         on_stopped=None if tracing is None else tracing.close,
     )
-
-
-def web_client(settings: Settings) -> WebClient:
-    """What opens the URLs that callers give."""
-    guard = OutgoingGuard(allow_http=settings.url_allow_http, allowed_hosts=settings.url_allowed_hosts)
-    limits = WebLimits(
-        longest_bytes=settings.max_upload_bytes,
-        longest_pause_s=settings.upload_pause,
-        least_bytes_per_s=settings.min_upload_rate,
-        longest_s=settings.upload_timeout,
-    )
-    return GuardedWebClient(guard, limits)
 
 
 def wyoming_server(settings: Settings) -> WyomingServer:

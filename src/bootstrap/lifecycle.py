@@ -1,11 +1,9 @@
 """Starting and stopping the service, whatever entrypoints it has."""
 
 import asyncio
-import signal
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import TypeAlias
 
 import structlog
@@ -16,6 +14,7 @@ from ..application.ports.voice_activity_detector import VoiceActivityDetector
 from ..application.service import Service
 from ..application.stream_session import StreamSession
 from ..domain.errors import InvalidRequestError, ModelLoadError, ServiceError
+from .signals import handled_signals
 
 _log = structlog.stdlib.get_logger(__name__)
 _MODEL_HINT = "MODEL_ID is a directory, a Hub id, or 'embedded' for the small built-in model."
@@ -105,7 +104,8 @@ def _report(starting: "asyncio.Task[None]") -> None:
 def beside(service: Service, servers: Sequence[Server]) -> Service:
     """The same service, with `servers` as part of its lifecycle: to enter it, as HTTP does, runs them, too.
 
-    They accept while the model loads, and are left before it is closed: a drain must have finished by then.
+    They accept while the model loads, and are left before it is closed: a drain must have finished by then. Which they
+    are is looked at when it is entered.
     """
 
     @asynccontextmanager
@@ -145,20 +145,3 @@ async def serve_until_signalled(service: Service, *servers: Server) -> None:
                 await ready
             await waiting
             await service.drain.finish()
-
-
-@contextmanager
-def handled_signals(handle: Callable[[], None]) -> Generator[None]:
-    """Have the event loop call `handle` at SIGTERM and SIGINT; to be entered in the main thread."""
-    loop = asyncio.get_running_loop()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(handle)
-
-    # Not the loop's own handlers: Windows has none.
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

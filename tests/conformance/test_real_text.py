@@ -7,7 +7,7 @@ import pytest
 from openai.types.audio import TranscriptionVerbose
 
 from parakeet_service.adapters.soxr_resampler import SoxrResampler
-from parakeet_service.bootstrap import build_app
+from parakeet_service.bootstrap.app import build_app
 from parakeet_service.domain.audio import Encoding, PcmReader
 from tests.conformance.calls import Callers, Heard, callers
 from tests.conformance.realtime import COMMIT, COMPLETED, appends, talk, update

@@ -1,6 +1,7 @@
 """Deepgram's protocol by its official SDK, on a real server with the real model."""
 
 import asyncio
+import io
 import json
 import random
 import re
@@ -14,9 +15,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
+from urllib.parse import quote
 
 import httpx
 import httpx2
+import numpy as np
 import pytest
 from deepgram import AsyncDeepgramClient, DeepgramClient
 from deepgram.core.api_error import ApiError
@@ -146,6 +149,45 @@ async def test_a_recording_reads_as_it_does_elsewhere(url: str, text: str) -> No
     assert " ".join(one.transcript or "" for one in answer.results.utterances or []) == text
     assert answer.metadata.duration == pytest.approx(14.394, abs=0.01)
     assert answer.metadata.tags == ["one"]
+
+
+def in_turn() -> bytes:
+    """A WAVE file of two channels: the recording on the first one, and then on the other one."""
+    spoken = np.frombuffer(samples(), "<i2")
+    frames = np.zeros((2 * len(spoken), 2), "<i2")
+    frames[: len(spoken), 0] = spoken
+    frames[len(spoken) :, 1] = spoken
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writing:
+        writing.setnchannels(2)
+        writing.setsampwidth(2)
+        writing.setframerate(16_000)
+        writing.writeframes(frames.tobytes())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_channels_are_told_apart(url: str, text: str, raw: bool) -> None:  # noqa: FBT001
+    audio = in_turn()
+    described = {"encoding": "linear16", "sample_rate": 16000, "channels": 2} if raw else {}
+    if raw:
+        # The SDK does not have all of these for recordings, and takes them as further ones.
+        answer = await transcribe(
+            url,
+            audio[44:],
+            multichannel=True,
+            utterances=True,
+            request_options={"additional_query_parameters": described},
+        )
+    else:
+        answer = await transcribe(url, audio, multichannel=True, utterances=True)
+    assert answer.metadata.channels == 2
+    assert [(one.alternatives or [])[0].transcript for one in answer.results.channels] == [text, text]
+    utterances = answer.results.utterances or []
+    assert {one.channel for one in utterances} == {0, 1}
+    halves = [" ".join(one.transcript or "" for one in utterances if one.channel == number) for number in (0, 1)]
+    assert halves == [text, text]
+    assert [one.start for one in utterances] == sorted(one.start or 0 for one in utterances)
 
 
 def test_the_synchronous_client_reads_the_same(url: str, text: str) -> None:
@@ -348,6 +390,39 @@ SEEDS = [
     '{"type":"Configure","keyterms":[],"features":{"punctuate":false}}',
     '{"type":"Configure","keyterms":["Kowalski","New York"],"features":{"punctuate":true,"numerals":true}}',
 ]
+
+
+@pytest.mark.parametrize("messages", [400, pytest.param(2000, marks=pytest.mark.soak)])
+async def test_mutated_requests_leave_no_trace(server: tuple[Server, str], messages: int) -> None:
+    running, url = server
+    chance = random.Random(messages)
+    lines = len(running.lines)
+    whole = in_turn()
+    seeds = [
+        "multichannel=true&utterances=true&smart_format=true",
+        "multichannel=true&encoding=linear16&sample_rate=16000&channels=2&punctuate=false",
+        "encoding=mulaw&channels=32&multichannel=true&utt_split=0.1",
+        "keyterm=a&keyterm=b&keywords=c:2&detect_language=true&tag=x",
+    ]
+    statuses = set[int]()
+    async with httpx2.AsyncClient(headers={"authorization": f"Token {KEY}"}, trust_env=False, timeout=600) as client:
+        for _ in range(messages):
+            query = mutated(chance, seeds)
+            begin = chance.randrange(len(whole)) if chance.random() < 0.5 else 0
+            damaged = bytearray(whole[begin : begin + chance.randint(0, 20_000)])
+            for _ in range(chance.randint(0, 5)):
+                if damaged:
+                    damaged[chance.randrange(min(len(damaged), 60))] = chance.randrange(256)
+            written = query if isinstance(query, str) else query.decode("latin-1")
+            answer = await client.post(f"{url}/v1/listen?{quote(written, safe='&=')}", content=bytes(damaged))
+            statuses.add(answer.status_code)
+            if answer.status_code == 200:
+                ListenV1Response.model_validate(answer.json())
+            else:
+                assert answer.json()["err_msg"]
+    assert {200, 400} <= statuses <= {200, 400, 413}
+    wait_until_ok(f"{url}/readyz")
+    assert not [line for line in running.lines[lines:] if '"level": "error"' in line or "Traceback" in line]
 
 
 @pytest.mark.parametrize("messages", [400, pytest.param(2000, marks=pytest.mark.soak)])

@@ -157,7 +157,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_service(tmp_path: Path) -> None:
 WITHOUT_MLX = """
 import asyncio, sys
 import numpy as np
-from parakeet_service.bootstrap import Container
+from parakeet_service.bootstrap.container import Container
 from parakeet_service.config.settings import Settings
 
 async def main():

@@ -56,7 +56,7 @@ def test_what_was_traced_has_been_sent_when_the_service_ends(tmp_path: Path) -> 
 
 
 BUILD = (
-    "import sys; {before}; from parakeet_service.bootstrap import build_app; build_app();"
+    "import sys; {before}; from parakeet_service.bootstrap.app import build_app; build_app();"
     " print('opentelemetry.sdk' in sys.modules)"
 )
 

@@ -12,6 +12,7 @@ from parakeet_service.domain.audio import Encoding
 from parakeet_service.domain.live import Cleared, EndCause, Final, Partial, SpeechStarted, SpeechStopped
 from parakeet_service.entrypoints.cli import main
 from parakeet_service.entrypoints.cli.context import CommandContext
+from parakeet_service.entrypoints.cli.mcp import ServeMcp
 from parakeet_service.entrypoints.http.guards.error_responses import ERROR_RESPONSES
 from parakeet_service.entrypoints.http.live.schemas import Command, ConfigCommand, event_message
 from scripts.settings_table import PAGE, table, table_in
@@ -48,9 +49,15 @@ def test_every_command_that_is_named_exists(capsys: pytest.CaptureFixture[str]) 
 
         return never
 
+    def configure_mcp(_: ArgumentParser) -> Callable[[Namespace], ServeMcp]:
+        def never(_: Namespace) -> ServeMcp:
+            raise AssertionError("--help serves no assistant")
+
+        return never
+
     for command in said(r"parakeet-service ([a-z]+)"):
         with pytest.raises(SystemExit) as exit_:
-            main((command, "--help"), configure=configure)
+            main((command, "--help"), configure=configure, configure_mcp=configure_mcp)
         assert exit_.value.code == 0, capsys.readouterr().err
 
 

@@ -13,7 +13,8 @@ from typing import TypeAlias
 from ...application.ports.speech_model import ModelDescription
 from ...application.transcribe_file import TranscribeFile
 from ...domain.errors import CallerError, ServiceError
-from .context import CommandContext, ExitCode
+from .context import CommandContext
+from .exit_code import ExitCode
 
 _AT_ONCE = (1, 4, 16)
 _THROUGHPUT_ROUNDS = 3

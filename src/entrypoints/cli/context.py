@@ -1,24 +1,13 @@
-"""What the commands need from the composition root, and the codes that they exit with."""
+"""What the commands need from the composition root."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TypeAlias
 
 from ...application.ports.audio_decoder import AudioDecoder
 from ...application.transcribe_file import TranscribeFile
-
-
-class ExitCode(IntEnum):
-    """What a finished command tells the shell."""
-
-    DONE = 0
-    FAULT = 1
-    USAGE = 2
-    UNREADABLE = 3
-    INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +21,6 @@ class CommandContext:
         facts: What this machine offers the service, by name, in the order in which they are to be asked for; one
             that raises a `FaultError` keeps the service from working.
         serve: Runs the servers until SIGTERM or SIGINT; gives whether all went well.
-        serve_mcp: Serves an assistant on the standard streams until it leaves; gives whether all went well.
         audio_decoder: Makes what reads recordings; raises `DecoderUnavailableError` where there is none.
         open_transcriber: Loads the model, and frees it afterwards; raises `ModelLoadError`.
     """
@@ -42,7 +30,6 @@ class CommandContext:
     changed_settings: Mapping[str, str]
     facts: Mapping[str, Callable[[], str]]
     serve: Callable[[], bool]
-    serve_mcp: Callable[[], bool]
     audio_decoder: Callable[[], AudioDecoder]
     open_transcriber: Callable[[], AbstractAsyncContextManager[TranscribeFile]]
 

@@ -15,7 +15,7 @@ from typing import cast
 import httpx2
 
 from ...assets import DEMO_RECORDING
-from .context import ExitCode
+from .exit_code import ExitCode
 from .live_client import FRAME_S, LiveError, at_pace, bearer, connected
 from .screen import Screen
 

@@ -9,7 +9,8 @@ from enum import Enum
 from importlib.metadata import version
 
 from ...domain.errors import FaultError
-from .context import CommandContext, ExitCode
+from .context import CommandContext
+from .exit_code import ExitCode
 
 
 class Health(Enum):

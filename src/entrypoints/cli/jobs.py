@@ -17,7 +17,7 @@ import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .context import ExitCode
+from .exit_code import ExitCode
 
 FORMATS = ("text", "json", "verbose_json", "diarized_json", "srt", "vtt")
 _LOOK_S = 0.5

@@ -15,7 +15,8 @@ import numpy as np
 from ...application.ports.audio_decoder import AudioDecoder
 from ...domain.audio import Encoding
 from ...domain.errors import CallerError, ServiceError
-from .context import CommandContext, ExitCode
+from .context import CommandContext
+from .exit_code import ExitCode
 from .live_client import FRAME_S, LiveClient, LiveError, Message, at_pace, in_frames
 from .screen import Screen
 

@@ -17,7 +17,8 @@ from ...application.transcribe_file import TranscribeFile
 from ...domain.captions import DEFAULT_STYLE, CaptionStyle, to_srt, to_vtt
 from ...domain.errors import CallerError, ServiceError
 from ...domain.transcript import Segment, Transcript, Word
-from .context import CommandContext, ExitCode
+from .context import CommandContext
+from .exit_code import ExitCode
 
 _BLOCK_BYTES = 1 << 18
 

@@ -37,7 +37,13 @@ class Recordings:
                 yield pieces
             return
         assert path is not None  # noqa: S101
-        file = await asyncio.to_thread(self._opened, path)
+        opening = asyncio.create_task(asyncio.to_thread(self._opened, path))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread opens it all the same.
+            opening.add_done_callback(_close)
+            raise
         with file:
             async with aclosing(_pieces(file)) as pieces:
                 yield pieces
@@ -56,6 +62,11 @@ class Recordings:
             return found.open("rb")
         except (OSError, ValueError, RuntimeError) as error:
             raise missing from error
+
+
+def _close(opening: "asyncio.Task[BinaryIO]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes]:

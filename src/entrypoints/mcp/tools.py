@@ -1,95 +1,72 @@
 """The tools, and the server that offers them on any transport."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import ToolAnnotations
-from pydantic import BaseModel, Field
+from mcp.types import Tool, ToolAnnotations
+from pydantic import Field
 from starlette.requests import Request
 
-from ...application.ports.speech_model import Decoding
-from ...application.transcribe_file import Progress
-from ...domain.captions import to_srt, to_vtt
 from ...domain.errors import ServiceError
-from ...domain.transcript import Transcript
 from .recordings import Recordings
+from .transcription import (
+    LONGEST_WAIT_S,
+    BackgroundJobs,
+    Channels,
+    Format,
+    JobOutput,
+    Reading,
+    StatusOutput,
+    Transcriber,
+    TranscriptOutput,
+    Writing,
+)
 
-Format: TypeAlias = Literal["text", "json", "srt", "vtt"]
 _ToolContext: TypeAlias = Context[Any, Request]
 _INSTRUCTIONS = (
     "Transcribes recordings of speech with NVIDIA Parakeet. Long recordings take a while; progress is reported."
 )
-
-
-class Transcriber(Protocol):
-    """What reads recordings: this process, or a service elsewhere."""
-
-    async def __call__(
-        self,
-        source: AsyncIterable[bytes],
-        *,
-        caller: str | None,
-        decoding: Decoding,
-        track: int | None,
-        on_progress: Callable[[Progress], None],
-    ) -> Transcript:
-        """Transcribe one recording; raises `ServiceError`."""
-        ...
-
-    async def status(self) -> str:
-        """Whether it is ready, in a sentence."""
-        ...
-
-
-class SpanOutput(BaseModel):
-    """A word or sentence and when it was said, in seconds."""
-
-    text: str
-    start: float
-    end: float
-
-
-class TranscriptOutput(BaseModel):
-    """A transcript; captions are in `text` where they were asked for, and `segments` and `words` are there for json."""
-
-    text: str
-    duration: float = Field(description="length of the recording in seconds")
-    segments: list[SpanOutput] | None = None
-    words: list[SpanOutput] | None = None
-    warnings: list[str] = Field(default_factory=list, description="what of the recording was passed over")
-
-    @classmethod
-    def of(cls, transcript: Transcript, style: Format, *, words: bool) -> "TranscriptOutput":
-        """The transcript in one format."""
-        text = {"srt": to_srt, "vtt": to_vtt}[style](transcript) if style in ("srt", "vtt") else transcript.text
-        return cls(
-            text=text,
-            duration=round(transcript.duration_s, 3),
-            segments=_spans(transcript.segments) if style == "json" else None,
-            words=_spans(transcript.words) if words else None,
-            warnings=[warning.message for warning in transcript.warnings],
-        )
-
-
-class StatusOutput(BaseModel):
-    """How the service is."""
-
-    status: str
+_JOB_TOOLS = frozenset({"start_transcription", "get_transcription"})
 
 
 def make_server(
-    transcriber: Transcriber, recordings: Recordings, *, caller_of: Callable[[Request | None], str | None]
+    transcriber: Transcriber, recordings: Recordings, *, jobs: BackgroundJobs | None = None
 ) -> MCPServer[Any]:
-    """A server of these tools; `caller_of` tells whom to charge, for the HTTP request of a call or ``None``."""
-    server: MCPServer[Any] = MCPServer(
-        "parakeet-service", version=version("parakeet-service"), instructions=_INSTRUCTIONS, log_level="WARNING"
-    )
+    """A server of these tools; those for jobs are listed where `jobs` are there and on."""
+    server = _Server(jobs)
+    reads = ToolAnnotations(read_only_hint=True, open_world_hint=True)
+    asks = ToolAnnotations(read_only_hint=True)
+    server.add_tool(_transcribe(transcriber, recordings), title="Transcribe a recording", annotations=reads)
+    server.add_tool(_server_status(transcriber), title="State of the service", annotations=asks)
+    if jobs is not None:
+        starts = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=True)
+        server.add_tool(_start(jobs, recordings), title="Transcribe in the background", annotations=starts)
+        server.add_tool(_get(jobs), title="A transcription in the background", annotations=asks)
+    return server
 
+
+class _Server(MCPServer[Any]):
+    """Asks whether there are jobs when its tools are listed: a service elsewhere may be started later than this."""
+
+    def __init__(self, jobs: BackgroundJobs | None) -> None:
+        super().__init__(
+            "parakeet-service", version=version("parakeet-service"), instructions=_INSTRUCTIONS, log_level="WARNING"
+        )
+        self._jobs = jobs
+
+    async def list_tools(self) -> list[Tool]:
+        tools = await super().list_tools()
+        if self._jobs is None or await self._jobs.are_on():
+            return tools
+        return [tool for tool in tools if tool.name not in _JOB_TOOLS]
+
+
+def _transcribe(transcriber: Transcriber, recordings: Recordings) -> Callable[..., Any]:
     async def transcribe(
         ctx: _ToolContext,
         path: str | None = None,
@@ -98,45 +75,95 @@ def make_server(
         words: bool = False,  # noqa: FBT001, FBT002 - an argument on the wire
         keywords: list[str] | None = None,
         track: int | None = None,
+        channels: Channels = "mix",
     ) -> TranscriptOutput:
         """Transcribe one recording, a file or an https URL: as text, as json with the times of segments, or as captions.
 
         `words` adds the times of words. `keywords` are names and terms to favour. `track` chooses an audio track,
-        counted from 1.
+        counted from 1. With `channels` = `separate` each channel is transcribed by itself, such as the two sides of a
+        call, and words and segments have a `channel`, counted from 0.
         """
-        try:
+        with _told():
             async with recordings.open(path=path, url=url) as source, _reporting(ctx) as on_progress:
-                transcript = await transcriber(
+                return await transcriber(
                     source,
-                    caller=caller_of(ctx.request_context.request),
-                    decoding=Decoding(phrases=tuple(keywords or ())),
-                    track=track,
+                    Reading(tuple(keywords or ()), track, channels),
+                    Writing(format, words),
+                    request=ctx.request_context.request,
                     on_progress=on_progress,
                 )
-        except ServiceError as error:
-            raise ToolError(f"{error.message} ({error.code})") from error
-        # Captions of hours take long to cut.
-        return await asyncio.to_thread(TranscriptOutput.of, transcript, format, words=words)
 
+    return transcribe
+
+
+def _server_status(transcriber: Transcriber) -> Callable[..., Any]:
     async def server_status() -> StatusOutput:
         """Tell whether the service is ready to transcribe."""
-        return StatusOutput(status=await transcriber.status())
+        with _told():
+            return StatusOutput(status=await transcriber.status())
 
-    reads = ToolAnnotations(read_only_hint=True, open_world_hint=True)
-    server.add_tool(transcribe, title="Transcribe a recording", annotations=reads)
-    server.add_tool(server_status, title="State of the service", annotations=ToolAnnotations(read_only_hint=True))
-    return server
+    return server_status
+
+
+def _start(jobs: BackgroundJobs, recordings: Recordings) -> Callable[..., Any]:
+    async def start_transcription(
+        ctx: _ToolContext,
+        path: str | None = None,
+        url: str | None = None,
+        keywords: list[str] | None = None,
+        track: int | None = None,
+    ) -> JobOutput:
+        """Begin to transcribe a long recording, a file or an https URL, and return at once with the `id` of a job.
+
+        `get_transcription` tells how far it is, and gives the transcript. The job goes on if this conversation ends.
+        `keywords` and `track` are those of `transcribe`.
+        """
+        reading, request = Reading(tuple(keywords or ()), track), ctx.request_context.request
+        with _told():
+            if path is None and url is not None:
+                return await jobs.start(url, reading, request=request)
+            async with recordings.open(path=path, url=url) as source:
+                return await jobs.start(source, reading, request=request)
+
+    return start_transcription
+
+
+def _get(jobs: BackgroundJobs) -> Callable[..., Any]:
+    async def get_transcription(
+        ctx: _ToolContext,
+        id: str,  # noqa: A002 - the name on the wire
+        format: Format = "text",  # noqa: A002
+        words: bool = False,  # noqa: FBT001, FBT002
+        wait: Annotated[float, Field(ge=0, le=LONGEST_WAIT_S)] = 0,
+    ) -> JobOutput:
+        """Tell how a job of `start_transcription` stands, and give its `transcript` once it is completed.
+
+        `format` and `words` are those of `transcribe`. `wait` is how many seconds to wait for the end, at most.
+        """
+        with _told():
+            return await jobs.find(id, Writing(format, words), wait_s=wait, request=ctx.request_context.request)
+
+    return get_transcription
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Say to the assistant what is wrong."""
+    try:
+        yield
+    except ServiceError as error:
+        raise ToolError(f"{error.message} ({error.code})") from error
 
 
 @asynccontextmanager
-async def _reporting(ctx: _ToolContext) -> AsyncGenerator[Callable[[Progress], None]]:
+async def _reporting(ctx: _ToolContext) -> AsyncGenerator[Callable[[float], None]]:
     """Tell the client how many seconds have been read; what it has no time to read is passed over."""
     done_s = told_s = 0.0
     fresh = asyncio.Event()
 
-    def on_progress(news: Progress) -> None:
+    def on_progress(read_s: float) -> None:
         nonlocal done_s
-        done_s = max(done_s, news.done_s)
+        done_s = max(done_s, read_s)
         fresh.set()
 
     async def tell() -> None:
@@ -158,16 +185,3 @@ async def _reporting(ctx: _ToolContext) -> AsyncGenerator[Callable[[Progress], N
         await asyncio.wait((reporting,))
     # The last of it, which came together with the result.
     await tell()
-
-
-class _Spoken(Protocol):
-    @property
-    def text(self) -> str: ...
-    @property
-    def start_s(self) -> float: ...
-    @property
-    def end_s(self) -> float: ...
-
-
-def _spans(spoken: tuple[_Spoken, ...]) -> list[SpanOutput]:
-    return [SpanOutput(text=one.text, start=round(one.start_s, 3), end=round(one.end_s, 3)) for one in spoken]

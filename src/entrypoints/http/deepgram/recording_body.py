@@ -35,7 +35,29 @@ def recording_body(
     transcript: Transcript, query: RecordingQuery, model: ModelDescription, upload: Upload
 ) -> JsonObject:
     """The answer; takes long for hours of audio, so call it in a thread."""
-    words, punctuates = transcript.words, query.punctuates
+    apart = transcript.channels
+    channels = [transcript] if apart is None else [transcript.of_channel(number) for number in range(apart)]
+    results: JsonObject = {"channels": [_channel(channel.words, query, model) for channel in channels]}
+    if query.utterances:
+        results["utterances"] = _utterances([channel.words for channel in channels], query, upload)
+    uuid = model_uuid(model)
+    metadata: JsonObject = {
+        "transaction_key": "deprecated",
+        "request_id": upload.request_id,
+        "sha256": upload.sha256,
+        "created": upload.created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "duration": seconds(transcript.duration_s),
+        "channels": len(channels),
+        "models": [uuid],
+        "model_info": {uuid: model_info(model)},
+    }
+    if query.tag:
+        metadata["tags"] = list(query.tag)
+    return {"metadata": metadata, "results": results}
+
+
+def _channel(words: Sequence[Word], query: RecordingQuery, model: ModelDescription) -> JsonObject:
+    punctuates = query.punctuates
     alternative: JsonObject = {
         "transcript": text_of(words, punctuates=punctuates),
         "confidence": confidence_of(words),
@@ -46,37 +68,24 @@ def recording_body(
     channel: JsonObject = {"alternatives": [alternative]}
     if query.detects_language and len(model.languages) == 1:
         channel["detected_language"] = model.languages[0]
-    results: JsonObject = {"channels": [channel]}
-    if query.utterances:
-        results["utterances"] = _utterances(words, query, upload)
-    uuid = model_uuid(model)
-    metadata: JsonObject = {
-        "transaction_key": "deprecated",
-        "request_id": upload.request_id,
-        "sha256": upload.sha256,
-        "created": upload.created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "duration": seconds(transcript.duration_s),
-        "channels": 1,
-        "models": [uuid],
-        "model_info": {uuid: model_info(model)},
-    }
-    if query.tag:
-        metadata["tags"] = list(query.tag)
-    return {"metadata": metadata, "results": results}
+    return channel
 
 
-def _utterances(words: Sequence[Word], query: RecordingQuery, upload: Upload) -> list[JsonObject]:
+def _utterances(channels: Sequence[Sequence[Word]], query: RecordingQuery, upload: Upload) -> list[JsonObject]:
+    """What was said between pauses, as people took turns."""
+    runs = [(number, run) for number, words in enumerate(channels) for run in split_at_pauses(words, query.utt_split)]
+    runs.sort(key=lambda one: one[1][0].start_s)
     return [
         {
             "start": seconds(run[0].start_s),
             "end": seconds(run[-1].end_s),
             "confidence": confidence_of(run),
-            "channel": 0,
+            "channel": channel,
             "transcript": text_of(run, punctuates=query.punctuates),
             "words": words_json(run, punctuates=query.punctuates),
             "id": f"{upload.request_id}-{number}",
         }
-        for number, run in enumerate(split_at_pauses(words, query.utt_split))
+        for number, (channel, run) in enumerate(runs)
     ]
 
 

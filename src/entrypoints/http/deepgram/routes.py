@@ -41,16 +41,19 @@ def router(service: Service) -> APIRouter:
         query, model = RecordingQuery.of(request.query_params), service.model.describe()
         query.check_model(model)
         query.language_code(model)
-        if query.multichannel:
-            raise InvalidRequestError(
-                "multichannel: this service mixes the channels of a recording; leave it out.", param="multichannel"
-            )
         decoding = query.decoding(model)
         context, digest = request_context(request), hashlib.sha256()
 
         async def transcribe(pieces: AsyncIterator[bytes]) -> Transcript:
             source = _described(_digested(pieces, digest.update), query)
-            return await service.transcribe_file(source, caller=context.caller, decoding=decoding)
+            try:
+                return await service.transcribe_file(
+                    source, caller=context.caller, decoding=decoding, separate=query.multichannel
+                )
+            except InvalidRequestError as error:
+                if error.details["param"] != "channels":
+                    raise
+                raise _too_many_channels(error) from error
 
         if _is_json(request):
             transcript = await while_connected(request, _fetched(service.web, await _url_of(request), transcribe))
@@ -91,6 +94,11 @@ _DOCUMENTED: dict[str, Any] = {
         }
     },
 }
+
+
+def _too_many_channels(error: InvalidRequestError) -> InvalidRequestError:
+    message = error.message.replace("channels=separate", "multichannel")
+    return InvalidRequestError(message, param="multichannel")
 
 
 class _Named(BaseModel):

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from ....application.ports.speech_model import ModelDescription
-from ....domain.captions import CaptionStyle
+from ....domain.captions import DEFAULT_STYLE, CaptionStyle
 from ....domain.errors import InvalidRequestError
 from ....domain.jobs import JobRequest
 from ..openai.caption_form import CaptionForm
@@ -150,13 +150,17 @@ def _presentation(ask: TranscriptionRequest, captions: CaptionStyle) -> dict[str
     }
 
 
+_BY_DEFAULT = _presentation(TranscriptionRequest(ResponseFormat.JSON, language=None), DEFAULT_STYLE)
+
+
 def presented(job: JobRequest, wanted: ResponseFormat | None) -> TranscriptionRequest:
     """How the result is written: as the job asked for it, or as `wanted`, with all that such a format can tell.
 
     Raises:
         InvalidRequestError: There is no such format here.
     """
-    form = dict(job.presentation)
+    # A job of another entrypoint has none.
+    form = {**_BY_DEFAULT, **job.presentation}
     if wanted is ResponseFormat.DIARIZED_JSON and not job.separate:
         message = "This service labels speakers by their channels only: diarized_json needs a job of channels=separate."
         raise InvalidRequestError(message, param="response_format")

@@ -46,7 +46,7 @@ def router(
     heartbeat_s: float = 10.0,
 ) -> APIRouter:
     """The routes of jobs; `owners` says by the name of a key whose they are."""
-    caller = partial(_caller, owners)
+    caller = partial(caller_of, owners)
 
     async def submit(
         request: Request,
@@ -202,7 +202,8 @@ def router(
     return routes
 
 
-def _caller(owners: Mapping[str, str], request: Request) -> Caller:
+def caller_of(owners: Mapping[str, str], request: Request) -> Caller:
+    """Who asks; `owners` says by the name of a key whose the jobs are."""
     return Caller(owner_of(owners, request), request_context(request).caller)
 
 

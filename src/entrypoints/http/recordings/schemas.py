@@ -122,6 +122,13 @@ class ProgressEvent(BaseModel):
 
 
 class DoneEvent(TranscriptionBody):
-    """The end of a stream: what the answer would be without one."""
+    """The end of a stream: what the answer would be without one, and how long the recording is, in seconds."""
 
     type: Literal["done"] = "done"
+    duration: Seconds
+
+    @classmethod
+    def of(cls, transcript: Transcript, *, timestamps: Literal["none", "word", "char"]) -> Self:
+        """The end of this recording's stream."""
+        body = TranscriptionBody.of(transcript, timestamps=timestamps)
+        return cls(text=body.text, timestamps=body.timestamps, warnings=body.warnings, duration=transcript.duration_s)

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from parakeet_service.adapters.telemetry.opentelemetry import Tracing, service_resource
 from parakeet_service.application.ports.audio_decoder import AudioDecoder
 from parakeet_service.application.ports.speech_model import SpeechModel
-from parakeet_service.bootstrap import build_app
+from parakeet_service.bootstrap.app import build_app
 from parakeet_service.domain.errors import InferenceError
 from tests.contracts.audio_decoder import AudioDecoderContract
 from tests.contracts.speech_model import SpeechModelContract

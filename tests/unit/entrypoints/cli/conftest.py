@@ -1,5 +1,6 @@
 import math
-from collections.abc import AsyncGenerator, Callable, Generator
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -8,7 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from parakeet_service.application.transcribe_file import FileLimits, TranscribeFile
-from parakeet_service.entrypoints.cli.context import CommandContext
+from parakeet_service.entrypoints import cli
+from parakeet_service.entrypoints.cli.context import CommandContext, Configure
+from parakeet_service.entrypoints.cli.mcp import ServeMcp
 from tests.fakes import FakeDecoder
 from tests.scripted_model import ScriptedModel
 
@@ -31,6 +34,18 @@ def never() -> bool:
     raise AssertionError("only `serve` serves")
 
 
+def no_mcp(_: ArgumentParser) -> Callable[[Namespace], ServeMcp]:
+    def make(_: Namespace) -> ServeMcp:
+        raise AssertionError("only `mcp` serves assistants")
+
+    return make
+
+
+def main(arguments: Sequence[str], *, configure: Configure) -> int:
+    """Run a command that is not `mcp`."""
+    return cli.main(arguments, configure=configure, configure_mcp=no_mcp)
+
+
 @pytest.fixture(autouse=True)
 def quiet_log() -> Generator[None]:
     """Unconfigured, structlog writes to standard output, which is looked at here."""
@@ -47,7 +62,6 @@ def make_service() -> MakeService:
         free_address=lambda: "http://127.0.0.1:1",
         changed_settings={},
         facts={},
-        serve_mcp=lambda: True,
         serve=never,
         audio_decoder=FakeDecoder,
         open_transcriber=transcriber_of(numbers),

@@ -9,7 +9,7 @@ import pytest
 from parakeet_service.application.transcribe_file import TranscribeFile
 from parakeet_service.domain.errors import InferenceError, ModelLoadError
 from parakeet_service.entrypoints.cli.bench import bench
-from parakeet_service.entrypoints.cli.context import ExitCode
+from parakeet_service.entrypoints.cli.exit_code import ExitCode
 from tests.fakes import NOT_AUDIO, FailingModel
 
 from .conftest import MakeService

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from parakeet_service.application.ports.speech_model import Decoding
-from parakeet_service.entrypoints.cli import main
+from parakeet_service.entrypoints import cli
 from parakeet_service.entrypoints.cli.context import CommandContext
 from tests.fakes import SearchingModel
 
-from .conftest import MakeService
+from .conftest import MakeService, main
 
 
 def configure(_: ArgumentParser) -> Callable[[Namespace], CommandContext]:
@@ -102,3 +102,40 @@ def test_keywords_are_a_list_with_commas(
 
     assert model.asked == [Decoding(phrases=("Kowalski", "New York"))]
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), (None, None)),
+        (("--url", "https://a.example/stt", "--api-key", "letmein"), ("https://a.example/stt", "letmein")),
+        (("--url", "http://a.example"), ("http://a.example", "from the environment")),
+    ],
+)
+@pytest.mark.parametrize(("went_well", "code"), [(True, 0), (False, 1)])
+def test_mcp_is_told_which_service_is_to_transcribe(
+    arguments: tuple[str, ...],
+    told: tuple[str | None, str | None],
+    went_well: bool,  # noqa: FBT001
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if told[1] == "from the environment":
+        monkeypatch.setenv("API_KEY", told[1])
+    else:
+        monkeypatch.delenv("API_KEY", raising=False)
+    calls: list[tuple[str | None, str | None]] = []
+
+    def serve(url: str | None, api_key: str | None) -> bool:
+        calls.append((url, api_key))
+        return went_well
+
+    assert cli.main(("mcp", *arguments), configure=configure, configure_mcp=lambda _: lambda _: serve) == code
+    assert calls == [told]
+
+
+def test_mcp_wants_a_url(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(("mcp", "--url", "localhost:8000"), configure=configure)
+    assert exit_.value.code == 2
+    assert "must begin with http:// or https://" in capsys.readouterr().err

@@ -4,8 +4,8 @@ from functools import partial
 import pytest
 
 from parakeet_service.domain.errors import ModelLoadError
-from parakeet_service.entrypoints.cli.context import ExitCode
 from parakeet_service.entrypoints.cli.doctor import Health, doctor, examine
+from parakeet_service.entrypoints.cli.exit_code import ExitCode
 from parakeet_service.entrypoints.http.server import free_address
 
 from .conftest import MakeService

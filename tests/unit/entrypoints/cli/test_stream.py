@@ -11,8 +11,7 @@ from rich.console import Console
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
-from parakeet_service.entrypoints.cli import main
-from parakeet_service.entrypoints.cli.context import ExitCode
+from parakeet_service.entrypoints.cli.exit_code import ExitCode
 from parakeet_service.entrypoints.cli.live_client import LiveClient, LiveError, Message, at_pace, in_frames
 from parakeet_service.entrypoints.cli.screen import Screen
 from parakeet_service.entrypoints.cli.stream import Speech, stream
@@ -21,7 +20,7 @@ from tests.scripted_model import ScriptedModel
 from tests.unit.entrypoints.world import LiveClient as AsgiClient
 from tests.unit.entrypoints.world import World, pcm, started
 
-from .conftest import MakeService
+from .conftest import MakeService, main
 
 
 class AsgiSocket:

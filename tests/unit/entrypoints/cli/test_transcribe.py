@@ -9,7 +9,7 @@ import pytest
 from parakeet_service.application.ports.speech_model import Decoding
 from parakeet_service.application.transcribe_file import TranscribeFile
 from parakeet_service.domain.errors import InferenceError, ModelLoadError
-from parakeet_service.entrypoints.cli.context import ExitCode
+from parakeet_service.entrypoints.cli.exit_code import ExitCode
 from parakeet_service.entrypoints.cli.transcribe import transcribe
 from tests.fakes import KILLS_DECODER, NOT_AUDIO, FailingModel, SearchingModel
 

@@ -1,3 +1,5 @@
+import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -5,9 +7,9 @@ import pytest
 from mcp import Client
 
 from parakeet_service.domain.errors import ServiceError
+from parakeet_service.entrypoints.mcp.here import ServiceTranscriber
 from parakeet_service.entrypoints.mcp.recordings import Recordings
 from parakeet_service.entrypoints.mcp.tools import make_server
-from parakeet_service.entrypoints.mcp.transcribers import ServiceTranscriber
 from tests.fakes import NOT_AUDIO, FakeWebClient
 from tests.unit.entrypoints.world import World, pcm, started
 
@@ -25,7 +27,7 @@ async def read(recordings: Recordings, *, path: str | None = None, url: str | No
 
 async def called(world: World, **arguments: Any) -> Any:
     recordings = Recordings(root=None, web=world.web, longest_bytes=1 << 20)
-    server = make_server(ServiceTranscriber(world.service), recordings, caller_of=lambda _: None)
+    server = make_server(ServiceTranscriber(world.service), recordings)
     async with Client(server) as client:
         return await client.call_tool("transcribe", arguments)
 
@@ -59,6 +61,18 @@ async def test_refuses_large_files_and_any_file_without_a_root(tmp_path: Path) -
         await read(files(tmp_path, longest_bytes=2), path="a.wav")
     with pytest.raises(ServiceError, match="reads no files"):
         await read(files(None), path="a.wav")
+
+
+async def test_who_leaves_while_a_file_is_opened_leaves_it_closed(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"abc")
+    reading = asyncio.create_task(read(files(tmp_path), path="a.wav"))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+    # A file that is left open is complained of at its end, which fails the test.
+    gc.collect()
 
 
 async def test_wants_one_recording() -> None:

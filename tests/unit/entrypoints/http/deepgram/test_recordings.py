@@ -168,7 +168,6 @@ async def test_parameters_without_effect_are_named_and_those_that_ask_for_nothin
     [
         ({"redact": "pci"}, "redact: This service does not redact: it would answer with what must not be read."),
         ({"callback": "https://example.org"}, "callback: This service does not call back"),
-        ({"multichannel": "true"}, "multichannel: "),
         ({"utt_split": "never"}, "utt_split: "),
         ({"language": "fr"}, "The model does not support 'fr'"),
         ({"model": "gpt-9"}, "The model 'gpt-9' is not available"),
@@ -256,3 +255,61 @@ async def test_who_leaves_during_an_upload_leaves_nothing() -> None:
     await send_raw(world.app, "/v1/listen", incoming, {})
     assert (await ask(world)).status_code == 200
     assert world.decoder.open_now == 0
+
+
+def call() -> bytes:
+    """Two channels: the first one speaks in the first second and in the fourth one, the other one in between."""
+    hiss = np.random.default_rng(1).integers(-8000, 8000, 16000)
+    frames = np.zeros((64000, 2), np.int16)
+    frames[:16000, 0] = hiss
+    frames[48000:, 0] = hiss
+    frames[24000:40000, 1] = hiss
+    return bytes(frames)
+
+
+async def multichannel(**query: Any) -> dict[str, Any]:
+    world = await started(model=ScriptedModel(script="One two three four five six.", words_per_s=1))
+    world.decoder.channels = 2
+    answer = await ask(world, call(), multichannel="true", **query)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    parsed = ListenV1Response.model_validate(body)
+    assert len(parsed.results.channels) == parsed.metadata.channels == 2
+    return body
+
+
+async def test_channels_are_told_apart() -> None:
+    body = await multichannel(smart_format="true", detect_language="true")
+    first, second = body["results"]["channels"]
+    assert first["alternatives"][0]["transcript"] == "One four"
+    assert second["alternatives"][0]["transcript"].startswith("two")
+    assert [word["start"] for word in first["alternatives"][0]["words"]] == [0, 3]
+    assert first["detected_language"] == second["detected_language"] == "en"
+    assert first["alternatives"][0]["paragraphs"]["paragraphs"]
+    assert body["metadata"]["duration"] == 4
+
+
+async def test_utterances_of_channels_come_as_people_took_turns() -> None:
+    utterances = (await multichannel(utterances="true"))["results"]["utterances"]
+    assert [one["channel"] for one in utterances] == [0, 1, 0]
+    assert [one["start"] for one in utterances] == sorted(one["start"] for one in utterances)
+    assert len({one["id"] for one in utterances}) == 3
+
+
+async def test_a_channel_alone_is_one() -> None:
+    hiss = np.random.default_rng(1).integers(-8000, 8000, 64000, np.int16).tobytes()
+    body = (await ask(await numbers(), hiss, multichannel="true", utterances="true")).json()
+    plain = (await ask(await numbers(), hiss, utterances="true")).json()
+    assert body["results"]["channels"] == plain["results"]["channels"]
+    assert [one["channel"] for one in body["results"]["utterances"]] == [0]
+    assert body["metadata"]["channels"] == 1
+
+
+async def test_too_many_channels_are_refused_in_deepgrams_words() -> None:
+    world = await numbers()
+    world.decoder.channels = 17
+    answer = await ask(world, pcm(17), multichannel="true")
+    assert (answer.status_code, answer.json()["err_msg"]) == (
+        400,
+        "multichannel takes up to 16 channels; the recording has 17.",
+    )

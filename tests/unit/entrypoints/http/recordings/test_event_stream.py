@@ -18,7 +18,7 @@ async def test_words_come_with_their_times_and_then_the_answer() -> None:
     answer = await post(world, data, include_timestamps="true", stream="true")
     assert answer.headers["content-type"].startswith("text/event-stream")
     *progress, done = events(answer.text)
-    assert done == plain | {"type": "done"}
+    assert done == plain | {"type": "done", "duration": 11.2}
     assert len(progress) > 1
     assert {event["type"] for event in progress} == {"progress"}
     told = [word for event in progress for word in event["words"]] + progress[-1]["draft"]
@@ -32,7 +32,7 @@ async def test_words_come_with_their_times_and_then_the_answer() -> None:
 async def test_the_answer_at_the_end_has_what_was_asked_for() -> None:
     world = await started()
     *_, done = events((await post(world, pcm(1.2), stream="true")).text)
-    assert done == {"text": "This text comes", "type": "done"}
+    assert done == {"text": "This text comes", "type": "done", "duration": 1.2}
     *_, done = events(
         (await post(world, pcm(0.4), stream="true", include_timestamps="true", timestamp_level="char")).text
     )
