@@ -21,6 +21,7 @@ from parakeet_service.adapters.inference.model import EngineModel
 from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
 from parakeet_service.application.ports.speech_model import ModelDescription
 from parakeet_service.bootstrap.container import Container
+from parakeet_service.bootstrap.garbage import collect_seldom
 from parakeet_service.config.logs import configure_logging
 from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import InferenceError
@@ -177,6 +178,7 @@ def main() -> None:
     container = container_of(settings)
 
     def build_app(*_: object) -> FastAPI:
+        collect_seldom()
         return create_app(
             settings=settings,
             service=container.service(),

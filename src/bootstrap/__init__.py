@@ -36,6 +36,7 @@ from .container import Container, shared_model, wyoming_server
 from .diagnosis import changed, facts_about
 from .directories import prepare_directories, private_directory
 from .fronts import Fronts
+from .garbage import collect_seldom
 from .jobs import Jobs, jobs
 from .lifecycle import Lifecycle, Server, beside, serve_until_signalled
 from .mcp import MountedMcp, serve_mcp_on_stdio
@@ -200,7 +201,7 @@ def _web_application(
     on_fatal: Callable[[], None],
     tracing: "Tracing | None",
 ) -> FastAPI:
-    return create_app(
+    app = create_app(
         settings=settings,
         service=service,
         metrics=container.metrics(),
@@ -208,6 +209,9 @@ def _web_application(
         on_fatal=on_fatal,
         telemetry=None if tracing is None else tracing.of_requests,
     )
+    # All that lives as long as the service is there now, but for the model.
+    collect_seldom()
+    return app
 
 
 @asynccontextmanager
