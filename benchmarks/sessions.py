@@ -13,7 +13,7 @@ import numpy as np
 
 from .harness import Service, model_directory, running_service
 from .report import Chart, Table
-from .speakers import Heard
+from .live_load import Heard
 
 _SPEAKERS_PER_CLIENT = 64
 _MOST_CLIENTS = 8
@@ -89,7 +89,7 @@ def _measure(
     started = [
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "benchmarks.speakers", service.url, str(directory or ""), str(seconds)),
+                *(sys.executable, "-m", "benchmarks.live_load", service.url, str(directory or ""), str(seconds)),
                 *(str(count), str(first), str(step), str(int(pauses)), config),
             ],
             stdin=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """One of several processes whose speakers load a service's ``/ws``, so that the clients do not limit what is measured.
 
-Run as ``python -m benchmarks.speakers URL DIRECTORY SECONDS ALL FIRST STEP PAUSES CONFIG``: it has the speakers FIRST,
+Run as ``python -m benchmarks.live_load URL DIRECTORY SECONDS ALL FIRST STEP PAUSES CONFIG``: it has the speakers FIRST,
 FIRST + STEP and so on, of ALL. Says ``ready``, begins once a line comes, and prints a `Heard` as JSON.
 
 Frames are made once, before the beginning, with a mask of zeros, which leaves them as they are: a WebSocket library would
