@@ -32,7 +32,7 @@ from ..entrypoints import cli
 from ..entrypoints.cli.context import CommandContext
 from ..entrypoints.http.app import create_app
 from ..entrypoints.http.server import free_address, serve
-from .container import Container, shared_model, wyoming_server
+from .container import Container, prometheus, shared_model, wyoming_server
 from .diagnosis import changed, facts_about
 from .directories import prepare_directories, private_directory
 from .fronts import Fronts
@@ -170,9 +170,12 @@ def _of_fronts(settings: Settings, background: Jobs | None) -> Settings:
 def _front_app(settings: Settings, common: Path, on_fatal: Callable[[], None]) -> tuple[FastAPI, Drain]:
     """The application of a process beside the one that has the model, reads jobs and speaks all other protocols."""
     tracing = tracing_from_environment()
-    container = Container(settings=settings, tracing=providers.Object(tracing), common=providers.Object(common))
-    container.model.override(
-        providers.ThreadSafeSingleton(shared_model, container.metrics, container.tracing, container.common)
+    metrics = prometheus(common)
+    container = Container(
+        settings=settings,
+        tracing=providers.Object(tracing),
+        metrics=providers.Object(metrics),
+        model=providers.Object(shared_model(metrics, tracing, common)),
     )
     service = container.service()
     background = _jobs(settings, container, reads=False)

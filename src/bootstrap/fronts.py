@@ -12,12 +12,12 @@ from typing import TypeAlias
 import structlog
 from fastapi import FastAPI
 from msgspec import Struct
-from prometheus_client.multiprocess import mark_process_dead
 
 from ..adapters.processes.child import Host, Reply
 from ..adapters.processes.connection import ProcessEndedError
 from ..adapters.processes.messages import decoder_of
 from ..adapters.processes.process import ChildProcess, Recipe
+from ..adapters.telemetry.prometheus import forget_process
 from ..application.drain import Drain
 from ..application.run_unless import first_of, run_unless
 from ..application.service import Service
@@ -101,7 +101,7 @@ class Fronts:
                 await _finish(process, drain)
         finally:
             how = await process.end(patience_s=_LEAVING_S)
-            mark_process_dead(process.pid, str(self._common))
+            forget_process(process.pid, self._common)
         if not drain.begun:
             _log.error("http_process_died", pid=process.pid, how=how)
 

@@ -20,7 +20,7 @@ from .jobs import DecodeResult, EncoderJob
 
 _log = structlog.get_logger()
 
-_SHORT_S = 20.0
+_SHORT_S = 30.0
 """Windows further into a recording than this yield to those of shorter recordings."""
 
 

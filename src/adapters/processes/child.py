@@ -22,7 +22,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from ...domain.errors import InferenceError, ModelLoadError, ServiceError
 from . import messages
-from .messages import Answer, Call, Event, Failure, with_room
+from .messages import Answer, BrokenMessageError, Call, Event, Failure, with_room
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -78,8 +78,10 @@ class _Peer:
                     case Call() | messages.Cancel():
                         self.take(message)
                     case messages.Begin() | messages.Stop():
-                        # Only the parent may.
+                        _log.error("connection_broken", reason="an order that only the parent may give")
                         break
+        except BrokenMessageError as error:
+            _log.error("connection_broken", reason=str(error))
         finally:
             for task in self._tasks.values():
                 task.cancel()

@@ -1,13 +1,17 @@
 """What is counted, in Prometheus's form; see its registry for the names, and their help for the meanings."""
 
 import os
+from collections import defaultdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, values
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import (
+    MultiProcessCollector,
+    mark_process_dead,  # pyright: ignore[reportUnknownVariableType]
+)
 from prometheus_client.process_collector import ProcessCollector
 
 from ...application.ports.speech_model import ModelDescription
@@ -20,6 +24,11 @@ _READ_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _JOB_S = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _FACTOR = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def forget_process(pid: int, shared: Path) -> None:
+    """Show no more what a process that has ended had open; what it has counted stays."""
+    mark_process_dead(pid, str(shared))  # type: ignore[no-untyped-call]
 
 
 class PrometheusMetrics:
@@ -42,7 +51,7 @@ class PrometheusMetrics:
         else:
             # As prometheus-client does it if this variable is there when it is imported, which is before our settings.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
-            values.ValueClass = values.MultiProcessValue()
+            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         counter, gauge = (
             partial(Counter, registry=registry),
             partial(Gauge, registry=registry, multiprocess_mode="livesum"),
@@ -103,6 +112,7 @@ class PrometheusMetrics:
         )
         self._webhooks = gauge("parakeet_webhooks", "Webhooks that are stored, by status.", ("status",))
         self._webhooks_sent = counter("parakeet_webhook_attempts", "Attempts to send a webhook.", ("outcome",))
+        self._statuses: defaultdict[Gauge, set[str]] = defaultdict(set)  # that were counted
         self._workers = gauge("parakeet_cluster_workers", "Workers, by state: up, or wanted.", ("state",))
         self._lost = counter("parakeet_cluster_workers_lost", "Workers that died.")
         self._by_worker = counter(
@@ -125,7 +135,7 @@ class PrometheusMetrics:
         if self._shared is None:
             return encode(self._registry), media_type
         together = CollectorRegistry()
-        MultiProcessCollector(together, path=str(self._shared))
+        MultiProcessCollector(together, path=str(self._shared))  # type: ignore[no-untyped-call]
         return encode(together), media_type
 
     def model_loaded(self, description: ModelDescription) -> None:
@@ -219,5 +229,7 @@ class PrometheusMetrics:
     def jobs_counted(self, jobs: dict[str, int], webhooks: dict[str, int]) -> None:
         """So many there are, by status."""
         for gauge, counts in ((self._jobs, jobs), (self._webhooks, webhooks)):
-            for status in {*counts, *(labels[0] for labels in gauge._metrics)}:
+            # Not cleared, which processes that count together cannot do.
+            self._statuses[gauge].update(counts)
+            for status in self._statuses[gauge]:
                 gauge.labels(status).set(counts.get(status, 0))

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.live import Context, Follower
+from benchmarks.follower import Follower
+from benchmarks.speakers import Context
 
 
 def word(text: str, start_s: float, end_s: float) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -9,7 +9,7 @@ from parakeet_service.domain.errors import DecoderUnavailableError
 from parakeet_service.entrypoints.http.server import address_of, free_address, listen, serve
 
 
-def no_app(_: Callable[[], None]) -> FastAPI:
+def no_app(_: Callable[[], None], _listeners: Sequence[socket.socket]) -> FastAPI:
     raise DecoderUnavailableError("There is no ffmpeg.")
 
 
