@@ -30,7 +30,9 @@ parser.add_argument(
     "--speech", type=Path, metavar="DIR", help="16 kHz WAV files, with a .tsv of texts (default: the bundled sample)"
 )
 parser.add_argument("--minutes", type=float, default=10, help="length of the long recording")
-parser.add_argument("--model", default="embedded", help="embedded, 0.6b (random weights), a directory, or in sessions null")
+parser.add_argument(
+    "--model", default="embedded", help="embedded, 0.6b (random weights), a directory, or in sessions null"
+)
 parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16, 32], help="clips read at once")
 parser.add_argument(
     "--engine",

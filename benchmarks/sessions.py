@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from .harness import Service, model_directory, running_service
-from .report import Chart, Table
 from .live_load import Heard
+from .report import Chart, Table
 
 _SPEAKERS_PER_CLIENT = 64
 _MOST_CLIENTS = 8
