@@ -25,7 +25,7 @@ from .speech import RATE_HZ, clip, joined, recordings
 
 FRAME_S = 0.1
 _FRAME = int(FRAME_S * RATE_HZ)
-_PING_EVERY = 10
+_PING_EVERY = 20
 """Frames between two pings: their answers tell how late the service takes in what was sent."""
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 _BEGIN_WITHIN_S = 2.0
