@@ -30,7 +30,9 @@ parser.add_argument(
     "--speech", type=Path, metavar="DIR", help="16 kHz WAV files, with a .tsv of texts (default: the bundled sample)"
 )
 parser.add_argument("--minutes", type=float, default=10, help="length of the long recording")
-parser.add_argument("--model", default="embedded", help="embedded, 0.6b (random weights) or a directory")
+parser.add_argument(
+    "--model", default="embedded", help="embedded, 0.6b (random weights), a directory, or in sessions null"
+)
 parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 16, 32], help="clips read at once")
 parser.add_argument(
     "--engine",
@@ -61,7 +63,10 @@ parser.add_argument(
     nargs="+",
     default=[],
     metavar="NAME=value",
-    help="what differs from the defaults in service, live and start",
+    help="what differs from the defaults in service, sessions, live and start",
+)
+parser.add_argument(
+    "--client-processes", type=int, metavar="N", help="in sessions: that speak (default: one for 64 speakers, up to 8)"
 )
 parser.add_argument("--only", default="", metavar="TEXT", help="in service: only rows whose name has this in it")
 parser.add_argument("--no-engine", action="store_true", help="in service: leave out the engine alone")
@@ -95,8 +100,10 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
         given.model,
         given.sessions,
         given.seconds,
-        (given.context or live.CONTEXTS)[0],
+        None if given.context is None else given.context[0],
         pauses=given.pauses,
+        settings=given.setting,
+        clients=given.client_processes,
     ),
     "service": lambda given: service.run(
         given.speech,

@@ -53,6 +53,11 @@ class Service:
         family = [self._process, *self._process.children(recursive=True)]
         return sum(sum(member.cpu_times()[:2]) for member in family)
 
+    def cpu_by_process(self) -> dict[int, float]:
+        """Likewise by process number: first its own, then its children in the order of their start."""
+        children = sorted(self._process.children(recursive=True), key=lambda child: (child.create_time(), child.pid))
+        return {member.pid: sum(member.cpu_times()[:2]) for member in (self._process, *children)}
+
     def own_cpu_s(self) -> float:
         """Processor time that the process itself has taken, which all requests share."""
         return sum(self._process.cpu_times()[:2])

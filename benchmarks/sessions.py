@@ -1,158 +1,142 @@
-"""How many speakers a device has time for: live sessions at real-time pace, without the HTTP around them."""
+"""How many speakers a service has time for: live sessions over ``/ws``, whose clients are processes of their own."""
 
-import asyncio
-import statistics
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
-from parakeet_service.adapters.vad.silero import SileroVad
-from parakeet_service.application.ports.speech_model import StreamContext
-from parakeet_service.application.stream_session import StreamSession
-from parakeet_service.config.logs import configure_logging
-from parakeet_service.domain.audio import NO_SAMPLES, Samples
-from parakeet_service.domain.live import Final, Partial
-
-from .conversation import conversation
-from .harness import model_directory
+from .harness import Service, model_directory, running_service
+from .live_load import Heard
 from .report import Chart, Table
-from .speech import RATE_HZ, clip, recordings
 
-_FRAME_S = 0.1
-_PAUSE_S = 1.0
-BATCH_SIZE = 64
-
-
-@dataclass(slots=True)
-class Lags:
-    """What all sessions of one round saw; seconds.
-
-    Attributes:
-        lag_s: For each message with text, from the moment at which the newest audio in it had been spoken.
-        late_s: By how much audio was sent later than it was spoken: beyond a tenth it is this side that is slow.
-        utterances: Finals that came.
-    """
-
-    lag_s: list[float] = field(default_factory=list[float])
-    late_s: list[float] = field(default_factory=list[float])
-    utterances: int = 0
+_SPEAKERS_PER_CLIENT = 64
+_MOST_CLIENTS = 8
+"""On 16 cores; each takes a fifth of one with 64 speakers."""
+_MOST_LATE_S = 0.1
 
 
 class Context(Protocol):
     """How the streams are cut into windows, in seconds."""
 
     @property
-    def left_s(self) -> float: ...
-    @property
-    def chunk_s(self) -> float: ...
-    @property
-    def right_s(self) -> float: ...
-
-
-class AsItIs:
-    """A `Resampler` for audio at the model's rate."""
-
-    def open(self, *, from_hz: int, to_hz: int) -> "AsItIs":
-        assert from_hz == to_hz
-        return self
-
-    def resample(self, samples: Samples, *, last: bool = False) -> Samples:
-        return NO_SAMPLES if last else samples
+    def options(self) -> dict[str, float]: ...
 
 
 def run(
-    directory: Path | None, model: str, sessions: list[int], seconds: float, context: Context, *, pauses: bool
+    directory: Path | None,
+    model: str,
+    sessions: Sequence[int],
+    seconds: float,
+    context: Context | None,
+    *,
+    pauses: bool,
+    settings: Sequence[str],
+    clients: int | None,
 ) -> Chart:
-    """Print a line for each number of sessions: median and 95th percentile of the lag.
+    """Print a line for each number of sessions: how far text is behind, and what computes how much.
 
     Args:
         directory: Of recordings; by default the bundled one.
-        model: ``embedded``, ``0.6b`` (that architecture, random weights), or a directory.
+        model: ``embedded``, ``0.6b`` (that architecture, random weights), ``null`` (no model: the host's part),
+            or a directory.
         sessions: Numbers of them to try.
         seconds: How long each speaks.
-        context: How the streams are cut into windows; each must fit into the model's window.
-        pauses: Whether pauses, and utterances, have every length; by default recordings are a second apart.
+        context: How the streams are cut into windows; by default as the service has it.
+        pauses: Whether pauses, and utterances, have every length; by default they speak without end.
+        settings: Those that differ from the defaults, as ``NAME=value``.
+        clients: Processes that the speakers are in; by default one for each 64, at most eight.
     """
-    configure_logging(level="WARNING", log_format="auto")
-    said = recordings(directory)
-    pause = np.zeros(int(_PAUSE_S * RATE_HZ), np.int16)
-    parts = [piece for part in said for piece in (part.samples, pause)]
-    speech = np.concatenate(parts * (1 + int(2 * seconds * RATE_HZ / sum(map(len, parts)))))
-    speeches = [
-        conversation(said, number, seconds) if pauses else clip(speech, number, seconds)
-        for number in range(max(sessions))
-    ]
-    with tempfile.TemporaryDirectory() as scratch:
-        return asyncio.run(
-            _run(
-                model_directory(model, Path(scratch)),
-                speeches,
-                sessions,
-                StreamContext(context.left_s, context.chunk_s, context.right_s),
-            )
-        )
-
-
-async def _run(
-    model_id: str, speeches: Sequence[NDArray[np.int16]], sessions: list[int], context: StreamContext
-) -> Chart:
-    model = parakeet_mlx_model(
-        model_id=model_id,
-        precision="bf16",
-        offline=True,
-        sample_rate_hz=RATE_HZ,
-        batch_size=BATCH_SIZE,
-        cache_limit_bytes=8 << 30,
-        most_waiting=1000,
-        most_streams=max(sessions),
-        context=context,
-    )
-    await model.start()
-    use_case = StreamSession(model, AsItIs(), context, SileroVad())
-    table = Table("sessions", "lag", "95 %", "worst", "late, 95 %", "finals", "CPU")
+    changed = dict(setting.split("=", 1) for setting in settings)
     points: list[tuple[float, float]] = []
-    try:
-        for count in sessions:
-            lags, began_s, cpu_s = Lags(), time.perf_counter(), time.process_time()
-            await asyncio.gather(*(_speak(use_case, speeches[number], number / count, lags) for number in range(count)))
-            took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
-            lag = np.array(lags.lag_s or [0.0])
-            points.append((count, float(np.quantile(lag, 0.95))))
-            cells = [statistics.median(lag), points[-1][1], lag.max(), np.quantile(lags.late_s, 0.95)]
-            table.row(str(count), *(f"{cell:.2f} s" for cell in cells), str(lags.utterances), f"{cpu_s / took_s:.1f}")
-    finally:
-        await model.aclose()
-    return Chart("Live sessions", "sessions", "95th percentile of lag, s", {str(context): points})
+    print(f"settings: MAX_STREAMS={max(sessions)} {' '.join(settings)}")
+    with tempfile.TemporaryDirectory() as scratch:
+        if model != "null":
+            changed["MODEL_ID"] = model_directory(model, Path(scratch))
+        began = time.monotonic()
+        module = "benchmarks.null_service" if model == "null" else "parakeet_service"
+        with running_service(module, MAX_STREAMS=str(max(sessions)), **changed) as service:
+            print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
+            table = Table(
+                *("sessions", "lag", "95 %", "final", "95 %", "own delay, 95 %", "clients"),
+                *("model busy", "windows a batch", "windows a second"),
+                *("CPU ms/s of audio", "by process", "clients' cores"),
+            )
+            for count in sessions:
+                lag_s = _measure(service, table, directory, count, seconds, context, pauses=pauses, clients=clients)
+                points.append((count, lag_s))
+    return Chart("Live sessions", "sessions", "95th percentile of lag, s", {"lag": points})
 
 
-async def _speak(use_case: StreamSession, samples: NDArray[np.int16], after_s: float, lags: Lags) -> None:
-    await asyncio.sleep(after_s)
-    async with use_case.open(use_case.defaults) as live, asyncio.TaskGroup() as tasks:
-        began, sent_s = time.perf_counter(), 0.0
+def _measure(
+    service: Service,
+    table: Table,
+    directory: Path | None,
+    count: int,
+    seconds: float,
+    context: Context | None,
+    *,
+    pauses: bool,
+    clients: int | None,
+) -> float:
+    config = "" if context is None else json.dumps({"type": "config", **context.options})
+    step = min(clients or -(-count // _SPEAKERS_PER_CLIENT), count, _MOST_CLIENTS if clients is None else count)
+    started = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "benchmarks.live_load", service.url, str(directory or ""), str(seconds)),
+                *(str(count), str(first), str(step), str(int(pauses)), config),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for first in range(step)
+    ]
+    for client in started:
+        assert client.stdout is not None
+        if client.stdout.readline() != "ready\n":
+            raise SystemExit("a client did not start")
+    before, cpus, began = service.metrics(), service.cpu_by_process(), time.monotonic()
+    for client in started:
+        assert client.stdin is not None
+        client.stdin.write("go\n")
+        client.stdin.flush()
+    heard = [Heard(**json.loads(client.communicate()[0])) for client in started]
+    took_s = time.monotonic() - began
+    after = service.metrics()
+    used = {pid: cpu_s - cpus.get(pid, 0.0) for pid, cpu_s in service.cpu_by_process().items()}
+    errors = [error for one in heard for error in one.errors]
+    if errors:
+        print(f"{len(errors)} of {count} sessions failed, such as: {errors[0]}")
+    lag, final, late = (
+        np.array([value for one in heard for value in getattr(one, name)] or [float("nan")])
+        for name in ("lag_s", "final_s", "late_s")
+    )
+    change = {key: after[key] - before.get(key, 0) for key in after}
+    batches, windows = change["parakeet_batch_windows_count"], change["parakeet_batch_windows_sum"]
+    busy_s, audio_s = change["parakeet_batch_duration_seconds_sum"], count * seconds
+    own_s = float(np.quantile(late, 0.95))
+    table.row(
+        str(count),
+        *(f"{at:.2f} s" for values in (lag, final) for at in np.quantile(values, (0.5, 0.95))),
+        f"{own_s:.3f} s" + ("!" if own_s > _MOST_LATE_S else ""),
+        str(step),
+        f"{100 * busy_s / took_s:.0f} %",
+        f"{windows / max(batches, 1):.1f}",
+        f"{windows / took_s:.0f}",
+        f"{1000 * sum(used.values()) / audio_s:.2f}",
+        _by_process(used, audio_s),
+        f"{sum(one.cpu_s for one in heard) / took_s:.2f}",
+    )
+    return float(np.quantile(lag, 0.95))
 
-        async def send() -> None:
-            nonlocal sent_s
-            frame = int(_FRAME_S * RATE_HZ)
-            for at in range(0, len(samples), frame):
-                due = began + (at + frame) / RATE_HZ
-                await asyncio.sleep(max(due - time.perf_counter(), 0))
-                lags.late_s.append(time.perf_counter() - due)
-                await live.send(samples[at : at + frame].tobytes())
-                sent_s = (at + frame) / RATE_HZ
-            await live.close()
 
-        tasks.create_task(send())
-        async with aclosing(live.events()) as events:
-            async for event in events:
-                if isinstance(event, Partial):
-                    # What was sent and is not in the text, and how long ago that was.
-                    lags.lag_s.append(event.behind_s + max(time.perf_counter() - began - sent_s, 0))
-                lags.utterances += isinstance(event, Final)
+def _by_process(used: dict[int, float], audio_s: float) -> str:
+    """Of the service's own process first, then of its children as they were started, in milliseconds per second."""
+    return " + ".join(f"{1000 * cpu_s / audio_s:.2f}" for cpu_s in used.values())

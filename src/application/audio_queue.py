@@ -35,7 +35,10 @@ class AudioQueue:
         self._items: deque[Samples | Control] = deque()
         self._controls = 0
         self._waiting = 0
-        self._changed = asyncio.Condition()
+        # Who enqueues, one after the other; few ever wait for it, and a condition costs everybody several times as much.
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._enough = asyncio.Event()
         self.received = 0
         """Samples that were enqueued so far."""
 
@@ -44,32 +47,45 @@ class AudioQueue:
         # Nothing may enter that does not count, or it could grow without end.
         if not isinstance(item, Control) and not len(item):
             return
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._waiting < self._most)
-            self._items.append(item)
-            if isinstance(item, Control):
-                self._controls += 1
-                self._waiting += 1
-            else:
-                self._waiting += len(item)
-                self.received += len(item)
-            self._changed.notify_all()
+        if self._waiting >= self._most or self._turn.locked():
+            async with self._turn:
+                while self._waiting >= self._most:
+                    self._room.clear()
+                    await self._room.wait()
+                self._add(item)
+        else:
+            self._add(item)
+
+    def _add(self, item: Samples | Control) -> None:
+        self._items.append(item)
+        if isinstance(item, Control):
+            self._controls += 1
+            self._waiting += 1
+        else:
+            self._waiting += len(item)
+            self.received += len(item)
+        if self._has_enough:
+            self._enough.set()
 
     async def dequeue(self) -> Samples | Control:
         """The next control, or the samples before it, as many as may be taken at once; waits for a hop of them."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._controls or self._waiting >= self._hop)
-            item = self._items[0]
-            if isinstance(item, Control):
-                self._items.popleft()
-                self._controls -= 1
-                self._waiting -= 1
-                self._changed.notify_all()
-                return item
-            samples = self._samples()
-            self._waiting -= len(samples)
-            self._changed.notify_all()
-            return samples
+        while not self._has_enough:
+            self._enough.clear()
+            await self._enough.wait()
+        item = self._items[0]
+        if isinstance(item, Control):
+            self._items.popleft()
+            self._controls -= 1
+            self._waiting -= 1
+        else:
+            item = self._samples()
+            self._waiting -= len(item)
+        self._room.set()
+        return item
+
+    @property
+    def _has_enough(self) -> bool:
+        return self._controls > 0 or self._waiting >= self._hop
 
     def _samples(self) -> Samples:
         taken: list[Samples] = []
@@ -81,4 +97,4 @@ class AudioQueue:
             else:
                 self._items.popleft()
             room -= len(taken[-1])
-        return np.concatenate(taken)
+        return taken[0] if len(taken) == 1 else np.concatenate(taken)

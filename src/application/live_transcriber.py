@@ -133,7 +133,10 @@ class LiveTranscriber:
 
         While the model has no time for a draft, the listening goes on, as far as the model can read at once.
         """
-        if self._dequeuing is None and (self._drafting is None or self._room > 0):
+        if self._dequeuing is None and self._drafting is None:
+            # Nothing else is waited for: a task for each tenth of a second of audio would cost as much as all of the queue.
+            return await self._queue.dequeue()
+        if self._dequeuing is None and self._room > 0:
             self._dequeuing = asyncio.create_task(self._queue.dequeue())
         await asyncio.wait(
             [task for task in (self._drafting, self._dequeuing) if task is not None],
@@ -231,7 +234,7 @@ class LiveTranscriber:
         """Give the model what was kept for it, as much at once as it may be given."""
         if not self._unread:
             return []
-        samples = np.concatenate(self._unread)
+        samples = self._unread[0] if len(self._unread) == 1 else np.concatenate(self._unread)
         self._unread.clear()
         events: list[LiveEvent] = []
         for at in range(0, len(samples), self._step):

@@ -24,6 +24,7 @@ from ..entrypoints.http.app import create_app
 from .container import Container, prometheus, shared_model, wyoming_server
 from .directories import prepare_directories, private_directory
 from .fronts import Fronts
+from .garbage import collect_seldom
 from .jobs import Jobs, jobs
 from .lifecycle import Server, beside
 from .mounted_mcp import MountedMcp
@@ -136,7 +137,7 @@ def _web_application(
     on_fatal: Callable[[], None],
     tracing: "Tracing | None",
 ) -> FastAPI:
-    return create_app(
+    app = create_app(
         settings=settings,
         service=service,
         metrics=container.metrics(),
@@ -144,3 +145,6 @@ def _web_application(
         on_fatal=on_fatal,
         telemetry=None if tracing is None else tracing.of_requests,
     )
+    # All that lives as long as the service is there now, but for the model.
+    collect_seldom()
+    return app

@@ -39,6 +39,7 @@ from ..config.settings import Settings
 from ..entrypoints.wyoming.connection import Terms
 from ..entrypoints.wyoming.server import WyomingServer
 from .engines import chosen_engine, vad_processes
+from .garbage import collect_seldom
 from .lifecycle import Lifecycle
 from .web import web_client
 
@@ -93,6 +94,7 @@ def prepare_child(settings: Settings) -> Callable[[], None]:
 def _prepare_child(*, level: str, log_format: LogFormat) -> None:
     configure_logging(level=level, log_format=log_format)
     one_thread_for_numpy()
+    collect_seldom()
 
 
 def voice_activity_detector(settings: Settings, processes: ScoringProcesses | None) -> VoiceActivityDetector | None:

@@ -32,8 +32,6 @@ _LEAST_QUEUE = 64
 _DOING = {"downloading": "being downloaded", "building": "being built; what is built is kept for the next start"}
 _PROGRESS_S = 5.0
 _LONGEST_PREPARING_S = 180.0
-_BATCHES_OUT = 2
-"""Batches of drafts that are made of what has arrived: one that runs, and one that is there when that ends."""
 
 
 class EngineModel:
@@ -93,7 +91,7 @@ class EngineModel:
             self._failure = error
             raise
         description = self.describe()
-        self._windows.allow_drafts(_BATCHES_OUT * description.batch_size)
+        self._windows.allow_drafts(description.batch_size)
         self._metrics.model_loaded(description)
         _log.info("model_loaded", **_facts(description))
         if description.note:
