@@ -7,7 +7,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +137,11 @@ def run(
                 points = [(float(load.sessions), _p95(getattr(load, values))) for load in loads]
                 lines[f"{label}, {name}"] = points
     return Chart(f"Live text, 95th percentiles, {model}", "sessions", "s", lines)
+
+
+def most_sessions(chart: Chart) -> float:
+    """The largest number of sessions in what `run` found, without contexts, whose lag is short enough."""
+    return max((count for count, lag_s in chart.lines["lag, as set"] if lag_s <= _MOST_LAG_S), default=0.0)
 
 
 def run_contexts(
