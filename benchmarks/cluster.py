@@ -80,7 +80,7 @@ def _print_overhead(model_id: str, clip: bytes, rounds: int, settings: Sequence[
     named = dict(setting.split("=", 1) for setting in settings)
     with ExitStack() as stack:
         services = {
-            name: stack.enter_context(running_service(MODEL_ID=model_id, **changed, **named))
+            name: stack.enter_context(running_service(MODEL_ID=model_id, JOBS="off", **changed, **named))
             for name, changed in {"none": {}, "ray": {"CLUSTER": "ray", "CLUSTER_WORKERS": "1"}}.items()
         }
         taken_s = asyncio.run(_by_turns(services, clip, rounds))

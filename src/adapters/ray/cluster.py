@@ -108,7 +108,7 @@ class RayWorkers:
         actor = (
             ray.remote(EngineWorker)
             .options(
-                name=f"worker-{number}-{_fingerprint(self._make)}",
+                name=f"worker-{number}-{fingerprint(self._make)}",
                 get_if_exists=True,
                 # It outlives the front that started it, for others use it; `EngineWorker` ends itself.
                 lifetime="detached",
@@ -205,7 +205,7 @@ class RayWorker:
         return pid
 
 
-def _fingerprint(make: "partial[EngineModel]") -> str:
+def fingerprint(make: "partial[EngineModel]") -> str:
     """The same for fronts whose workers would be the same: version, engine, and every setting of it."""
     recipe = (version("parakeet-service"), make.func.__qualname__, make.args, sorted(make.keywords.items()))
     return hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
