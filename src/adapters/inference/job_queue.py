@@ -36,6 +36,8 @@ class Urgency(IntEnum):
 _HEAD_START_S = {Urgency.FINAL: 25.0, Urgency.LIVE: 20.0, Urgency.SHORT: 10.0, Urgency.LONG: 0.0}
 """How much earlier a job counts as having arrived; it counts as later by its own length, so that a short job does not
 wait for many long ones. A job that waits long enough goes first: none starves."""
+_SLOW_S = 0.1
+"""Where a job takes less than this, its length counts for less in proportion: a fast device soon gets to a long one."""
 
 
 class BatchPlanner(Protocol[Job_contra]):
@@ -70,7 +72,10 @@ class BatchRunner(BatchPlanner[Job_contra], Protocol[Job_contra, Result_co]):
 
 @dataclass(eq=False, slots=True)
 class QueuedJob(Generic[Job, Result]):
-    """A job that waits; its future belongs to an event loop, which alone may resolve it."""
+    """A job that waits; its future belongs to an event loop, which alone may resolve it.
+
+    `weight` says by how much its length puts its turn off: see `weight_of`.
+    """
 
     job: Job
     urgency: Urgency
@@ -78,11 +83,17 @@ class QueuedJob(Generic[Job, Result]):
     number: int
     arrived: float
     future: "asyncio.Future[Result]"
+    weight: float = 1.0
 
     @property
     def due(self) -> tuple[float, int]:
         """Sorts jobs by their turn."""
-        return self.arrived - _HEAD_START_S[self.urgency] + self.seconds, self.number
+        return self.arrived - _HEAD_START_S[self.urgency] + self.weight * self.seconds, self.number
+
+
+def weight_of(mean_s: float) -> float:
+    """By how much each second of a job's audio puts its turn off, where a job takes `mean_s` on average."""
+    return min(mean_s / _SLOW_S, 1.0)
 
 
 class JobQueue(Generic[Job, Result]):

@@ -13,7 +13,7 @@ import structlog
 
 from ...application.ports.metrics import ModelMetrics
 from ...domain.errors import ShuttingDownError
-from .job_queue import BatchRunner, Job, JobQueue, QueuedJob, Result, Urgency
+from .job_queue import BatchRunner, Job, JobQueue, QueuedJob, Result, Urgency, weight_of
 
 _log = structlog.get_logger()
 
@@ -99,7 +99,9 @@ class Scheduler(Generic[Job, Result]):
             raise ShuttingDownError("The service is shutting down.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        queued = QueuedJob(job, urgency, runner.seconds(job), next(self._numbers), self._clock(), future)
+        queued = QueuedJob(
+            job, urgency, runner.seconds(job), next(self._numbers), self._clock(), future, weight_of(self._mean_s)
+        )
         self._queue.put(queued, mean_s=self._mean_s)
         # Once the event loop has handed over all that it has now: what arrives together runs together.
         loop.call_soon(self._queue.wake)

@@ -80,10 +80,13 @@ async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGe
         async def handle(number: int, request: Transcribe | OpenStream | Decode | Flush, reply: Reply) -> None:
             match request:
                 case Transcribe():
-                    async with floor.alone() if request.alone else floor.shared():
+                    await floor.enter(alone=request.alone)
+                    try:
                         tokens = await model.transcribe(
                             request.samples, after_s=request.after_s, decoding=request.decoding
                         )
+                    finally:
+                        floor.leave(alone=request.alone)
                     await reply(tokens)
                 case OpenStream():
                     async with model.open_stream(request.context, decoding=request.decoding) as streams[number]:
@@ -93,12 +96,18 @@ async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGe
                         finally:
                             del streams[number]
                 case Decode():
-                    async with floor.shared():
+                    await floor.enter()
+                    try:
                         step = await streams[request.stream].decode(request.samples, start_s=request.start_s)
+                    finally:
+                        floor.leave()
                     await reply(step)
                 case Flush():
-                    async with floor.shared():
+                    await floor.enter()
+                    try:
                         last = await streams[request.stream].flush()
+                    finally:
+                        floor.leave()
                     await reply(last)
 
         return handle
@@ -109,38 +118,33 @@ async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGe
 
 
 class _Floor:
-    """Lets many run together, or one alone; who wants to be alone goes first."""
+    """Lets many run together, or one alone; who wants to be alone goes first.
+
+    Not context managers, which take longer than all else that is done for a step of a live stream.
+    """
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()  # set, and replaced, when somebody who waits may go
         self._running = 0
         self._loners = 0
 
-    @asynccontextmanager
-    async def shared(self) -> AsyncGenerator[None]:
-        while self._loners:
-            await self._changed.wait()
-        self._running += 1
+    async def enter(self, *, alone: bool = False) -> None:
+        """Wait for a turn, and take it; unless this raises, `leave` must follow."""
+        self._loners += alone
         try:
-            yield
-        finally:
-            self._running -= 1
-            self._notify()
-
-    @asynccontextmanager
-    async def alone(self) -> AsyncGenerator[None]:
-        self._loners += 1
-        try:
-            while self._running:
+            while self._running if alone else self._loners:
                 await self._changed.wait()
-            self._running += 1
-            try:
-                yield
-            finally:
-                self._running -= 1
-        finally:
-            self._loners -= 1
+        except asyncio.CancelledError:
+            self._loners -= alone
             self._notify()
+            raise
+        self._running += 1
+
+    def leave(self, *, alone: bool = False) -> None:
+        """Give the turn back."""
+        self._running -= 1
+        self._loners -= alone
+        self._notify()
 
     def _notify(self) -> None:
         self._changed.set()

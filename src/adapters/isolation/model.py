@@ -19,8 +19,8 @@ from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, ServiceError, ShuttingDownError
 from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
-from ..processes.connection import Connection, ProcessEndedError, nothing
-from ..processes.messages import decoded, decoder_of
+from ..processes.connection import Connection, ProcessEndedError
+from ..processes.messages import decoded, decoder_of, nothing
 from ..processes.process import ChildProcess, Recipe
 from .host import Decode, Flush, MakeModel, Metric, OpenStream, Transcribe, model_host
 

@@ -10,6 +10,7 @@ import pickle
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -22,9 +23,12 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from ...domain.errors import InferenceError, ModelLoadError, ServiceError
 from . import messages
-from .messages import Answer, BrokenMessageError, Call, Event, Failure, with_room
+from .messages import Answer, BrokenMessageError, Call, Event, Failure, nothing, with_room
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_EVENTS_S = 0.05
+"""How long an event may wait for others."""
 
 Reply: TypeAlias = Callable[[Any], Awaitable[None]]
 """Sends the answer to a call."""
@@ -66,6 +70,7 @@ class _Peer:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._handle: Handle | None = None
+        self.before_sending: Callable[[], None] = nothing
 
     async def serve(self, host: Host) -> None:
         """Answer another process until it is gone."""
@@ -124,6 +129,7 @@ class _Peer:
 
     async def send(self, message: Struct) -> None:
         """Send a message; whether it arrives, only a `Call` of the other's can tell."""
+        self.before_sending()
         with suppress(ConnectionError):
             self._writer.write(messages.frame(message))
             await self._writer.drain()
@@ -158,6 +164,10 @@ class _Child:
         self._reader = reader
         self._loop = asyncio.get_running_loop()
         self._stack = AsyncExitStack()
+        self._events: deque[Any] = deque()
+        self._telling = False
+        # What a call has caused is told before its answer.
+        parent.before_sending = self._tell_events
 
     async def run(self) -> None:
         """Serve until the parent asks for the end, or is gone; then exit."""
@@ -173,6 +183,7 @@ class _Child:
                 case messages.Stop():
                     # The current batch still gets its answer.
                     await self._stack.aclose()
+                    self._tell_events()
                     await self._parent.drain()
                     break
         # Not the usual way out: the interpreter's end waits for threads, of which one may be at work for nobody, and
@@ -193,7 +204,20 @@ class _Child:
         await self._parent.greet(host)
 
     def _emit(self, event: Any) -> None:
-        self._loop.call_soon_threadsafe(self._parent.tell, messages.frame(Event(event)))
+        # Together with what follows soon: to wake the loop and to write for each of them costs more than the work they tell of.
+        self._events.append(event)
+        if not self._telling:
+            self._telling = True
+            self._loop.call_soon_threadsafe(self._loop.call_later, _EVENTS_S, self._tell_events)
+
+    def _tell_events(self) -> None:
+        # First: what comes from now on is told now or by the next call.
+        self._telling = False
+        frames = bytearray()
+        while self._events:
+            frames += messages.frame(Event(self._events.popleft()))
+        if frames:
+            self._parent.tell(frames)
 
 
 async def _listen(path: str, host: Host) -> asyncio.Server:

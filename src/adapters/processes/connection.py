@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from msgspec.msgpack import Decoder
 
 from . import messages
-from .messages import Answer, BrokenMessageError, Call, Cancel, Failure, with_room
+from .messages import Answer, BrokenMessageError, Call, Cancel, Failure, nothing, with_room
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -24,10 +24,6 @@ _LOOK_EVERY_S = 0.1
 
 class ProcessEndedError(Exception):
     """The process is gone, and with it the answer; or it could not even be started."""
-
-
-def nothing(*_: object) -> None:
-    """Do nothing."""
 
 
 class Connection:

@@ -93,6 +93,10 @@ class BrokenMessageError(Exception):
     """The bytes are no message of ours: the other process is out of its mind."""
 
 
+def nothing(*_: object) -> None:
+    """Do nothing."""
+
+
 def with_room(end: socket.socket) -> socket.socket:
     """The same socket, with buffers for whole messages."""
     end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)

@@ -15,8 +15,8 @@ from msgspec import Raw
 
 from . import messages
 from .child import MakeHost
-from .connection import Connection, ProcessEndedError, nothing
-from .messages import Call, with_room
+from .connection import Connection, ProcessEndedError
+from .messages import Call, nothing, with_room
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 

@@ -14,8 +14,8 @@ from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError, ShuttingDownError
 from ...domain.vad import Probabilities
 from ..processes.child import Host, Reply
-from ..processes.connection import ProcessEndedError, nothing
-from ..processes.messages import decoder_of
+from ..processes.connection import ProcessEndedError
+from ..processes.messages import decoder_of, nothing
 from ..processes.process import ChildProcess, Recipe
 from .scoring import SignalState, score
 from .silero_network import SileroNetwork
