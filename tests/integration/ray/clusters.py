@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +13,18 @@ import time
 import wave
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx2
 import psutil
+import pytest
 from websockets.asyncio.client import connect
 
 from tests.integration.processes import HANGS_S, SAMPLE, Server, started, wait_until_ok
 
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: `make check-cluster` runs this")
+"""Without its import, at which Ray reads the environment."""
 SERVE = (sys.executable, "-m", "parakeet_service", "serve", "--model-id", "embedded", "--port", "0")
 
 
@@ -85,7 +90,7 @@ async def load(url: str, *, uploads: int, sessions: int) -> tuple[list[str], lis
 
 
 @contextmanager
-def ray_head() -> Generator[tuple[psutil.Process, dict[str, str]]]:
+def ray_head(*options: str) -> Generator[tuple[psutil.Process, dict[str, str]]]:
     """A cluster of one node on loopback, as an operator starts it, and the settings with which a service joins it."""
     token = secrets.token_hex(32)
     directory = Path(tempfile.mkdtemp(prefix="prk", dir="/tmp"))  # short: sockets lie below
@@ -94,7 +99,7 @@ def ray_head() -> Generator[tuple[psutil.Process, dict[str, str]]]:
             [
                 *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"),
                 *("--node-ip-address=127.0.0.1", "--port=0", f"--temp-dir={directory}", "--disable-usage-stats"),
-                *("--include-dashboard=false", "--object-store-memory=134217728"),
+                *("--include-dashboard=false", "--object-store-memory=134217728", *options),
             ],
             env=os.environ
             | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
@@ -130,6 +135,7 @@ def ray_head() -> Generator[tuple[psutil.Process, dict[str, str]]]:
                     process.kill()
             head.kill()
             head.wait()
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _command(process: psutil.Process) -> str:

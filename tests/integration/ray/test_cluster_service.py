@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from tests.integration.processes import Server
-from tests.integration.ray.clusters import load, service, wait_for_workers, workers_among
+from tests.integration.ray.clusters import load, needs_ray, service, wait_for_workers, workers_among
 
-pytest.importorskip("ray", reason="Ray is not installed: `make check-cluster` runs this")
+pytestmark = needs_ray
 
 
 @contextmanager

@@ -4,11 +4,10 @@ import asyncio
 from pathlib import Path
 
 import psutil
-import pytest
 
-from tests.integration.ray.clusters import load, ray_head, service, wait_for_workers, workers_among
+from tests.integration.ray.clusters import load, needs_ray, ray_head, service, wait_for_workers, workers_among
 
-pytest.importorskip("ray", reason="Ray is not installed: `make check-cluster` runs this")
+pytestmark = needs_ray
 
 
 async def test_fronts_share_workers_and_survive_each_other_and_them(tmp_path: Path) -> None:
