@@ -1,10 +1,12 @@
 # syntax=docker/dockerfile:1
 # Linux on amd64 and arm64, computing on the CPU. For NVIDIA: docker build --build-arg BACKEND=cuda .
+# With more of pyproject.toml's extras, such as workers on Ray: docker build --build-arg EXTRAS="ray tracing" .
 
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS build
 ARG BACKEND=cpu
+ARG EXTRAS=""
 ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_PROJECT_ENVIRONMENT=/opt/venv \
@@ -19,6 +21,8 @@ RUN --mount=type=cache,target=/root/.cache/uv \
       mlx|cuda) set -- --extra "$BACKEND" ;; \
       *) echo "BACKEND is cpu, mlx or cuda, not $BACKEND" >&2; exit 1 ;; \
     esac \
+    # What several servers share, limits and jobs, is always there.
+    && for extra in redis postgresql $EXTRAS; do set -- "$@" --extra "$extra"; done \
     && uv sync --frozen --no-dev --no-install-project "$@"
 COPY LICENSE README.md ./
 COPY src src

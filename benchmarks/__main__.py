@@ -4,6 +4,7 @@ from pathlib import Path
 
 from . import (
     accuracy,
+    cluster,
     engine,
     fairness,
     host,
@@ -56,14 +57,15 @@ parser.add_argument("--seconds", type=float, default=60, help="how long each of 
 parser.add_argument(
     "--context", type=live.Context.of, nargs="+", metavar="L,C,R", help="left, chunk and right context in live, s"
 )
-parser.add_argument("--find-limit", action="store_true", help="in live: how many sessions there may be")
+parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="workers on Ray, in cluster")
+parser.add_argument("--find-limit", action="store_true", help="in live and cluster: how many sessions there may be")
 parser.add_argument("--pauses", action="store_true", help="in live and sessions: pauses, and uneven utterances")
 parser.add_argument(
     "--setting",
     nargs="+",
     default=[],
     metavar="NAME=value",
-    help="what differs from the defaults in service, sessions, live and start",
+    help="what differs from the defaults in service, sessions, live, cluster and start",
 )
 parser.add_argument(
     "--client-processes", type=int, metavar="N", help="in sessions: that speak (default: one for 64 speakers, up to 8)"
@@ -114,6 +116,17 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
         alone=not given.no_engine,
         only=given.only,
     ),
+    "cluster": lambda given: cluster.run(
+        given.speech,
+        given.model,
+        given.workers,
+        given.rounds,
+        given.at_once,
+        given.seconds,
+        given.setting,
+        given.sessions,
+        find_limit=given.find_limit,
+    ),
     "host": lambda given: host.run(given.speech, given.rounds),
     "search": lambda given: search.run(given.speech, given.model),
     "start": lambda given: start.run(given.model, given.setting),
@@ -126,7 +139,9 @@ if arguments.plot is not None:
         parser.error(f"--plot draws {', '.join(drawn)}")
     check_can_draw()
 charts: list[Chart] = []
-for name in measurements if arguments.what == "all" else (arguments.what,):
+# Ray is an extra.
+everything = [name for name in measurements if name != "cluster"]
+for name in everything if arguments.what == "all" else (arguments.what,):
     chart = measurements[name](arguments)
     if chart is not None:
         charts.append(chart)

@@ -43,6 +43,16 @@ class Service:
         """The processes that it has started."""
         return self._process.children()
 
+    def descendants(self) -> list[psutil.Process]:
+        """The same, and what those have started."""
+        return self._process.children(recursive=True)
+
+    def is_complete(self) -> bool:
+        """Whether it is ready, with all of its workers if it has a cluster."""
+        answer = httpx2.get(f"{self.url}/readyz")
+        body = answer.json()
+        return answer.status_code == 200 and body.get("workers_up") == body.get("workers_wanted")
+
     def resident_mb(self) -> float:
         """Memory of the process and its children."""
         family = [self._process, *self._process.children(recursive=True)]
@@ -133,9 +143,10 @@ def running_service(module: str = "parakeet_service", **settings: str) -> Genera
                 url = match[1]
                 break
             print(line, end="", file=sys.stderr)
-        while httpx2.get(f"{url}/readyz").status_code != 200:
+        service = Service(url, psutil.Process(process.pid))
+        while not service.is_complete():
             time.sleep(0.2)
-        yield Service(url, psutil.Process(process.pid))
+        yield service
     finally:
         process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=60)

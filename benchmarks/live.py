@@ -139,6 +139,11 @@ def run(
     return Chart(f"Live text, 95th percentiles, {model}", "sessions", "s", lines)
 
 
+def most_sessions(chart: Chart) -> float:
+    """The largest number of sessions in what `run` found, without contexts, whose lag is short enough."""
+    return max((count for count, lag_s in chart.lines["lag, as set"] if lag_s <= _MOST_LAG_S), default=0.0)
+
+
 def run_contexts(
     directory: Path | None, model: str, seconds: float, contexts: Sequence[Context] | None = None
 ) -> Chart:

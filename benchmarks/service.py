@@ -46,7 +46,21 @@ def run(
     alone: bool,
     only: str = "",
 ) -> None:
-    """Print a row for each load, the first minute after the start among them.
+    """Print a row for each load, the first minute after the start among them, and those of the engine alone; see `speeds`."""
+    speeds(directory, model, at_once, seconds, settings, alone=alone, only=only)
+
+
+def speeds(
+    directory: Path | None,
+    model: str,
+    at_once: Sequence[int],
+    seconds: float,
+    settings: Sequence[str],
+    *,
+    alone: bool = False,
+    only: str = "",
+) -> dict[str, float]:
+    """Print a row for each load, and give how many times real time each is.
 
     Args:
         directory: Of recordings; by default the bundled one.
@@ -73,10 +87,11 @@ def run(
                 *("answers", "x real time", "median", "95 %", "worst", "model busy"),
                 *("windows a batch", f"over {_SLOW_BATCH_S} s", "CPU ms/s of audio", "MB"),
             )
-            for name, loads, lasts_s in _rows(at_once, seconds):
-                if only not in name:
-                    continue
-                _measure(service, table, name, loads, lasts_s, samples)
+            return {
+                name: _measure(service, table, name, loads, lasts_s, samples)
+                for name, loads, lasts_s in _rows(at_once, seconds)
+                if only in name
+            }
 
 
 def _rows(at_once: Sequence[int], seconds: float) -> list[tuple[str, _Loads, float]]:
@@ -91,7 +106,7 @@ def _rows(at_once: Sequence[int], seconds: float) -> list[tuple[str, _Loads, flo
     ]
 
 
-def _measure(service: Service, table: Table, name: str, loads: _Loads, lasts_s: float, samples: Path) -> None:
+def _measure(service: Service, table: Table, name: str, loads: _Loads, lasts_s: float, samples: Path) -> float:
     before, cpu_s = service.metrics(), service.cpu_s()
     clients = [
         subprocess.Popen(
@@ -128,6 +143,7 @@ def _measure(service: Service, table: Table, name: str, loads: _Loads, lasts_s: 
         f"{1000 * cpu_s / audio.sum():.2f}",
         f"{service.resident_mb():.0f}",
     )
+    return float(audio.sum() / took_s)
 
 
 def _print_engine(model_id: str, samples: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from parakeet_service.config.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 DOWNLOAD_BYTES = 2.5e9
 
@@ -39,3 +41,16 @@ def test_the_gpu_is_a_second_file() -> None:
     parsed = yaml.safe_load((ROOT / "compose.cuda.yaml").read_text())["services"]["parakeet"]
     assert parsed["build"]["args"]["BACKEND"] == "cuda"
     assert parsed["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+
+
+def test_two_services_share_workers_limits_and_jobs() -> None:
+    services = yaml.safe_load((ROOT / "compose.cluster.yaml").read_text())["services"]
+    first, second = services["parakeet-1"], services["parakeet-2"]
+    assert first["environment"] == second["environment"]
+    named = {name for name in first["environment"] if name != "HF_TOKEN"}
+    assert named <= {name.upper() for name in Settings.model_fields}
+    assert first["environment"]["CLUSTER_TOKEN"] == services["ray"]["environment"]["RAY_AUTH_TOKEN"]
+    # Nobody outside reaches what runs code, or keeps data.
+    assert [name for name, one in services.items() if "ports" in one] == ["parakeet-1", "parakeet-2"]
+    # The image's own check asks a port that it does not have.
+    assert services["ray"]["healthcheck"] == {"disable": True}

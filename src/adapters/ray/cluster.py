@@ -1,13 +1,17 @@
 """Workers as Ray actors. Ray itself is imported once something is started: that takes seconds."""
 
 import asyncio
+import hashlib
 import logging
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -17,14 +21,17 @@ from ..inference.cores import usable_cores
 from ..inference.engine import EngineFacts
 from ..inference.job_queue import Urgency
 from ..inference.jobs import DecodeResult, EncoderJob
+from ..inference.model import EngineModel
 from .local_ray import LocalRay
-from .worker import EngineWorker, MakeEngine
+from .worker import HOLD_EVERY_S, EngineWorker
 from .workers import StartedWorker, WorkerLostError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 _MOST_CALLS = 64
-"""That a worker answers at once; the pool gives it far fewer."""
+"""That a worker answers at once; the pool of one front gives it far fewer."""
+_LEAVE_S = 5.0
+"""How long a worker may take to hear that this front leaves; it finds out itself later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +52,19 @@ class Cluster:
 
 
 class RayWorkers:
-    """The workers of a Ray cluster; see `Workers`."""
+    """The workers of a Ray cluster; see `Workers`.
 
-    def __init__(self, make: MakeEngine, cluster: Cluster) -> None:
+    Fronts with the same recipe share them: a worker has a name, made of the recipe and its place, and Ray gives the one
+    that has the name already, or starts it. So each front replaces a worker that died, and there is one replacement.
+    """
+
+    def __init__(self, make: "partial[EngineModel]", cluster: Cluster) -> None:
         """Remember what workers run, and where."""
         self._make = make
         self._cluster = cluster
+        self._front = secrets.token_hex(8)
+        self._held: set[RayWorker] = set()
+        self._holding: asyncio.Task[None] | None = None
         self._local: LocalRay | None = None
         self._recipe: Any = None
 
@@ -70,6 +84,7 @@ class RayWorkers:
             _take_signals_back()
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ModelLoadError(f"The Ray cluster at {address} cannot be used: {error}") from error
+        self._holding = asyncio.create_task(self._hold())
 
     def _connect(self, address: str) -> None:
         ray = _ray()
@@ -93,10 +108,13 @@ class RayWorkers:
         actor = (
             ray.remote(EngineWorker)
             .options(
-                name=f"worker-{number}-of-{os.getpid()}-{os.urandom(4).hex()}",
+                name=f"worker-{number}-{fingerprint(self._make)}",
+                get_if_exists=True,
+                # It outlives the front that started it, for others use it; `EngineWorker` ends itself.
+                lifetime="detached",
                 num_cpus=0,
                 num_gpus=1 if self._cluster.on_gpus else 0,
-                # The pool starts another one itself, and knows at once that this one is gone.
+                # The pools start another one themselves, and know at once that this one is gone.
                 max_restarts=0,
                 max_task_retries=0,
                 max_concurrency=_MOST_CALLS,
@@ -104,16 +122,25 @@ class RayWorkers:
             )
             .remote()
         )
-        worker = RayWorker(actor)
+        worker = RayWorker(actor, self._front, self._held)
         try:
-            facts: EngineFacts = await _answer(actor.start.remote(self._recipe, self._cores(number)))
+            facts: EngineFacts = await _answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
         except ModelLoadError:
-            await worker.stop()
+            # Whoever tries again must find a new one.
+            ray.kill(actor, no_restart=True)
             raise
         except asyncio.CancelledError:
-            await worker.stop()
+            worker.leave()
             raise
+        self._held.add(worker)
         return StartedWorker(worker, facts)
+
+    async def _hold(self) -> None:
+        """Tell workers that this front is there; the pool hears of one that is not from its jobs."""
+        while True:
+            await asyncio.sleep(HOLD_EVERY_S)
+            for worker in self._held:
+                worker.hold()
 
     def _cores(self, number: int) -> Sequence[int]:
         """The share of this machine's cores; elsewhere a worker has its machine."""
@@ -126,7 +153,9 @@ class RayWorkers:
         return cores[first : first + share]
 
     async def aclose(self) -> None:
-        """See `Workers`; a cluster that was here before stays."""
+        """See `Workers`; a cluster that was here before stays, with the workers that other fronts use."""
+        if self._holding is not None:
+            self._holding.cancel()
         if _ray().is_initialized():
             await asyncio.to_thread(_ray().shutdown)
         if self._local is not None:
@@ -135,25 +164,51 @@ class RayWorkers:
 
 
 class RayWorker:
-    """One actor."""
+    """One actor, as one front sees it."""
 
-    def __init__(self, actor: Any) -> None:
-        """Talk to `actor`."""
+    def __init__(self, actor: Any, front: str, held: "set[RayWorker]") -> None:
+        """Talk to `actor` in the name of `front`; `held` are the workers of that front."""
         self._actor = actor
+        self._front = front
+        self._held = held
 
     async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
         """See `Worker`."""
-        results: Sequence[DecodeResult | Exception] = await _answer(self._actor.run.remote(list(jobs), urgency))
+        try:
+            results: Sequence[DecodeResult | Exception] = await _answer(self._actor.run.remote(list(jobs), urgency))
+        except WorkerLostError:
+            self._held.discard(self)
+            raise
         return results
+
+    def hold(self) -> None:
+        """Have it live on."""
+        self._actor.hold.remote(self._front)
+
+    def leave(self) -> Any:
+        """No longer use it; it ends if nobody else does. Gives the reference of the answer."""
+        self._held.discard(self)
+        return self._actor.leave.remote(self._front)
 
     async def stop(self) -> None:
         """See `Worker`."""
-        _ray().kill(self._actor, no_restart=True)
+        try:
+            await asyncio.wait_for(_answer(self.leave()), _LEAVE_S)
+        except WorkerLostError:
+            return
+        except TimeoutError:
+            _log.warning("worker_not_told", after_s=_LEAVE_S)
 
     async def pid(self) -> int:
         """The worker's process, on whatever machine."""
         pid: int = await _answer(self._actor.pid.remote())
         return pid
+
+
+def fingerprint(make: "partial[EngineModel]") -> str:
+    """The same for fronts whose workers would be the same: version, engine, and every setting of it."""
+    recipe = (version("parakeet-service"), make.func.__qualname__, make.args, sorted(make.keywords.items()))
+    return hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
 
 
 def _environment(cluster: Cluster) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Which worker runs what next: one queue before all workers, and what each has been given. No I/O."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ class Place:
         seconds: Audio in them.
         reserved: It gets nothing new; once idle it runs one suspect.
         leaving: It gets nothing new; once idle it is stopped.
+        turn: When it was given its last batch, in batches of this front.
     """
 
     number: int
@@ -35,6 +37,7 @@ class Place:
     batches: list[Sequence[Queued]] = field(default_factory=list)
     reserved: bool = False
     leaving: bool = False
+    turn: int = 0
 
     @property
     def seconds(self) -> float:
@@ -74,10 +77,14 @@ class Dispatch:
         self.batch_size = batch_size
         self.places: list[Place] = []
         self.suspects: list[Queued] = []
+        self._turns = itertools.count(1)
 
     def next(self) -> tuple[Place, Sequence[Queued]] | None:
         """The next batch and its worker, taken out of the queue; ``None`` if nothing can be handed out now."""
-        return self._next_suspect() or self._next_of(_AHEAD) or self._next_of(_LIVE_AHEAD, live=True)
+        found = self._next_suspect() or self._next_of(_AHEAD) or self._next_of(_LIVE_AHEAD, live=True)
+        if found is not None:
+            found[0].turn = next(self._turns)
+        return found
 
     def _next_suspect(self) -> tuple[Place, Sequence[Queued]] | None:
         self.suspects = [queued for queued in self.suspects if not queued.future.done()]
@@ -113,7 +120,8 @@ class Dispatch:
                 most = min(self.batch_size, math.ceil(len(self._queue) / idle))
                 batch = self._queue.take_batch(self._planner, most=most)
             if batch:
-                return min(free, key=lambda place: (place.seconds, place.number)), batch
+                # Among equals by turns: other fronts may share the workers, and all would begin with the same one.
+                return min(free, key=lambda place: (place.seconds, place.turn, place.number)), batch
             if live:
                 return None
         return None

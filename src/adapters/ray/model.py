@@ -1,6 +1,7 @@
 """The SpeechModel port by a pool of workers."""
 
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import structlog
 
@@ -16,10 +17,10 @@ from ...domain.audio import Samples
 from ...domain.errors import ModelLoadError
 from ...domain.transcript import Token
 from ..inference.engine import EngineFacts
+from ..inference.model import EngineModel
 from ..inference.windows import Windows
 from .cluster import Cluster, RayWorkers
 from .pool import WorkerPool
-from .worker import MakeEngine
 from .workers import Workers
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
@@ -76,7 +77,7 @@ class ClusterModel:
 
 
 def ray_model(
-    make: MakeEngine,
+    make: "partial[EngineModel]",
     cluster: Cluster,
     *,
     sample_rate_hz: int,
@@ -88,7 +89,7 @@ def ray_model(
     """The model, not started yet.
 
     Args:
-        make: Makes what a worker runs; must be picklable, such as a `functools.partial`.
+        make: Makes what a worker runs; must be picklable. Fronts with an equal one share workers.
         cluster: Where the workers are.
         sample_rate_hz: See `WorkerPool`, like those that are not named here.
         batch_size: See there.

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -15,34 +16,84 @@ MakeEngine: TypeAlias = Callable[[], EngineModel]
 """Makes a model that is not loaded yet. A queue without a bound suits it: the pool's has one."""
 
 
-class EngineWorker:
-    """Loads an engine, and runs jobs on it, those of several calls at once."""
+HOLD_EVERY_S = 5.0
+"""How often a front tells its workers that it is there."""
+_LEASE_S = 60.0
+"""A front that was not heard for so long is gone."""
+_LAST_ANSWER_S = 0.2
+"""Between the answer to the last front and the end, so that the answer arrives."""
 
-    async def start(self, make: MakeEngine, cores: Sequence[int]) -> EngineFacts:
-        """Load the engine.
+
+class EngineWorker:
+    """Loads an engine, and runs jobs on it, those of several calls and of several fronts at once.
+
+    It ends itself once no front holds it: one that was killed cannot end it.
+    """
+
+    def __init__(self) -> None:
+        """Begin without an engine."""
+        self._heard: dict[str, float] = {}
+        self._loading: asyncio.Task[EngineModel] | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self, front: str, make: MakeEngine, cores: Sequence[int]) -> EngineFacts:
+        """Load the engine for the first front that asks; all others wait for the same.
 
         Args:
+            front: Who asks, and holds this worker from now on.
             make: Makes it.
             cores: The cores that this process may use; empty for all.
 
         Raises:
             ModelLoadError: It cannot be loaded.
         """
-        if cores:
-            # Before the engine counts them.
-            os.sched_setaffinity(0, cores)
-        self._model = make()
-        await self._model.start()
-        return self._model.facts()
+        self._heard[front] = time.monotonic()
+        if self._loading is None:
+            self._loading = asyncio.create_task(_loaded(make, cores))
+            self._watching = asyncio.create_task(self._end_when_alone())
+        # One front that leaves meanwhile takes the engine from no other.
+        return (await asyncio.shield(self._loading)).facts()
+
+    async def hold(self, front: str) -> None:
+        """The front is still there."""
+        self._heard[front] = time.monotonic()
+
+    async def leave(self, front: str) -> None:
+        """The front is gone; what it has not been answered is no longer wanted. The last one ends this process."""
+        self._heard.pop(front, None)
+        asyncio.get_running_loop().call_later(_LAST_ANSWER_S, self._end_if_alone)
 
     async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> list[DecodeResult | ServiceError]:
         """See `Worker`."""
-        results = await asyncio.gather(*(self._model.run(job, urgency) for job in jobs), return_exceptions=True)
+        if self._loading is None:
+            raise RuntimeError("A worker runs jobs once it was started.")
+        model = await self._loading
+        results = await asyncio.gather(*(model.run(job, urgency) for job in jobs), return_exceptions=True)
         return [_sendable(result) for result in results]
 
     async def pid(self) -> int:
         """The process."""
         return os.getpid()
+
+    async def _end_when_alone(self) -> None:
+        while True:
+            await asyncio.sleep(HOLD_EVERY_S)
+            oldest = time.monotonic() - _LEASE_S
+            self._heard = {front: at for front, at in self._heard.items() if at > oldest}
+            self._end_if_alone()
+
+    def _end_if_alone(self) -> None:
+        if not self._heard:
+            os._exit(0)
+
+
+async def _loaded(make: MakeEngine, cores: Sequence[int]) -> EngineModel:
+    if cores:
+        # Before the engine counts them.
+        os.sched_setaffinity(0, cores)
+    model = make()
+    await model.start()
+    return model
 
 
 def _sendable(result: DecodeResult | BaseException) -> DecodeResult | ServiceError:

@@ -28,7 +28,7 @@ class Worker(Protocol):
         ...
 
     async def stop(self) -> None:
-        """End it; what it runs is lost."""
+        """Use it no longer: it ends, unless another front uses it. What it runs for this one is lost."""
         ...
 
 
@@ -56,7 +56,7 @@ class Workers(Protocol):
         ...
 
     async def start_worker(self, number: int) -> StartedWorker:
-        """Start a worker, and wait until its engine is loaded.
+        """Start a worker, or take the one that another front started, and wait until its engine is loaded.
 
         Args:
             number: Its place, from 0; no two that live have the same.
@@ -68,5 +68,5 @@ class Workers(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """End everything that was started."""
+        """End everything that was started and that no other front uses."""
         ...

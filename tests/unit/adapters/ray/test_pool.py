@@ -134,6 +134,14 @@ async def test_gives_the_next_batch_to_the_least_loaded_worker() -> None:
         await asyncio.gather(*first, *second, *third)
 
 
+async def test_takes_turns_among_workers_that_have_nothing_to_do() -> None:
+    workers = FakeWorkers(2, at_once=True)
+    async with started(workers) as pool:
+        for number in range(4):
+            await asyncio.gather(*submitted(pool, job(number)))
+    assert [numbers(worker) for worker in workers.started] == [[[0], [2]], [[1], [3]]]
+
+
 async def test_keeps_what_workers_cannot_begin_in_its_own_queue() -> None:
     workers = FakeWorkers(1)
     async with started(workers) as pool:
