@@ -50,6 +50,7 @@ parser.add_argument("--rounds", type=int, default=20, help="turns of each in ove
 parser.add_argument("--clips", type=int, default=100, help="clips idle, and under load, in fairness")
 parser.add_argument("--long-ones", type=int, default=10, help="long recordings in fairness")
 parser.add_argument("--hours", type=float, default=1, help="length of each of them")
+parser.add_argument("--jobs", type=int, metavar="N", help="in fairness: jobs of --minutes each, not long recordings")
 parser.add_argument("--requests", type=int, default=1200, help="sent for memory")
 parser.add_argument("--every", type=int, default=100, help="requests between two looks at memory")
 parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 8], help="live sessions at once")
@@ -77,7 +78,11 @@ parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw what is 
 measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     "engine": lambda given: engine.run(given.speech, given.model, given.at_once, given.engine),
     "overhead": lambda given: overhead.run(given.speech, given.model, given.rounds),
-    "fairness": lambda given: fairness.run(given.speech, given.model, given.clips, given.long_ones, given.hours),
+    "fairness": lambda given: (
+        fairness.run(given.speech, given.model, given.clips, given.long_ones, given.hours)
+        if given.jobs is None
+        else fairness.run_beside_jobs(given.speech, given.model, given.clips, given.jobs, given.minutes)
+    ),
     "memory": lambda given: memory.run(given.speech, given.model, given.requests, given.every),
     "length": lambda given: length.run(given.speech, given.model, given.rounds),
     "accuracy": lambda given: accuracy.run(given.speech),

@@ -8,10 +8,12 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import httpx2
 
 from .harness import Service, model_directory, running_service
+from .job_load import RunningJob, job_settings
 from .report import Chart, Table
 from .speech import RATE_HZ, Recording, clip, joined, recordings
 
@@ -23,6 +25,17 @@ _BEGINNING = 3
 _BOUNDARY = "one-of-many-hours"
 _READ = "parakeet_model_audio_seconds_total"
 _PIECE_BYTES = 1 << 16
+
+
+class _Load(Protocol):
+    """A long recording that the service reads."""
+
+    sent: bool
+    """Whether the service has it, and reads it or will soon."""
+
+    async def send(self, service: Service, client: httpx2.AsyncClient) -> None:
+        """Have it read to its end."""
+        ...
 
 
 def run(directory: Path | None, model: str, measurements: int, long_ones: int, hours: float) -> Chart:
@@ -40,6 +53,7 @@ def run(directory: Path | None, model: str, measurements: int, long_ones: int, h
         hours: Length of each.
     """
     speech = joined(recordings(directory), at_least_s=60)
+    loads = [_Upload(speech, hours) for _ in range(long_ones)]
     with tempfile.TemporaryDirectory() as scratch:
         settings = {
             "MODEL_ID": model_directory(model, Path(scratch)),
@@ -48,20 +62,33 @@ def run(directory: Path | None, model: str, measurements: int, long_ones: int, h
             "MAX_UPLOADS": str(max(64, long_ones + 1)),
         }
         with running_service(**settings) as service:
-            return asyncio.run(_run(service, speech, measurements, long_ones, hours))
+            return asyncio.run(_run(service, speech, measurements, loads, f"{long_ones} recordings of {hours:g} h"))
 
 
-async def _run(service: Service, speech: Recording, measurements: int, long_ones: int, hours: float) -> Chart:
+def run_beside_jobs(directory: Path | None, model: str, measurements: int, jobs: int, minutes: float) -> Chart:
+    """Print the same of a service that reads so many jobs at once, each of so many minutes.
+
+    All of them run: ``JOB_WORKERS`` is their number. They lie in ``TMPDIR``: 1.9 MB for each minute.
+    """
+    speech = joined(recordings(directory), at_least_s=minutes * 60)
+    wav = Recording("job", clip(speech.samples, 0, minutes * 60), None).wav
+    loads = [RunningJob(wav) for _ in range(jobs)]
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = {"MODEL_ID": model_directory(model, Path(scratch)), **job_settings(Path(scratch), jobs)}
+        with running_service(**settings) as service:
+            return asyncio.run(_run(service, speech, measurements, loads, f"{jobs} jobs of {minutes:g} min"))
+
+
+async def _run(service: Service, speech: Recording, measurements: int, loads: Sequence[_Load], load: str) -> Chart:
     wav = Recording("clip", clip(speech.samples, 0, _CLIP_S), None).wav
-    limits = httpx2.Limits(max_connections=long_ones + 4)
+    limits = httpx2.Limits(max_connections=len(loads) + 4)
     async with httpx2.AsyncClient(timeout=None, limits=limits) as client:
         probe = _Probe(service, client, wav)
         await probe.measure(3)  # compiles
         idle_s = await probe.measure(measurements // 2)
-        uploads = [_Upload(speech, hours) for _ in range(long_ones)]
-        working = [asyncio.create_task(upload.send(service, client)) for upload in uploads]
+        working = [asyncio.create_task(one.send(service, client)) for one in loads]
         try:
-            await _until_all_are_read(service, client, uploads, working)
+            await _until_all_are_read(service, client, loads, working)
             beginning_s = await probe.measure(_BEGINNING)
             began, before_s = time.perf_counter(), await service.metric(client, _READ)
             loaded_s, depths = await _under_load(probe, measurements, working)
@@ -76,12 +103,12 @@ async def _run(service: Service, speech: Recording, measurements: int, long_ones
                 raise outcome
         await _until_idle(service, client)
         idle_s += await probe.measure(measurements - measurements // 2)
-    _print(idle_s, beginning_s, loaded_s, f"{long_ones} of {hours:g} h")
+    _print(idle_s, beginning_s, loaded_s, load)
     waiting = f"{statistics.median(depths):.0f} windows waited in the median, {min(depths):.0f} at least"
     print(f"meanwhile the model read {speed:.0f} times real time, clips included; {waiting}")
     lines = {
         name: [(100 * rank / len(taken), 1000 * each) for rank, each in enumerate(sorted(taken), 1)]
-        for name, taken in (("idle", idle_s), (f"{long_ones} recordings of {hours:g} h", loaded_s))
+        for name, taken in (("idle", idle_s), (f"beside {load}", loaded_s))
     }
     return Chart("Latency of a 3 s clip", "percentile", "ms", lines)
 
@@ -136,19 +163,20 @@ def _check_all_work(working: "Sequence[asyncio.Task[None]]") -> None:
     for task in working:
         if task.done():
             task.result()
-            raise SystemExit("a long recording was read to its end before all clips were: raise --hours")
+            raise SystemExit("a long recording was read to its end before all clips were: raise --hours or --minutes")
 
 
 async def _until_all_are_read(
     service: Service,
     client: httpx2.AsyncClient,
-    uploads: "Sequence[_Upload]",
+    loads: Sequence[_Load],
     working: "Sequence[asyncio.Task[None]]",
 ) -> None:
-    while not all(upload.sent for upload in uploads):
+    while not all(one.sent for one in loads):
         _check_all_work(working)
         await asyncio.sleep(0.1)
-    while await service.metric(client, "parakeet_queue_depth") < len(uploads):
+    # A job has few windows in the queue at a time, and none of it while they are with the model.
+    while await service.metric(client, "parakeet_queue_depth") < (len(loads) + 1) // 2:
         _check_all_work(working)
         await asyncio.sleep(0.1)
 
