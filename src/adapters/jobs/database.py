@@ -70,7 +70,10 @@ class Database:
         if version is None:
             connection.execute(insert(VERSIONS).values(version=SCHEMA_VERSION))
         elif version > SCHEMA_VERSION:
-            raise JobStorageError("JOBS_DATABASE: the jobs are those of a newer version of this service.")
+            raise JobStorageError(
+                "The jobs in DATA_DIR or JOBS_DATABASE are those of a newer version of this service: start that version, "
+                "or name another place for the jobs of this one."
+            )
         elif version < SCHEMA_VERSION:
             upgrade(connection, version)
 
