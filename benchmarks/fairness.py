@@ -32,6 +32,8 @@ class _Load(Protocol):
 
     sent: bool
     """Whether the service has it, and reads it or will soon."""
+    least_waiting: int
+    """Windows of it that wait for the model at least, while it is read."""
 
     async def send(self, service: Service, client: httpx2.AsyncClient) -> None:
         """Have it read to its end."""
@@ -175,8 +177,7 @@ async def _until_all_are_read(
     while not all(one.sent for one in loads):
         _check_all_work(working)
         await asyncio.sleep(0.1)
-    # A job has few windows in the queue at a time, and none of it while they are with the model.
-    while await service.metric(client, "parakeet_queue_depth") < (len(loads) + 1) // 2:
+    while await service.metric(client, "parakeet_queue_depth") < sum(one.least_waiting for one in loads):
         _check_all_work(working)
         await asyncio.sleep(0.1)
 
@@ -199,6 +200,7 @@ class _Upload:
         self._pcm = speech.samples.tobytes()
         self._size = 2 * int(hours * 3600 * RATE_HZ)
         self.sent = False
+        self.least_waiting = 1
 
     async def send(self, service: Service, client: httpx2.AsyncClient) -> None:
         """Upload it, and wait for its text.

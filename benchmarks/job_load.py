@@ -29,6 +29,8 @@ class RunningJob:
     def __init__(self, wav: bytes) -> None:
         self._wav = wav
         self.sent = False
+        # All jobs together have no more windows with the model than a batch has.
+        self.least_waiting = 0
 
     async def send(self, service: Service, client: httpx2.AsyncClient) -> None:
         """Submit it, and wait for its end; `sent` when it runs.
