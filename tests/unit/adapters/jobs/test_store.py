@@ -63,7 +63,7 @@ async def test_leaves_the_jobs_of_a_newer_service_alone(tmp_path: Path) -> None:
     database = Database(sqlite_engine(tmp_path / "jobs.db"))
     await database.open()
     await database.run(lambda connection: connection.execute(update(VERSIONS).values(version=99)))
-    with pytest.raises(JobStorageError, match="newer version"):
+    with pytest.raises(JobStorageError, match="newer version of this service: start that version"):
         await database.open()
     await database.aclose()
 
