@@ -36,6 +36,7 @@ class _ReservedFile(MmapedDict):
     """
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - as there
+        self._path = filename
         if not read_mode:
             Path(filename).touch()
             _reserve(filename, _FILE_BYTES)
@@ -44,7 +45,7 @@ class _ReservedFile(MmapedDict):
     def _init_value(self, key: str) -> None:
         # More than one entry takes.
         if self._used + 2 * len(key.encode()) + 64 > self._capacity:
-            _reserve(str(self._fname), 2 * self._capacity)
+            _reserve(self._path, 2 * self._capacity)
         super()._init_value(key)  # type: ignore[no-untyped-call]
 
 
@@ -79,7 +80,7 @@ class PrometheusMetrics:
         else:
             # As prometheus-client does it if this variable is there when it is imported, which is before our settings.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
-            vars(values)["MmapedDict"] = _ReservedFile
+            setattr(values, "MmapedDict", _ReservedFile)  # noqa: B010 - it exports no such name
             values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         counter, gauge = (
             partial(Counter, registry=registry),
