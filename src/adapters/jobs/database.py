@@ -1,7 +1,9 @@
 """One database, its threads, and its errors in our words."""
 
 import asyncio
+import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, select,
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ...domain.errors import JobStorageError, StorageFullError
+from ...domain.errors import JobStorageError, StorageFullError, shortage_behind
 from .tables import METADATA, SCHEMA_VERSION, VERSIONS
 from .upgrades import upgrade
 
@@ -21,7 +23,9 @@ _THREADS = 4
 _LOCK = 0x7061726B
 """Names the lock under which one server at a time makes the tables."""
 _BUSY_MS = 30_000
-_FULL = ("database or disk is full", "disk i/o error", "no space left", "could not extend file")
+_POSTGRESQL_FULL = "53100"
+"""SQLSTATE `disk_full`."""
+_PROBE_BYTES = 1 << 16
 
 
 class Database:
@@ -47,12 +51,21 @@ class Database:
             with self.engine.begin() as connection:
                 return work(connection)
         except DBAPIError as error:
-            reason = str(error.orig).lower()
-            if any(sign in reason for sign in _FULL):
+            if self._is_full(error.orig):
                 raise StorageFullError("The service has no disk space left for jobs.", retry_after_s=30.0) from error
             raise JobStorageError("The database of the jobs cannot be used.") from error
         except SQLAlchemyError as error:
             raise JobStorageError("The database of the jobs cannot be used.") from error
+
+    def _is_full(self, error: BaseException | None) -> bool:
+        if not isinstance(error, sqlite3.Error):
+            return getattr(error, "sqlstate", None) == _POSTGRESQL_FULL
+        # An extended code has the plain one in its low byte; errors of the driver's own have none.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_IOERR:
+            # Of a disk that fails as of a used-up quota.
+            return _takes_no_more(Path(str(self.engine.url.database)).parent)
+        return code == sqlite3.SQLITE_FULL
 
     async def open(self) -> None:
         """Make the tables, unless they are there.
@@ -94,6 +107,16 @@ class Database:
         """Finish what runs, and disconnect."""
         await asyncio.to_thread(self._threads.shutdown)
         self.engine.dispose()
+
+
+def _takes_no_more(directory: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return isinstance(shortage_behind(error), StorageFullError)
+    return False
 
 
 def sqlite_engine(path: Path) -> Engine:
