@@ -122,6 +122,8 @@ class JobRunner:
             await self.changes.wait(_LOOK_S)
             return
         job_id = claim.job.id
+        if job_id in self._running:
+            return  # This process slept for longer than the lease; the claim has renewed it, and the reader goes on.
         reading = asyncio.create_task(self._read(claim, places))
         self._running[job_id] = reading
         try:
