@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,6 +26,14 @@ _LOCK = 0x7061726B
 _BUSY_MS = 30_000
 _POSTGRESQL_FULL = "53100"
 """SQLSTATE `disk_full`."""
+_PRAGMAS = (
+    "auto_vacuum=INCREMENTAL",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "secure_delete=FAST",
+)
+"""In this order: room can be given back only by a database that was made for it."""
 _PROBE_BYTES = 1 << 16
 
 
@@ -111,8 +120,9 @@ class Database:
 
 def _takes_no_more(directory: Path) -> bool:
     try:
-        with tempfile.TemporaryFile(dir=directory, buffering=0) as probe:
+        with tempfile.TemporaryFile(dir=directory) as probe:
             probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
         return isinstance(shortage_behind(error), StorageFullError)
@@ -129,17 +139,14 @@ def sqlite_engine(path: Path) -> Engine:
     def prepare(connection: Any, _: ConnectionPoolEntry) -> None:  # pyright: ignore[reportUnusedFunction]
         # The driver must not begin transactions itself: it would do so only at the first change.
         connection.isolation_level = None
-        cursor = connection.cursor()
-        # In this order: room can be given back only by a database that was made for it.
-        for pragma in (
-            "auto_vacuum=INCREMENTAL",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "secure_delete=FAST",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+        try:
+            with closing(connection.cursor()) as cursor:
+                for pragma in _PRAGMAS:
+                    cursor.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            # SQLAlchemy does not know it yet.
+            connection.close()
+            raise
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
