@@ -8,7 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from parakeet_service.application.ports.job_store import Admission, Ending, JobStore, LeaseLostError, NewJob, WindowKey
+from parakeet_service.application.ports.job_store import (
+    Admission,
+    Delivery,
+    Ending,
+    JobStore,
+    LeaseLostError,
+    NewJob,
+    WindowKey,
+)
 from parakeet_service.domain.errors import (
     IdempotencyConflictError,
     JobConflictError,
@@ -280,7 +288,7 @@ class JobStoreContract(ABC):
             await late.claim(0.0)
             await late.finish("job_0001", Ending(JobStatus.FAILED, 5.0, error=JobError("code", "why")))
 
-            async def note_late() -> None:
+            async def note_late(first: Delivery) -> None:
                 before = await other.find("key bob", "job_0001")
                 await late.delivery_failed(first, reason="late", next_at=None)
                 await late.delivery_failed(first, reason="late", next_at=1.0)
@@ -291,15 +299,15 @@ class JobStoreContract(ABC):
             second = await other.claim_delivery(7.0 + LEASE_S)
             assert first is not None
             assert second is not None
-            await note_late()
+            await note_late(first)
             await other.delivery_failed(second, reason="no route", next_at=100.0)
-            await note_late()
+            await note_late(first)
             # Its time was not changed either.
             assert await other.claim_delivery(99.0) is None
             third = await other.claim_delivery(101.0)
             assert third is not None
             await other.delivered(third)
-            await note_late()
+            await note_late(first)
             await other.deliver_again("key bob", "job_0001", 200.0)
             await late.delivered(third)
             assert (await other.counts()).webhooks == {WebhookStatus.PENDING: 1}
