@@ -15,6 +15,8 @@ import numpy as np
 from tests.integration.processes import SAMPLE, Server, started, wait_until_ok
 
 WAIT_S = 60
+COMMAND = ("-m", "parakeet_service")
+"""What Python runs as the server."""
 
 
 def recording(times: int) -> bytes:
@@ -87,7 +89,7 @@ def job_server(
     cwd: Path,
     data: Path,
     *,
-    program: tuple[str, ...] = ("-m", "parakeet_service"),
+    program: tuple[str, ...] = COMMAND,
     wait: bool = True,
     **settings: str,
 ) -> Generator[JobServer]:

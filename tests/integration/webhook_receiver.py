@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from standardwebhooks import Webhook, WebhookVerificationError
 
 SECRET = "whsec_" + base64.b64encode(b"parakeets talk all day long").decode()
-SETTINGS = {"WEBHOOK_SECRET": SECRET, "URL_ALLOW_HTTP": "true", "URL_ALLOWED_HOSTS": "127.0.0.1"}
 
 
 @dataclass(frozen=True)
