@@ -146,7 +146,7 @@ class Trial:
     def end(self) -> None:
         """Let the jobs end, and what they have to tell arrive."""
         with self.server() as server:
-            while any((job["webhook"] or {}).get("status") != "delivered" for job in self.jobs(server)):
+            while not all(job["webhook"] and job["webhook"]["status"] == "delivered" for job in self.jobs(server)):
                 time.sleep(0.1)
             for job_id, text in self.expected.items():
                 assert server.text(job_id) == text
