@@ -54,7 +54,7 @@ class RemoteTranscriber:
     ) -> TranscriptOutput:
         """See `Transcriber`."""
         del request
-        fields = [*_fields(reading), ("channels", reading.channels), ("include_timestamps", "true"), ("stream", "true")]
+        fields = [*_fields(reading), ("include_timestamps", "true"), ("stream", "true")]
         head, body = _multipart(fields, source)
         async with (
             _answered(self._http),
@@ -111,7 +111,11 @@ class RemoteJobs:
             if reading.keywords:
                 await self._check_keywords()
             if isinstance(source, str):
-                fields: dict[str, Any] = {"file_url": source, "keywords": list(reading.keywords)}
+                fields: dict[str, Any] = {
+                    "file_url": source,
+                    "keywords": list(reading.keywords),
+                    "channels": reading.channels,
+                }
                 if reading.track is not None:
                     fields["track"] = reading.track
                 answer = await self._http.post("/v1/jobs", json=fields)
@@ -149,7 +153,7 @@ class RemoteJobs:
 
 
 def _fields(reading: Reading) -> list[tuple[str, str]]:
-    fields = [("keywords", keyword) for keyword in reading.keywords]
+    fields = [*(("keywords", keyword) for keyword in reading.keywords), ("channels", reading.channels)]
     return fields if reading.track is None else [*fields, ("track", str(reading.track))]
 
 

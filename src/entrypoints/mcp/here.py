@@ -99,7 +99,9 @@ class ServiceJobs:
         decoding = _decoding(reading, self._model)
         if reading.track is not None and reading.track < 1:
             raise InvalidRequestError("track: tracks are counted from 1.", param="track")
-        ask = JobRequest(phrases=decoding.phrases, track=reading.track, file_url=url)
+        ask = JobRequest(
+            phrases=decoding.phrases, track=reading.track, separate=reading.channels == "separate", file_url=url
+        )
         with self._drain.work():
             job = await self._jobs.submit(self._caller(request), ask, None if isinstance(source, str) else source)
         return _output(job)

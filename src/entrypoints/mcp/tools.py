@@ -112,13 +112,14 @@ def _start(jobs: BackgroundJobs, recordings: Recordings) -> Callable[..., Any]:
         url: str | None = None,
         keywords: list[str] | None = None,
         track: int | None = None,
+        channels: Channels = "mix",
     ) -> JobOutput:
         """Begin to transcribe a long recording, a file or an https URL, and return at once with the `id` of a job.
 
         `get_transcription` tells how far it is, and gives the transcript. The job goes on if this conversation ends.
-        `keywords` and `track` are those of `transcribe`.
+        `keywords`, `track` and `channels` are those of `transcribe`.
         """
-        reading, request = Reading(tuple(keywords or ()), track), ctx.request_context.request
+        reading, request = Reading(tuple(keywords or ()), track, channels), ctx.request_context.request
         with _told():
             if path is None and url is not None:
                 return await jobs.start(url, reading, request=request)

@@ -251,6 +251,19 @@ async def test_the_tools_for_jobs_are_listed_where_there_are_jobs(tmp_path: Path
         assert await names(client) == plain | {"start_transcription", "get_transcription"}
 
 
+async def test_a_job_of_a_service_elsewhere_tells_channels_apart(tmp_path: Path) -> None:
+    async with (
+        jobs_world(tmp_path / "data") as (world, _),
+        elsewhere(world, write(tmp_path, call())) as client,
+    ):
+        world.decoder.channels = 2
+        direct = await answer(client, path="a.wav", format="json", words=True, channels="separate")
+        job = await answer(client, "start_transcription", path="a.wav", channels="separate")
+        ended = await answer(client, "get_transcription", id=job["id"], wait=60, format="json", words=True)
+        assert ended["transcript"] == direct
+        assert {word["channel"] for word in direct["words"]} == {0, 1}
+
+
 async def test_a_job_of_a_service_elsewhere(tmp_path: Path) -> None:
     async with (
         jobs_world(tmp_path / "data") as (world, web),
