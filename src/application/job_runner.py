@@ -94,8 +94,10 @@ class JobRunner:
 
     async def _renew(self) -> None:
         await asyncio.sleep(self.limits.lease_s / 3)
-        ours = await self.store.renew(self.clock())
-        for job_id, task in self._running.items():
+        # Only what is being read: a job that could not be put back, on a full disk, is anybody's when its lease ends.
+        held = dict(self._running)
+        ours = await self.store.renew(self.clock(), held)
+        for job_id, task in held.items():
             if job_id not in ours:
                 task.cancel()
 
@@ -120,6 +122,8 @@ class JobRunner:
             await self.changes.wait(_LOOK_S)
             return
         job_id = claim.job.id
+        if job_id in self._running:
+            return  # This process slept for longer than the lease; the claim has renewed it, and the reader goes on.
         reading = asyncio.create_task(self._read(claim, places))
         self._running[job_id] = reading
         try:
@@ -130,11 +134,19 @@ class JobRunner:
         except asyncio.CancelledError:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-            await self.store.release(job_id, ready_at=0.0, counts=False)
-            self.observer.job_put_back(claim.job, reason="the service stops")
+            await self._put_back_at_stop(claim.job)
             raise
         finally:
             del self._running[job_id]
+
+    async def _put_back_at_stop(self, job: Job) -> None:
+        try:
+            await self.store.release(job.id, ready_at=0.0, counts=False)
+        except ServiceError as error:
+            # The stop goes on: the job is another's when its lease ends, or when this service starts again.
+            self.observer.failed_unexpectedly("putting a job back", error, job_id=job.id)
+        else:
+            self.observer.job_put_back(job, reason="the service stops")
 
     async def _read(self, claim: Claim, places: asyncio.Semaphore) -> None:
         job = claim.job

@@ -61,9 +61,9 @@ class JobWebhooks:
         except WebhookFailedError as error:
             failure = str(error)
             next_at = None if is_last else self.clock() + RETRIES_S[delivery.attempts]
-            await self.store.delivery_failed(delivery.id, reason=failure, next_at=next_at)
+            await self.store.delivery_failed(delivery, reason=failure, next_at=next_at)
         else:
-            await self.store.delivered(delivery.id)
+            await self.store.delivered(delivery)
         self.observer.webhook_tried(
             job_id=job.id, webhook_id=delivery.id, attempt=delivery.attempts + 1, failure=failure, is_last=is_last
         )

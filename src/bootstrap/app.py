@@ -20,6 +20,7 @@ from ..config.flags import load_settings
 from ..config.logs import configure_logging
 from ..config.lookalikes import lookalikes
 from ..config.settings import Settings, key_problems
+from ..domain.errors import ModelLoadError
 from ..entrypoints.http.app import create_app
 from .container import Container, prometheus, shared_model, wyoming_server
 from .directories import prepare_directories, private_directory
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from ..adapters.telemetry.opentelemetry import Tracing
 
 _log = structlog.stdlib.get_logger(__name__)
+
+_LONGEST_PLACE = 90
+"""Bytes of a directory below which a socket may be: macOS allows 104 for the whole path."""
 
 
 def build_app(settings: Settings | None = None) -> FastAPI:
@@ -58,7 +62,7 @@ def application(settings: Settings, on_fatal: Callable[[], None], listeners: Seq
         _log.warning(problem)
     prepare_directories()
     tracing = tracing_from_environment()
-    common = private_directory("common") if settings.http_processes > 1 else None
+    common = _common_directory() if settings.http_processes > 1 else None
     if common is not None and settings.client_secret_key is None:
         # What one process has signed, all take.
         settings = settings.model_copy(update={"client_secret_key": SecretStr(secrets.token_hex(32))})
@@ -93,6 +97,18 @@ def servers_of(settings: Settings) -> Sequence[Server]:
     if settings.wyoming_port is None and not settings.wyoming_socket:
         return ()
     return (wyoming_server(settings),)
+
+
+def _common_directory() -> Path:
+    """What the processes that speak HTTP have in common.
+
+    Raises:
+        ModelLoadError: No socket can be there.
+    """
+    common = private_directory("common")
+    if len(os.fsencode(common)) > _LONGEST_PLACE:
+        raise ModelLoadError(f"TMPDIR: {common.parent} is too long a path for a socket below it; set a shorter one.")
+    return common
 
 
 def _of_fronts(settings: Settings, background: Jobs | None) -> Settings:

@@ -93,15 +93,17 @@ class Fronts:
             ServiceError: It cannot serve.
         """
         left = asyncio.Event()
-        process = await ChildProcess.start(self._recipe, on_event=lambda _: left.set(), on_end=left.set)
-        _log.info("http_process_ready", pid=process.pid)
-        try:
-            await first_of(left.wait(), drain.wait_begun())
-            if drain.begun and not left.is_set():
-                await _finish(process, drain)
-        finally:
-            how = await process.end(patience_s=_LEAVING_S)
-            forget_process(process.pid, self._common)
+        # What it has to finish is work of ours: the grace time is over when it is for all.
+        with drain.work():
+            process = await ChildProcess.start(self._recipe, on_event=lambda _: left.set(), on_end=left.set)
+            _log.info("http_process_ready", pid=process.pid)
+            try:
+                await first_of(left.wait(), drain.wait_begun())
+                if drain.begun and not left.is_set():
+                    await _finish(process, drain)
+            finally:
+                how = await process.end(patience_s=_LEAVING_S)
+                forget_process(process.pid, self._common)
         if not drain.begun:
             _log.error("http_process_died", pid=process.pid, how=how)
 

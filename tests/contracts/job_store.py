@@ -8,7 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from parakeet_service.application.ports.job_store import Admission, Ending, JobStore, LeaseLostError, NewJob, WindowKey
+from parakeet_service.application.ports.job_store import (
+    Admission,
+    Delivery,
+    Ending,
+    JobStore,
+    LeaseLostError,
+    NewJob,
+    WindowKey,
+)
 from parakeet_service.domain.errors import (
     IdempotencyConflictError,
     JobConflictError,
@@ -137,13 +145,13 @@ class JobStoreContract(ABC):
             assert await dead.claim(0.0)
             await dead.begin("job_0001", model="m", duration_s=60.0)
             await dead.keep_window("job_0001", KEY, TOKENS)
-            assert await dead.renew(20.0) == {"job_0001"}
+            assert await dead.renew(20.0, ["job_0001", "job_0002"]) == {"job_0001"}
             assert await alive.claim(20.0 + LEASE_S - 1) is None
             taken = await alive.claim(20.0 + LEASE_S + 1)
             assert taken is not None
             assert (taken.job.started_at, taken.job.duration_s) == (0.0, 60.0)
             assert await alive.begin("job_0001", model="m", duration_s=60.0) == {KEY: TOKENS}
-            assert await dead.renew(60.0) == frozenset()
+            assert await dead.renew(60.0, ["job_0001"]) == frozenset()
             for step in (
                 dead.keep_window("job_0001", KEY, ()),
                 dead.keep_progress("job_0001", JobEvent(1, "job.progress", {}), done_s=1.0),
@@ -154,6 +162,19 @@ class JobStoreContract(ABC):
                     await step
             await dead.release("job_0001", ready_at=0.0, counts=False)
             assert (await alive.find("key bob", "job_0001")).status is JobStatus.RUNNING
+
+    async def test_only_what_is_read_is_renewed(self) -> None:
+        async with self.servers() as [store]:
+            await store.add(NewJob(a_job(1)), ROOMY)
+            await store.add(NewJob(a_job(2)), ROOMY)
+            await store.claim(0.0)
+            await store.claim(0.0)
+            assert await store.renew(20.0, ["job_0002"]) == {"job_0002"}
+            assert await store.renew(21.0, []) == frozenset()
+            again = await store.claim(LEASE_S + 1)
+            assert again is not None
+            assert (again.job.id, again.attempts) == ("job_0001", 2)
+            assert await store.claim(LEASE_S + 1) is None
 
     async def test_forgets_what_another_model_has_read(self) -> None:
         async with self.servers() as [store]:
@@ -229,12 +250,12 @@ class JobStoreContract(ABC):
             assert (delivery.id, delivery.url, delivery.attempts) == (ended.webhook.id, HOOKED.webhook_url, 0)
             assert delivery.job == ended
             assert await store.claim_delivery(6.0) is None
-            await store.delivery_failed(delivery.id, reason="no route", next_at=20.0)
+            await store.delivery_failed(delivery, reason="no route", next_at=20.0)
             assert await store.claim_delivery(19.0) is None
             again = await store.claim_delivery(21.0)
             assert again is not None
             assert (again.id, again.attempts) == (delivery.id, 1)
-            await store.delivery_failed(delivery.id, reason="still none", next_at=None)
+            await store.delivery_failed(again, reason="still none", next_at=None)
             assert await store.claim_delivery(1e9) is None
             dead = (await store.find("key bob", "job_0001")).webhook
             assert dead is not None
@@ -244,7 +265,7 @@ class JobStoreContract(ABC):
             third = await store.claim_delivery(31.0)
             assert third is not None
             assert third.id == delivery.id
-            await store.delivered(delivery.id)
+            await store.delivered(third)
             sent = (await store.find("key bob", "job_0001")).webhook
             assert sent is not None
             assert (sent.status, sent.last_error) == (WebhookStatus.DELIVERED, None)
@@ -261,6 +282,36 @@ class JobStoreContract(ABC):
             assert first.id == second.id
             assert second.job.error == JobError("code", "why")
 
+    async def test_what_a_late_sender_notes_changes_nothing(self) -> None:
+        async with self.servers(2) as [late, other]:
+            await late.add(NewJob(a_job(1, request=HOOKED)), ROOMY)
+            await late.claim(0.0)
+            await late.finish("job_0001", Ending(JobStatus.FAILED, 5.0, error=JobError("code", "why")))
+
+            async def note_late(first: Delivery) -> None:
+                before = await other.find("key bob", "job_0001")
+                await late.delivery_failed(first, reason="late", next_at=None)
+                await late.delivery_failed(first, reason="late", next_at=1.0)
+                await late.delivered(first)
+                assert await other.find("key bob", "job_0001") == before
+
+            first = await late.claim_delivery(6.0)
+            second = await other.claim_delivery(7.0 + LEASE_S)
+            assert first is not None
+            assert second is not None
+            await note_late(first)
+            await other.delivery_failed(second, reason="no route", next_at=100.0)
+            await note_late(first)
+            # Its time was not changed either.
+            assert await other.claim_delivery(99.0) is None
+            third = await other.claim_delivery(101.0)
+            assert third is not None
+            await other.delivered(third)
+            await note_late(first)
+            await other.deliver_again("key bob", "job_0001", 200.0)
+            await late.delivered(third)
+            assert (await other.counts()).webhooks == {WebhookStatus.PENDING: 1}
+
     async def test_a_cancelled_job_tells_nobody_and_is_nobodys(self) -> None:
         async with self.servers() as [store]:
             await store.add(NewJob(a_job(1, request=HOOKED)), ROOMY)
@@ -269,7 +320,7 @@ class JobStoreContract(ABC):
                 await store.delete("key bob", "job_0001")
             cancelled = await store.cancel("key bob", "job_0001", 3.0)
             assert (cancelled.status, cancelled.webhook) == (JobStatus.CANCELLED, None)
-            assert await store.renew(4.0) == frozenset()
+            assert await store.renew(4.0, ["job_0001"]) == frozenset()
             with pytest.raises(LeaseLostError):
                 await store.keep_window("job_0001", KEY, TOKENS)
 

@@ -15,6 +15,8 @@ import numpy as np
 from tests.integration.processes import SAMPLE, Server, started, wait_until_ok
 
 WAIT_S = 60
+COMMAND = ("-m", "parakeet_service")
+"""What Python runs as the server."""
 
 
 def recording(times: int) -> bytes:
@@ -83,9 +85,16 @@ class JobServer:
 
 
 @contextmanager
-def job_server(cwd: Path, data: Path, *, wait: bool = True, **settings: str) -> Generator[JobServer]:
+def job_server(
+    cwd: Path,
+    data: Path,
+    *,
+    program: tuple[str, ...] = COMMAND,
+    wait: bool = True,
+    **settings: str,
+) -> Generator[JobServer]:
     environment = {"MODEL_ID": "embedded", "LOG_FORMAT": "json", "CHUNK_DURATION": "10", "JOBS": "on"} | settings
-    command = (sys.executable, "-m", "parakeet_service", "serve", "--port", "0")
+    command = (sys.executable, *program, "serve", "--port", "0")
     with started(command, cwd=cwd, DATA_DIR=str(data), **environment) as server:
         url = server.wait_for_line("Listening on ")
         if wait:

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import signal
+import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,10 +220,12 @@ def test_a_model_that_is_killed_costs_none_of_them_an_answer(tmp_path: Path) -> 
 
 
 def test_on_sigterm_to_all_of_them_each_finishes_what_it_has(tmp_path: Path) -> None:
+    recording = SAMPLE.read_bytes()
     with serving(tmp_path) as service, ThreadPoolExecutor(9) as pool:
-        expected = service.transcribe(long_recording(6)).json()
-        uploads = [pool.submit(service.transcribe, long_recording(6)) for _ in range(9)]
-        children = service.children()
+        expected = service.transcribe(recording).json()
+        children, model = service.children(), service.model()
+        model.suspend()
+        uploads = [pool.submit(service.transcribe, recording) for _ in range(9)]
         with service.connect() as client:
             while _figures(client)['parakeet_uploads{state="answering"}'] < len(uploads):
                 pass
@@ -229,10 +233,58 @@ def test_on_sigterm_to_all_of_them_each_finishes_what_it_has(tmp_path: Path) -> 
         for child in children:
             child.send_signal(signal.SIGTERM)
         service.server.process.send_signal(signal.SIGTERM)
+        model.resume()
         assert [upload.result().json() for upload in uploads] == [expected] * len(uploads)
         assert service.server.wait() == 0
         assert not any(child.is_running() for child in children)
         assert not [line for line in service.server.lines if '"error"' in line or '"critical"' in line]
+
+
+def test_an_idle_first_process_waits_for_what_the_others_have(tmp_path: Path) -> None:
+    recording = SAMPLE.read_bytes()
+    with serving(tmp_path) as service, ThreadPoolExecutor() as pool:
+        expected = service.transcribe(recording).json()
+        model = service.model()
+        fronts = {front.pid for front in service.fronts()}
+        for client in service.clients_of_all():
+            if service.holder_of(client) in fronts:
+                model.suspend()
+                upload = pool.submit(client.post, "/transcribe", files={"file": recording})
+                with service.connect() as asking:
+                    while _figures(asking)['parakeet_uploads{state="answering"}'] < 1:
+                        pass
+                service.server.process.send_signal(signal.SIGTERM)
+                service.server.wait_for_line("draining")
+                model.resume()
+                assert upload.result().json() == expected
+                break
+        assert service.server.wait() == 0
+
+
+def test_a_full_disk_ends_no_process(tmp_path: Path) -> None:
+    # Not below `tmp_path`, which is too long for a socket.
+    place = Path(tempfile.mkdtemp())
+    mounted = subprocess.run(
+        ("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place), capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("nothing may be mounted here")
+    try:
+        with serving(tmp_path, TMPDIR=str(place)) as service:
+            with suppress(OSError), (place / "fill").open("wb") as fill:
+                while fill.write(bytes(1 << 16)):
+                    fill.flush()
+            for _ in range(20):
+                for path in ("/", "/healthz", "/config", "/nowhere", "/docs", "/v1/models"):
+                    httpx2.get(f"{service.url}{path}", trust_env=False)
+                with service.connect() as client:
+                    answer = client.post("/transcribe", files={"file": SAMPLE.read_bytes()})
+                assert answer.status_code in (200, 507)
+            assert service.server.stop() == 0
+            assert not any("died" in line for line in service.server.lines)
+    finally:
+        subprocess.run(("umount", "--lazy", place), check=True)
+        place.rmdir()
 
 
 def test_none_outlives_a_first_one_that_is_killed(tmp_path: Path) -> None:

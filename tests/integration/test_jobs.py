@@ -1,11 +1,8 @@
 """Jobs on real servers that are killed."""
 
-import random
 import signal
 import time
 from pathlib import Path
-
-import pytest
 
 from tests.integration.job_servers import call, job_server, recording
 from tests.integration.processes import run
@@ -84,29 +81,3 @@ def test_a_directory_in_use_refuses_the_start(tmp_path: Path) -> None:
     assert "DATA_DIR" in refused.stderr
     assert "JOBS=off" in refused.stderr
     assert "Traceback" not in refused.stderr
-
-
-def _survives_kills(tmp_path: Path, *, jobs: int, times: int, kills: int, seed: int) -> None:
-    chance = random.Random(seed)
-    data = recording(times)
-    with job_server(tmp_path, tmp_path / "data", JOB_WORKERS="4") as server:
-        plain = server.text(server.submit(data))
-        ids = [server.submit(data) for _ in range(jobs)]
-        time.sleep(chance.uniform(0, 3))
-        server.kill()
-    for _ in range(kills - 1):
-        # Also before it is ready.
-        with job_server(tmp_path, tmp_path / "data", wait=chance.random() < 0.7, JOB_WORKERS="4") as server:
-            time.sleep(chance.uniform(0, 3))
-            server.kill()
-    with job_server(tmp_path, tmp_path / "data", JOB_WORKERS="4") as server:
-        for job_id in ids:
-            assert server.text(job_id) == plain
-
-
-@pytest.mark.parametrize(
-    ("jobs", "times", "kills"),
-    [(2, 8, 2), pytest.param(1, 500, 20, marks=pytest.mark.soak), pytest.param(10, 60, 20, marks=pytest.mark.soak)],
-)
-def test_jobs_survive_random_kills(tmp_path: Path, jobs: int, times: int, kills: int) -> None:
-    _survives_kills(tmp_path, jobs=jobs, times=times, kills=kills, seed=jobs)

@@ -71,6 +71,48 @@ async def test_recordings_lie_where_every_server_reaches_them(url: str) -> None:
     await database.aclose()
 
 
+async def test_a_server_that_wakes_late_leaves_the_new_owners_recording_alone(url: str) -> None:
+    database = Database(postgresql_engine(url))
+    await database.open()
+    recordings = DatabaseRecordings(database)
+    piece = bytes(range(256)) * 4096
+
+    async def told(news: asyncio.Event, go_on: asyncio.Event, *, fails: bool = False) -> AsyncIterator[bytes]:
+        yield piece * 2
+        news.set()
+        await go_on.wait()
+        if fails:
+            raise ConnectionError("the network is back, the connection is not")
+        yield b"the end"
+
+    for wakes_before, fails in ((True, True), (True, False), (False, True), (False, False)):
+        job_id = f"job_{wakes_before:d}{fails:d}"
+        asleep, wake, half, finish = (asyncio.Event() for _ in range(4))
+        stale = asyncio.create_task(recordings.keep(job_id, told(asleep, wake, fails=fails)))
+        await asleep.wait()
+        owner = asyncio.create_task(recordings.keep(job_id, told(half, finish)))
+        await half.wait()
+        if wakes_before:
+            wake.set()
+            with pytest.raises(ConnectionError if fails else JobStorageError):
+                await stale
+        finish.set()
+        assert (await owner).size_bytes == len(piece * 2) + 7
+        if not wakes_before:
+            wake.set()
+            if fails:
+                with pytest.raises(ConnectionError):
+                    await stale
+            else:
+                await stale
+        assert b"".join([one async for one in recordings.open(job_id)]) == piece * 2 + b"the end"
+        await recordings.remove(job_id)
+        # Neither leaves anything behind.
+        rows = await database.run(lambda connection: connection.scalar(text("SELECT count(*) FROM job_recordings")))
+        assert rows == 0
+    await database.aclose()
+
+
 async def test_jobs_of_an_older_service_go_on_where_they_were(url: str) -> None:
     engine = postgresql_engine(url)
     database = Database(engine)

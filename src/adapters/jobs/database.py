@@ -1,9 +1,12 @@
 """One database, its threads, and its errors in our words."""
 
 import asyncio
+import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -11,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, select,
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ...domain.errors import JobStorageError, StorageFullError
+from ...domain.errors import JobStorageError, StorageFullError, shortage_behind
 from .tables import METADATA, SCHEMA_VERSION, VERSIONS
 from .upgrades import upgrade
 
@@ -21,7 +24,17 @@ _THREADS = 4
 _LOCK = 0x7061726B
 """Names the lock under which one server at a time makes the tables."""
 _BUSY_MS = 30_000
-_FULL = ("database or disk is full", "disk i/o error", "no space left", "could not extend file")
+_POSTGRESQL_FULL = "53100"
+"""SQLSTATE `disk_full`."""
+_PRAGMAS = (
+    "auto_vacuum=INCREMENTAL",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "secure_delete=FAST",
+)
+"""In this order: room can be given back only by a database that was made for it."""
+_PROBE_BYTES = 1 << 16
 
 
 class Database:
@@ -47,12 +60,21 @@ class Database:
             with self.engine.begin() as connection:
                 return work(connection)
         except DBAPIError as error:
-            reason = str(error.orig).lower()
-            if any(sign in reason for sign in _FULL):
+            if self._is_full(error.orig):
                 raise StorageFullError("The service has no disk space left for jobs.", retry_after_s=30.0) from error
             raise JobStorageError("The database of the jobs cannot be used.") from error
         except SQLAlchemyError as error:
             raise JobStorageError("The database of the jobs cannot be used.") from error
+
+    def _is_full(self, error: BaseException | None) -> bool:
+        if not isinstance(error, sqlite3.Error):
+            return getattr(error, "sqlstate", None) == _POSTGRESQL_FULL
+        # An extended code has the plain one in its low byte; errors of the driver's own have none.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_IOERR:
+            # Of a disk that fails as of a used-up quota.
+            return _takes_no_more(Path(str(self.engine.url.database)).parent)
+        return code == sqlite3.SQLITE_FULL
 
     async def open(self) -> None:
         """Make the tables, unless they are there.
@@ -99,6 +121,17 @@ class Database:
         self.engine.dispose()
 
 
+def _takes_no_more(directory: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return isinstance(shortage_behind(error), StorageFullError)
+    return False
+
+
 def sqlite_engine(path: Path) -> Engine:
     """A database in a file; it is made on first use."""
     engine = create_engine(
@@ -109,17 +142,14 @@ def sqlite_engine(path: Path) -> Engine:
     def prepare(connection: Any, _: ConnectionPoolEntry) -> None:  # pyright: ignore[reportUnusedFunction]
         # The driver must not begin transactions itself: it would do so only at the first change.
         connection.isolation_level = None
-        cursor = connection.cursor()
-        # In this order: room can be given back only by a database that was made for it.
-        for pragma in (
-            "auto_vacuum=INCREMENTAL",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "secure_delete=FAST",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+        try:
+            with closing(connection.cursor()) as cursor:
+                for pragma in _PRAGMAS:
+                    cursor.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            # SQLAlchemy does not know it yet.
+            connection.close()
+            raise
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]

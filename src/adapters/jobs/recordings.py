@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Collection
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from ...application.ports.recording_store import StoredRecording
 from ...domain.errors import JobStorageError, shortage_behind
@@ -99,24 +100,26 @@ class DatabaseRecordings:
         digest = hashlib.sha256()
         size = number = 0
         buffer = bytearray()
-        # What a server has left that died while it fetched this.
-        await self.remove(job_id)
+        # Under another name until all of it is there: whose job it was may wake up, and still be writing its own.
+        part = f"{job_id}.{secrets.token_urlsafe(3)[:3]}"
+        await self._remove_parts(job_id)
         try:
             async for piece in source:
                 size += len(piece)
                 digest.update(piece)
                 buffer += piece
                 while len(buffer) >= _PIECE_BYTES:
-                    await self._add(job_id, number, bytes(buffer[:_PIECE_BYTES]))
+                    await self._add(part, number, bytes(buffer[:_PIECE_BYTES]))
                     del buffer[:_PIECE_BYTES]
                     number += 1
             if buffer:
-                await self._add(job_id, number, bytes(buffer))
+                await self._add(part, number, bytes(buffer))
                 number += 1
             # An empty piece says that this is all.
-            await self._add(job_id, number, b"")
+            await self._add(part, number, b"")
+            await self._database.run(lambda connection: _publish(connection, part, job_id, pieces=number + 1))
         except BaseException:  # a caller that leaves, too, must leave no pieces behind
-            await asyncio.shield(self.remove(job_id))
+            await asyncio.shield(self.remove(part))
             raise
         return StoredRecording(size, digest.hexdigest())
 
@@ -147,6 +150,10 @@ class DatabaseRecordings:
             lambda connection: connection.execute(delete(RECORDINGS).where(RECORDINGS.c.job_id == job_id))
         )
 
+    async def _remove_parts(self, job_id: str) -> None:
+        parts = RECORDINGS.c.job_id.startswith(f"{job_id}.", autoescape=True)
+        await self._database.run(lambda connection: connection.execute(delete(RECORDINGS).where(parts)))
+
     async def remove_all_but(self, job_ids: Collection[str]) -> None:
         """See the port: others may be writing theirs just now, so that only old ones are."""
         old = RECORDINGS.c.kept_at < time.time() - _ORPHAN_S
@@ -164,3 +171,17 @@ def _write(file: int, piece: bytes) -> None:
 def _piece(connection: Connection, *, job_id: str, number: int) -> bytes | None:
     query = select(RECORDINGS.c.piece).where(RECORDINGS.c.job_id == job_id, RECORDINGS.c.number == number)
     return connection.scalar(query)
+
+
+def _publish(connection: Connection, part: str, job_id: str, *, pieces: int) -> None:
+    """Make the pieces of `part` the recording of the job, unless another server was faster: then theirs stays.
+
+    Raises:
+        JobStorageError: Pieces are missing: another server has removed them, which has taken the job over.
+    """
+    if connection.scalar(select(RECORDINGS.c.number).where(RECORDINGS.c.job_id == job_id).limit(1)) is not None:
+        connection.execute(delete(RECORDINGS).where(RECORDINGS.c.job_id == part))
+        return
+    mine = update(RECORDINGS).where(RECORDINGS.c.job_id == part)
+    if connection.execute(mine.values(job_id=job_id)).rowcount != pieces:
+        raise JobStorageError("Another server is fetching the recording of the job.")

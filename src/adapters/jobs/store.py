@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, tuple_, update
@@ -167,9 +167,10 @@ class SqlJobStore:
         row = connection.execute(jobs_query().where(JOBS.c.id == job_id)).one()
         return Claim(job_of(row), row.attempts)
 
-    async def renew(self, now: float) -> frozenset[str]:
+    async def renew(self, now: float, job_ids: Collection[str]) -> frozenset[str]:
         """See the port."""
-        renewed = update(JOBS).where(self._ours).values(lease_until=now + self._lease_s).returning(JOBS.c.id)
+        ours = update(JOBS).where(self._ours, JOBS.c.id.in_(job_ids))
+        renewed = ours.values(lease_until=now + self._lease_s).returning(JOBS.c.id)
         return await self._database.run(lambda connection: frozenset(connection.scalars(renewed)))
 
     async def begin(
@@ -283,13 +284,13 @@ class SqlJobStore:
         until = now + self._lease_s
         return await self._database.run(lambda connection: webhook_rows.claim(connection, now, until=until))
 
-    async def delivered(self, delivery_id: str) -> None:
+    async def delivered(self, delivery: Delivery) -> None:
         """See the port."""
-        await self._database.run(lambda connection: webhook_rows.delivered(connection, delivery_id))
+        await self._database.run(lambda connection: webhook_rows.delivered(connection, delivery))
 
-    async def delivery_failed(self, delivery_id: str, *, reason: str, next_at: float | None) -> None:
+    async def delivery_failed(self, delivery: Delivery, *, reason: str, next_at: float | None) -> None:
         """See the port."""
-        await self._database.run(lambda connection: webhook_rows.failed(connection, delivery_id, reason, next_at))
+        await self._database.run(lambda connection: webhook_rows.failed(connection, delivery, reason, next_at))
 
     async def deliver_again(self, owner: str, job_id: str, now: float) -> Job:
         """See the port."""

@@ -1,6 +1,6 @@
 """The messages that are still to be sent."""
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Update, select, update
 
 from ...application.ports.job_store import Delivery
 from ...domain.errors import JobConflictError
@@ -27,21 +27,20 @@ def claim(connection: Connection, now: float, *, until: float) -> Delivery | Non
     )
     one = row.one()
     job = job_of(one)
-    return Delivery(one.webhook_id, job.request.webhook_url or "", job, one.told_at, one.webhook_attempts)
+    return Delivery(one.webhook_id, job.request.webhook_url or "", job, one.told_at, one.webhook_attempts, until)
 
 
-def delivered(connection: Connection, delivery_id: str) -> None:
+def delivered(connection: Connection, delivery: Delivery) -> None:
     """It has arrived."""
-    mine = update(WEBHOOKS).where(WEBHOOKS.c.id == delivery_id)
     values = {"status": WebhookStatus.DELIVERED.value, "attempts": WEBHOOKS.c.attempts + 1, "last_error": None}
-    connection.execute(mine.values(values))
+    connection.execute(_claimed(delivery).values(values))
 
 
-def failed(connection: Connection, delivery_id: str, reason: str, next_at: float | None) -> None:
+def failed(connection: Connection, delivery: Delivery, reason: str, next_at: float | None) -> None:
     """It has not."""
     values: dict[str, object] = {"attempts": WEBHOOKS.c.attempts + 1, "last_error": reason}
     values |= {"status": WebhookStatus.DEAD.value} if next_at is None else {"next_at": next_at}
-    connection.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == delivery_id).values(values))
+    connection.execute(_claimed(delivery).values(values))
 
 
 def again(connection: Connection, job_id: str, now: float) -> None:
@@ -53,3 +52,12 @@ def again(connection: Connection, job_id: str, now: float) -> None:
     values = {"status": WebhookStatus.PENDING.value, "next_at": now, "attempts": 0, "created_at": now}
     if not connection.execute(update(WEBHOOKS).where(WEBHOOKS.c.job_id == job_id).values(values)).rowcount:
         raise JobConflictError("The job has no webhook, or has not ended.")
+
+
+def _claimed(delivery: Delivery) -> Update:
+    """The row, unless somebody else has claimed it since, or the owner has asked for it again: theirs is newer."""
+    return update(WEBHOOKS).where(
+        WEBHOOKS.c.id == delivery.id,
+        WEBHOOKS.c.status == WebhookStatus.PENDING.value,
+        WEBHOOKS.c.next_at == delivery.claimed_until,
+    )

@@ -224,6 +224,8 @@ async def _listen(path: str, host: Host) -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _Peer(reader, writer).serve(host)
 
+    # Somebody may have tidied up since.
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     # That of a process that has died.
     with suppress(FileNotFoundError):
         os.unlink(path)

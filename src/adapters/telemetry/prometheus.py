@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, values
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import (
     MultiProcessCollector,
     mark_process_dead,  # pyright: ignore[reportUnknownVariableType]
@@ -23,7 +24,35 @@ _WAIT_S = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _READ_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _JOB_S = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _FACTOR = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_FILE_BYTES = 1 << 20
+"""Ten times what the figures of one kind take."""
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class _ReservedFile(MmapedDict):
+    """A file of figures whose room on the disk is taken beforehand.
+
+    It is mapped into memory: to write where a full disk has no room for it would kill the process.
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - as there
+        self._path = filename
+        if not read_mode:
+            Path(filename).touch()
+            _reserve(filename, _FILE_BYTES)
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        # More than one entry takes.
+        if self._used + 2 * len(key.encode()) + 64 > self._capacity:
+            _reserve(self._path, 2 * self._capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+
+def _reserve(filename: str, size: int) -> None:
+    with open(filename, "r+b") as file:
+        there = file.seek(0, os.SEEK_END)
+        file.write(bytes(max(size - there, 0)))
 
 
 def forget_process(pid: int, shared: Path) -> None:
@@ -51,6 +80,7 @@ class PrometheusMetrics:
         else:
             # As prometheus-client does it if this variable is there when it is imported, which is before our settings.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+            setattr(values, "MmapedDict", _ReservedFile)  # noqa: B010 - it exports no such name
             values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         counter, gauge = (
             partial(Counter, registry=registry),

@@ -1,6 +1,6 @@
 """The port behind which jobs are kept, and handed out to the servers that read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -99,6 +99,7 @@ class Delivery:
         job: The job, as it ended.
         created_at: When it ended, Unix time.
         attempts: How often it was tried before.
+        claimed_until: When somebody else may have it, Unix time; tells this claim from every other.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Delivery:
     job: Job
     created_at: float
     attempts: int
+    claimed_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +178,8 @@ class JobStore(Protocol):
         """
         ...
 
-    async def renew(self, now: float) -> frozenset[str]:
-        """Keep what this server has claimed for one more lease, and give the ids of it."""
+    async def renew(self, now: float, job_ids: Collection[str]) -> frozenset[str]:
+        """Keep those of these jobs that are still this server's for one more lease, and give their ids."""
         ...
 
     async def begin(
@@ -258,12 +260,12 @@ class JobStore(Protocol):
         """A webhook that is due; nobody else gets it for one lease."""
         ...
 
-    async def delivered(self, delivery_id: str) -> None:
-        """The receiver has taken it."""
+    async def delivered(self, delivery: Delivery) -> None:
+        """The receiver has taken it; not noted where it has been claimed, or asked for, again meanwhile."""
         ...
 
-    async def delivery_failed(self, delivery_id: str, *, reason: str, next_at: float | None) -> None:
-        """It has not; try again at that time, or never."""
+    async def delivery_failed(self, delivery: Delivery, *, reason: str, next_at: float | None) -> None:
+        """It has not; try again at that time, or never. Noted as `delivered` is."""
         ...
 
     async def deliver_again(self, owner: str, job_id: str, now: float) -> Job:

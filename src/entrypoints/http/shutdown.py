@@ -55,6 +55,9 @@ def drain_on_signals(drain: Drain, *, has_failed: Callable[[], bool]) -> Generat
 
     def handle(number: int, _frame: FrameType | None) -> None:
         nonlocal signals
+        if signals == 1 and not drain.begun:
+            # Two at one moment, such as from a service manager and from the process that started this one, are one.
+            return
         signals += 1
         match signals:
             case 1:

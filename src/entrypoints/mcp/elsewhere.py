@@ -1,11 +1,11 @@
 """A service that runs elsewhere, as the tools ask it: over HTTP, with its streams and jobs."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 from mcp.server.mcpserver.exceptions import ToolError
@@ -26,6 +26,7 @@ from .transcription import LONGEST_WAIT_S, Format, JobOutput, Reading, SpanOutpu
 
 _TIMEOUT = httpx2.Timeout(LONGEST_WAIT_S + 60.0, connect=20.0)
 """The service says at least every 10 s that it lives, but for a job whose end is waited for."""
+_JOB_ID = re.compile(r"\w+", re.ASCII)
 _NO_JOBS = "The service has no jobs: JOBS=off, or it is an older version."
 _TOO_SLOW = " Where start_transcription is listed, it has no such limit."
 
@@ -136,7 +137,9 @@ class RemoteJobs:
     async def find(self, job_id: str, writing: Writing, *, wait_s: float, request: Request | None) -> JobOutput:
         """See `BackgroundJobs`."""
         del request
-        path = f"/v1/jobs/{quote(job_id, safe='')}"
+        if not _JOB_ID.fullmatch(job_id):
+            raise ToolError(f"There is no job {job_id!r}. (job_not_found)")
+        path = f"/v1/jobs/{job_id}"
         async with _answered(self._http):
             answer = await self._http.get(path, params={"wait": wait_s})
             await _check(answer, missing=_NO_JOBS)

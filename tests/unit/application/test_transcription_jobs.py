@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from parakeet_service.application.checkpointed_model import CheckpointedModel
 from parakeet_service.application.drain import Drain
 from parakeet_service.application.job_runner import JobRunner, RunnerLimits
 from parakeet_service.application.job_webhooks import RETRIES_S, JobWebhooks
-from parakeet_service.application.ports.job_store import Admission, Ending, LeaseLostError
+from parakeet_service.application.ports.job_store import Admission, Claim, Ending, LeaseLostError, WindowKey
 from parakeet_service.application.ports.speech_model import StreamContext
 from parakeet_service.application.ports.webhook_sender import WebhookFailedError
 from parakeet_service.application.transcribe_file import FileLimits, Progress, TranscribeFile
@@ -33,9 +33,11 @@ from parakeet_service.domain.errors import (
     JobStorageError,
     OverloadedError,
     RateLimitError,
+    StorageFullError,
     UrlNotAllowedError,
 )
 from parakeet_service.domain.jobs import Job, JobEvent, JobRequest, JobStatus, WebhookState, WebhookStatus
+from parakeet_service.domain.transcript import Token
 from parakeet_service.domain.vad import VadParams
 from tests.fakes import NOT_AUDIO, FailingModel, FakeDecoder, FakeWebClient, SteppedModel
 from tests.scripted_model import ScriptedModel
@@ -681,3 +683,104 @@ async def test_trouble_with_the_store_is_told(tmp_path: Path) -> None:
     async with running(server):
         while ("reading jobs", None) not in server.observer.told:
             await asyncio.sleep(0)
+
+
+class FullStore(SqlJobStore):
+    """A store on a disk that is full while `full` is true; it notes what was renewed."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(Database(sqlite_engine(directory / "jobs.db")), lease_s=30, alone=True)
+        self.full = True
+        self.renewed: list[frozenset[str]] = []
+
+    def _check(self) -> None:
+        if self.full:
+            raise StorageFullError("Full.", retry_after_s=30.0)
+
+    async def keep_window(self, job_id: str, key: WindowKey, tokens: Sequence[Token]) -> None:
+        self._check()
+        await super().keep_window(job_id, key, tokens)
+
+    async def release(self, job_id: str, *, ready_at: float, counts: bool) -> None:
+        self._check()
+        await super().release(job_id, ready_at=ready_at, counts=counts)
+
+    async def renew(self, now: float, job_ids: Collection[str]) -> frozenset[str]:
+        self.renewed.append(await super().renew(now, job_ids))
+        return self.renewed[-1]
+
+    async def renewals(self, number: int = 2) -> None:
+        """Wait for so many; of two, one has begun since."""
+        until = len(self.renewed) + number
+        while len(self.renewed) < until:
+            await asyncio.sleep(0)
+
+
+def _with(store: FullStore, server: Server, *, workers: int = 2) -> Server:
+    server.store = store
+    server.jobs = replace(server.jobs, store=store)
+    limits = replace(server.runner.limits, lease_s=0.0, workers=workers)
+    server.runner = replace(server.runner, store=store, limits=limits)
+    return server
+
+
+async def test_a_job_that_a_full_disk_kept_from_the_queue_is_read_when_its_lease_has_ended(tmp_path: Path) -> None:
+    store = FullStore(tmp_path)
+    async with running(_with(store, Server(tmp_path, ScriptedModel()))) as server:
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(23)))
+        while not server.observer.failures:
+            await server.changes.wait(0.1)
+        await store.renewals()
+        assert store.renewed[-1] == frozenset()
+        assert (await server.jobs.find(BOB, job.id)).status is JobStatus.RUNNING
+        store.full = False
+        server.now += 31
+        server.changes.announce()
+        assert (await server.ended(job)).status is JobStatus.COMPLETED
+        assert isinstance(server.observer.failures[0], StorageFullError)
+
+
+async def test_a_full_disk_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+    store = FullStore(tmp_path)
+    async with opened(_with(store, Server(tmp_path, SteppedModel()))) as server:
+        await server.model.start()
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        task = asyncio.create_task(server.runner.run())
+        while ("began", 0) not in server.observer.told:
+            await server.changes.wait(0.1)
+        await server.drain.finish()
+        await task
+        assert ("putting a job back", job.id) in server.observer.told
+    store = FullStore(tmp_path)
+    store.full = False
+    async with running(_with(store, Server(tmp_path, ScriptedModel()))) as server:
+        assert (await server.ended(job)).status is JobStatus.COMPLETED
+
+
+async def test_a_server_that_slept_for_longer_than_its_lease_reads_its_job_once(tmp_path: Path) -> None:
+    class ClaimingStore(FullStore):
+        claimed = 0
+
+        async def claim(self, now: float) -> Claim | None:
+            claim = await super().claim(now)
+            self.claimed += claim is not None
+            return claim
+
+    stepped = SteppedModel()
+    store = ClaimingStore(tmp_path)
+    store.full = False
+    server = _with(store, Server(tmp_path, stepped))
+    server.runner = replace(server.runner, limits=replace(server.runner.limits, lease_s=3600))
+    async with running(server):
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        while ("began", 0) not in server.observer.told:
+            await server.changes.wait(0.1)
+        # The worker that has nothing to do looks before the lease is renewed.
+        server.now += 31
+        server.changes.announce()
+        while store.claimed < 2:
+            await asyncio.sleep(0)
+        stepped.steps.release()
+        assert (await server.ended(job)).status is JobStatus.COMPLETED
+    assert [one for one, _ in server.observer.told].count("began") == 1
+    assert not server.observer.failures

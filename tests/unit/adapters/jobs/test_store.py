@@ -1,4 +1,5 @@
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -121,6 +122,27 @@ async def test_says_that_the_database_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(JobStorageError, match="cannot be used"):
         await database.open()
     await database.aclose()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX's")
+async def test_a_disk_that_fails_is_not_a_full_one(tmp_path: Path) -> None:
+    import resource
+
+    store = _store(tmp_path / "jobs.db")
+    await store.open()
+    await store.add(NewJob(a_job(1)), ROOMY)
+    await store.claim(0.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # SQLite tells every error of a write but one alike: of a file that may not grow, too.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(JobStorageError, match="cannot be used") as raised:
+            await store.finish("job_0001", Ending(JobStatus.COMPLETED, 1.0, result="x" * 2_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "disk i/o error" in str(raised.value.__cause__).lower()
+    await store.finish("job_0001", Ending(JobStatus.COMPLETED, 1.0, result="x" * 2_000_000))
+    await store.aclose()
 
 
 def test_a_directory_is_one_services(tmp_path: Path) -> None:

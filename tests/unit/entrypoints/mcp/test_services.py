@@ -251,6 +251,12 @@ async def test_the_tools_for_jobs_are_listed_where_there_are_jobs(tmp_path: Path
         assert await names(client) == plain | {"start_transcription", "get_transcription"}
 
 
+@pytest.mark.parametrize("job_id", ["", "..", "../../metrics", "job_1/events", "job_1?wait=60"])
+async def test_what_is_no_id_is_asked_of_nobody(job_id: str, tmp_path: Path) -> None:
+    async with jobs_world(tmp_path / "data") as (world, _), elsewhere(world) as client:
+        assert "job_not_found" in await refusal(client, "get_transcription", id=job_id)
+
+
 async def test_a_job_of_a_service_elsewhere_tells_channels_apart(tmp_path: Path) -> None:
     async with (
         jobs_world(tmp_path / "data") as (world, _),

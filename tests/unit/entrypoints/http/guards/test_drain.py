@@ -119,11 +119,27 @@ async def test_a_second_signal_ends_the_grace_time_and_a_third_one_is_handed_on(
     drain = Drain(grace_s=60)
     with drain_on_signals(drain, has_failed=lambda: False), drain.work():
         signal.raise_signal(signal.SIGTERM)
+        await drain.wait_begun()
         signal.raise_signal(signal.SIGINT)
         await drain.wait_over()
         assert caught.numbers == []
         signal.raise_signal(signal.SIGINT)
         assert caught.numbers == [signal.SIGINT]
+
+
+async def test_two_signals_at_one_moment_are_one(caught: Caught) -> None:
+    drain = Drain(grace_s=60)
+    with drain_on_signals(drain, has_failed=lambda: False):
+        with drain.work():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            await drain.wait_begun()
+            await asyncio.sleep(0)
+            working = asyncio.create_task(drain.wait_over())
+            await asyncio.sleep(0)
+            assert not working.done()
+        await working
+    assert caught.numbers == [signal.SIGTERM]
 
 
 async def test_leaves_the_handlers_as_they_were(caught: Caught) -> None:
