@@ -188,7 +188,17 @@ async def test_a_signal_flushes_sessions_finishes_requests_and_refuses_the_rest(
     assert not [line for line in server.log if line["level"] in {"error", "critical"}]
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGHUP]])
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [signal.SIGTERM],
+        pytest.param(
+            [signal.SIGHUP],
+            # A server obeys that.
+            marks=pytest.mark.skipif(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="nohup is in force"),
+        ),
+    ],
+)
 async def test_what_the_grace_time_cuts_off_is_told_so(signals: list[signal.Signals]) -> None:
     await be_cut_off(signals, grace_s=0.1)
 
