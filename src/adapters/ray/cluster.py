@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from ..inference.jobs import DecodeResult, EncoderJob
 from ..inference.model import EngineModel
 from .local_ray import LocalRay
 from .worker import HOLD_EVERY_S, EngineWorker
-from .workers import StartedWorker, WorkerLostError
+from .workers import Demand, StartedWorker, WorkerLostError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -92,15 +92,17 @@ class RayWorkers:
         # Sent once to each node, not with each worker.
         self._recipe = ray.put(self._make)
 
-    async def wanted(self) -> int:
+    async def demand(self) -> Demand:
         """See `Workers`."""
+        leaving = await asyncio.to_thread(_leaving)
         if self._cluster.workers is not None:
-            return self._cluster.workers
+            return Demand(self._cluster.workers, leaving)
         nodes = [node for node in await asyncio.to_thread(_ray().nodes) if node["Alive"]]
+        staying = [node for node in nodes if node["NodeID"] not in leaving]
         if self._cluster.on_gpus:
-            gpus: float = sum(node["Resources"].get("GPU", 0) for node in nodes)
-            return max(round(gpus), 1)
-        return max(len(nodes), 1)
+            gpus: float = sum(node["Resources"].get("GPU", 0) for node in staying)
+            return Demand(max(round(gpus), 1), leaving)
+        return Demand(max(len(staying), 1), leaving)
 
     async def start_worker(self, number: int) -> StartedWorker:
         """See `Workers`."""
@@ -125,6 +127,8 @@ class RayWorkers:
         worker = RayWorker(actor, self._front, self._held)
         try:
             facts: EngineFacts = await _answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
+            machine: str = await _answer(actor.machine.remote())
+            leaving = await asyncio.to_thread(_leaving)
         except ModelLoadError:
             # Whoever tries again must find a new one.
             ray.kill(actor, no_restart=True)
@@ -132,8 +136,12 @@ class RayWorkers:
         except asyncio.CancelledError:
             worker.leave()
             raise
+        if machine in leaving:
+            # The one of that name, until the last front has left it; then there is another one elsewhere.
+            worker.leave()
+            raise WorkerLostError("Its machine is leaving.")
         self._held.add(worker)
-        return StartedWorker(worker, facts)
+        return StartedWorker(worker, facts, machine)
 
     async def _hold(self) -> None:
         """Tell workers that this front is there; the pool hears of one that is not from its jobs."""
@@ -218,6 +226,14 @@ def _environment(cluster: Cluster) -> dict[str, str]:
     if cluster.token is not None:
         values |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token}
     return values
+
+
+def _leaving() -> Set[str]:
+    """The machines that were told to end: SIGTERM to `ray start`, or `ray drain-node`."""
+    # Not a public interface; Ray Serve uses it for the same purpose, and `ray.nodes` does not tell.
+    from ray._private.state import state  # noqa: PLC0415 - takes seconds, and few have it
+
+    return set(state.get_draining_nodes())
 
 
 async def _answer(reference: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What runs inside a Ray actor: one engine, and the scheduler that batches for it. Imports no Ray."""
+"""What runs inside a Ray actor: one engine, and the scheduler that batches for it."""
 
 import asyncio
 import os
@@ -74,6 +74,13 @@ class EngineWorker:
     async def pid(self) -> int:
         """The process."""
         return os.getpid()
+
+    async def machine(self) -> str:
+        """The machine, by its name in the cluster."""
+        import ray  # noqa: PLC0415 - is there where this is an actor, and nowhere else
+
+        name: str = ray.get_runtime_context().get_node_id()
+        return name
 
     async def _end_when_alone(self) -> None:
         while True:

@@ -51,7 +51,7 @@ async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(
 
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         try:
-            assert await workers.wanted() == 2
+            assert (await workers.demand()).workers == 2
             started = await asyncio.gather(*(workers.start_worker(number) for number in range(2)))
             names = await asyncio.to_thread(ray.util.list_named_actors)
             actors = [ray.get_actor(name) for name in names]
