@@ -41,9 +41,9 @@ async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(
         most_streams=1,
         cache=tmp_path,
     )
-    with ray_head("--num-gpus=2") as (_, settings):
+    with ray_head("--num-gpus=2") as head:
         workers = RayWorkers(
-            make, Cluster(address=settings["RAY_ADDRESS"], token=settings["CLUSTER_TOKEN"], on_gpus=True)
+            make, Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], on_gpus=True)
         )
         await workers.connect()
         # Not before: Ray reads the environment when it is imported.
