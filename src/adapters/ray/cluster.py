@@ -23,6 +23,7 @@ from ..inference.job_queue import Urgency
 from ..inference.jobs import DecodeResult, EncoderJob
 from ..inference.model import EngineModel
 from .local_ray import LocalRay
+from .payload import packed, unpacked_results
 from .worker import HOLD_EVERY_S, EngineWorker
 from .workers import Demand, StartedWorker, WorkerLostError
 
@@ -183,11 +184,11 @@ class RayWorker:
     async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
         """See `Worker`."""
         try:
-            results: Sequence[DecodeResult | Exception] = await _answer(self._actor.run.remote(list(jobs), urgency))
+            results: bytes = await _answer(self._actor.run.remote(*packed(jobs, urgency)))
         except WorkerLostError:
             self._held.discard(self)
             raise
-        return results
+        return unpacked_results(results)
 
     def hold(self) -> None:
         """Have it live on."""

@@ -104,3 +104,4 @@ def _move_a_job(first: JobServer, second: JobServer) -> None:
     assert [second.text(job_id) for job_id in ids] == [plain] * len(ids)
     # It did not begin anew.
     assert second.counted('parakeet_job_windows_total{source="known"}') >= 2
+    second.client.close()
