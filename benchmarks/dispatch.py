@@ -1,0 +1,130 @@
+"""What the way to workers on Ray costs, and how much of it there can be: workers whose engine reads nothing.
+
+The processor time of each process is what a model of many workers needs; it changes little on a busy machine.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from .harness import Service, running_service
+from .report import Table
+from .speech import joined, recordings
+
+_CLIP_S = 10
+_MAX_QUEUE = 10_000
+"""Nobody is to be turned away."""
+_LEAST_AUDIO_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """Processor time, seconds: of the front, of its workers, and of Ray's own processes."""
+
+    front: float
+    workers: float
+    ray: float
+
+    def __sub__(self, before: "_Used") -> "_Used":
+        return _Used(self.front - before.front, self.workers - before.workers, self.ray - before.ray)
+
+
+def run(
+    directory: Path | None,
+    workers: Sequence[int],
+    at_once: Sequence[int],
+    seconds: float,
+    sessions: Sequence[int],
+    settings: Sequence[str],
+) -> None:
+    """Print, for each number of workers, what uploads of 10 s cost and live sessions cost, by process.
+
+    Args:
+        directory: Of recordings; by default the bundled one.
+        workers: Numbers of them.
+        at_once: Uploads at once.
+        seconds: How long each load lasts, and each session speaks.
+        sessions: Numbers of live sessions.
+        settings: Those that differ from the defaults, as ``NAME=value``.
+    """
+    named = {"MAX_QUEUE": str(_MAX_QUEUE), "MAX_STREAMS": str(max(sessions))}
+    named |= dict(setting.split("=", 1) for setting in settings)
+    table = Table(
+        *("workers", "load", "requests/s", "x real time", "calls/s", "windows a call"),
+        *("front: CPU ms/s of audio", "workers: the same", "Ray: the same", "window s a s of audio"),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        samples = Path(scratch) / "samples.npy"
+        np.save(samples, joined(recordings(directory), at_least_s=_LEAST_AUDIO_S).samples)
+        for count in workers:
+            on_ray = {"CLUSTER": "ray", "CLUSTER_WORKERS": str(count)}
+            with running_service("benchmarks.null_service", **on_ray, **named) as service:
+                for uploads in at_once:
+                    _measure(service, table, count, f"{uploads} of {_CLIP_S} s", _uploads(uploads, seconds, samples))
+                for live in sessions:
+                    _measure(service, table, count, f"{live} live", _speakers(directory, live, seconds))
+
+
+def _uploads(at_once: int, seconds: float, samples: Path) -> Sequence[str]:
+    return ("benchmarks.load", str(samples), str(_CLIP_S), str(_CLIP_S), str(at_once), str(seconds), "1")
+
+
+def _speakers(directory: Path | None, count: int, seconds: float) -> Sequence[str]:
+    return ("benchmarks.live_load", str(directory or ""), str(seconds), str(count), "0", "1", "0", "")
+
+
+def _measure(service: Service, table: Table, workers: int, name: str, client: Sequence[str]) -> None:
+    module, *arguments = client
+    load = subprocess.Popen(
+        [sys.executable, "-m", module, service.url, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    is_live = name.endswith("live")
+    if is_live:
+        assert load.stdout is not None
+        load.stdout.readline()
+    before, used, began = service.metrics(), _used(service), time.monotonic()
+    output, _ = load.communicate("go\n" if is_live else None)
+    took_s, used, after = time.monotonic() - began, _used(service) - used, service.metrics()
+    if load.returncode:
+        raise SystemExit(f"{name}: the client failed")
+    change = {key: after[key] - before.get(key, 0) for key in after}
+    if is_live:
+        if errors := json.loads(output)["errors"]:
+            raise SystemExit(f"{name}: {errors[0]}")
+        requests, audio_s = 0, float(arguments[2]) * float(arguments[1])
+    else:
+        requests = len(json.loads(output))
+        audio_s = float(requests * _CLIP_S)
+    calls, windows = change["parakeet_batch_windows_count"], change["parakeet_batch_windows_sum"]
+    read_s = change["parakeet_model_audio_seconds_total"]
+    table.row(
+        *(str(workers), name, f"{requests / took_s:.0f}", f"{audio_s / took_s:.0f}"),
+        *(f"{calls / took_s:.0f}", f"{windows / max(calls, 1):.1f}"),
+        *(f"{1000 * cpu_s / audio_s:.3f}" for cpu_s in (used.front, used.workers, used.ray)),
+        f"{read_s / audio_s:.1f}",
+    )
+
+
+def _used(service: Service) -> _Used:
+    workers, ray = 0.0, 0.0
+    for process in service.descendants():
+        try:
+            command, cpu_s = " ".join(process.cmdline()), sum(process.cpu_times()[:2])
+        except psutil.NoSuchProcess:
+            continue
+        if "EngineWorker" in command:
+            workers += cpu_s
+        else:
+            ray += cpu_s
+    return _Used(service.own_cpu_s(), workers, ray)
