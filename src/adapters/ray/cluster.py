@@ -22,7 +22,7 @@ from ..inference.engine import EngineFacts
 from ..inference.job_queue import Urgency
 from ..inference.jobs import DecodeResult, EncoderJob
 from ..inference.model import EngineModel
-from .local_ray import LocalRay
+from .local_ray import LocalRay, is_here
 from .payload import packed, unpacked_results
 from .worker import HOLD_EVERY_S, EngineWorker
 from .workers import Demand, StartedWorker, WorkerLostError
@@ -31,6 +31,8 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 _MOST_CALLS = 64
 """That a worker answers at once; the pool of one front gives it far fewer."""
+_SHARE_OF_A_CORE = 0.001
+"""So that no worker is on a node that was started without cores; otherwise Ray does not count them here."""
 _LEAVE_S = 5.0
 """How long a worker may take to hear that this front leaves; it finds out itself later."""
 
@@ -70,21 +72,26 @@ class RayWorkers:
         self._recipe: Any = None
 
     async def connect(self) -> None:
-        """See `Workers`; starts Ray on this machine unless there is an address."""
+        """See `Workers`; starts Ray on this machine unless there is an address of this machine."""
         cluster = self._cluster
         for name, value in _environment(cluster).items():
             os.environ[name] = value
         address = cluster.address
         if not address:
-            self._local = LocalRay(cluster.token, cores=usable_cores())
-            address = await self._local.start()
+            self._local = LocalRay()
+            address = await self._local.start(cluster.token, cores=usable_cores())
+        elif not await asyncio.to_thread(is_here, address):
+            # Whoever calls workers must be on a node of their cluster.
+            self._local = LocalRay()
+            await self._local.join(address)
         try:
             # Ray's import and start take over what belongs to the service.
             with _kept_logging():
                 await asyncio.to_thread(self._connect, address)
             _take_signals_back()
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ModelLoadError(f"The Ray cluster at {address} cannot be used: {error}") from error
+            words = "" if self._local is None else self._local.last_words()
+            raise ModelLoadError(f"The Ray cluster at {address} cannot be used: {error} {words}".rstrip()) from error
         self._holding = asyncio.create_task(self._hold())
 
     def _connect(self, address: str) -> None:
@@ -103,7 +110,9 @@ class RayWorkers:
         if self._cluster.on_gpus:
             gpus: float = sum(node["Resources"].get("GPU", 0) for node in staying)
             return Demand(max(round(gpus), 1), leaving)
-        return Demand(max(len(staying), 1), leaving)
+        # Those of services have no cores.
+        with_cores = [node for node in staying if node["Resources"].get("CPU", 0)]
+        return Demand(max(len(with_cores), 1), leaving)
 
     async def start_worker(self, number: int) -> StartedWorker:
         """See `Workers`."""
@@ -115,7 +124,7 @@ class RayWorkers:
                 get_if_exists=True,
                 # It outlives the front that started it, for others use it; `EngineWorker` ends itself.
                 lifetime="detached",
-                num_cpus=0,
+                num_cpus=0 if self._cluster.on_gpus else _SHARE_OF_A_CORE,
                 num_gpus=1 if self._cluster.on_gpus else 0,
                 # The pools start another one themselves, and know at once that this one is gone.
                 max_restarts=0,
@@ -154,7 +163,7 @@ class RayWorkers:
     def _cores(self, number: int) -> Sequence[int]:
         """The share of this machine's cores; elsewhere a worker has its machine."""
         workers = self._cluster.workers or 1
-        if self._local is None or self._cluster.on_gpus or workers == 1 or not hasattr(os, "sched_getaffinity"):
+        if self._cluster.address or self._cluster.on_gpus or workers == 1 or not hasattr(os, "sched_getaffinity"):
             return ()
         cores = sorted(os.sched_getaffinity(0))
         share = max(len(cores) // workers, 1)
