@@ -3,6 +3,7 @@
 The processor time of each process is what a model of many workers needs; it changes little on a busy machine.
 """
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,14 +16,25 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from parakeet_service.adapters.inference.engine import EngineFacts
+from parakeet_service.adapters.inference.job_queue import Urgency
+from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
+from parakeet_service.adapters.ray.pool import WorkerPool
+from parakeet_service.adapters.ray.workers import Demand, StartedWorker
+from parakeet_service.application.ports.metrics import NullMetrics
+from parakeet_service.config.logs import configure_logging
+
 from .harness import Service, running_service
+from .null_service import NullEngine
 from .report import Table
-from .speech import joined, recordings
+from .speech import RATE_HZ, joined, recordings
 
 _CLIP_S = 10
 _MAX_QUEUE = 10_000
 """Nobody is to be turned away."""
 _LEAST_AUDIO_S = 600
+_MANY = 100
+_DECISIONS, _TOGETHER = 10_000, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,7 @@ def run(
     sessions: Sequence[int],
     settings: Sequence[str],
 ) -> None:
-    """Print, for each number of workers, what uploads of 10 s cost and live sessions cost, by process.
+    """Print what a decision costs, then for each number of workers what uploads and live sessions cost, by process.
 
     Args:
         directory: Of recordings; by default the bundled one.
@@ -55,6 +67,7 @@ def run(
         sessions: Numbers of live sessions.
         settings: Those that differ from the defaults, as ``NAME=value``.
     """
+    asyncio.run(_print_decisions((*workers, _MANY)))
     named = {"MAX_QUEUE": str(_MAX_QUEUE), "MAX_STREAMS": str(max(sessions))}
     named |= dict(setting.split("=", 1) for setting in settings)
     table = Table(
@@ -71,6 +84,64 @@ def run(
                     _measure(service, table, count, f"{uploads} of {_CLIP_S} s", _uploads(uploads, seconds, samples))
                 for live in sessions:
                     _measure(service, table, count, f"{live} live", _speakers(directory, live, seconds))
+
+
+class _IdleWorker:
+    """Answers at once, in this process."""
+
+    async def run(self, jobs: Sequence[EncoderJob], _: Urgency) -> Sequence[DecodeResult]:
+        """See `Worker`."""
+        await asyncio.sleep(0)
+        return [DecodeResult((), (), 0, 0, None)] * len(jobs)
+
+    async def stop(self) -> None:
+        """See `Worker`."""
+
+
+class _IdleWorkers:
+    """As many as were asked for."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    async def connect(self) -> None:
+        """See `Workers`."""
+
+    async def demand(self) -> Demand:
+        """See `Workers`."""
+        return Demand(self._count)
+
+    async def start_worker(self, number: int) -> StartedWorker:
+        """See `Workers`."""
+        del number
+        engine = NullEngine(RATE_HZ)
+        return StartedWorker(_IdleWorker(), EngineFacts(engine.description, engine.frame_s, engine.can_stream))
+
+    async def aclose(self) -> None:
+        """See `Workers`."""
+
+
+async def _print_decisions(workers: Sequence[int]) -> None:
+    """Which window goes to which worker: processor time of the pool alone, without Ray."""
+    configure_logging(level="WARNING", log_format="auto")
+    table = Table("workers", "windows", "us of CPU a window", "windows/s of one core")
+    for count in workers:
+        pool = WorkerPool(
+            _IdleWorkers(count), NullMetrics(), sample_rate_hz=RATE_HZ, batch_size=1, most_waiting=_MAX_QUEUE
+        )
+        await pool.start()
+        # The others are up in the loop's next turn.
+        await asyncio.sleep(0)
+        if pool.up < count:
+            raise SystemExit(f"{pool.up} of {count} workers are up")
+        job = EncoderJob(np.zeros(_CLIP_S * RATE_HZ, np.float32))
+        began_s = time.process_time()
+        for _ in range(_DECISIONS // _TOGETHER):
+            await asyncio.gather(*(pool.submit(job, Urgency.SHORT) for _ in range(_TOGETHER)))
+        each_s = (time.process_time() - began_s) / _DECISIONS
+        await pool.aclose()
+        table.row(str(count), str(_DECISIONS), f"{1e6 * each_s:.0f}", f"{1 / each_s:.0f}")
+    print()
 
 
 def _uploads(at_once: int, seconds: float, samples: Path) -> Sequence[str]:

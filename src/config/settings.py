@@ -124,8 +124,8 @@ class Settings(BaseSettings):
     )
     ray_address: str = Field(
         default="",
-        description="address of the Ray cluster, such as `auto` or `ray-head:6379`; empty: start Ray on this machine, "
-        "on loopback only",
+        description="address of the Ray cluster, such as `auto` or `ray-head:6379`, which a service on another machine joins with "
+        "a node without workers; empty: start Ray on this machine, on loopback only",
     )
     stream_left_context: float = Field(
         default=5, ge=0, description="already transcribed audio that each live step sees again, in seconds"
