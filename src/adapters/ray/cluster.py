@@ -116,9 +116,36 @@ class RayWorkers:
 
     async def start_worker(self, number: int) -> StartedWorker:
         """See `Workers`."""
-        ray = _ray()
-        actor = (
-            ray.remote(EngineWorker)
+        # It asks the head, which may be gone.
+        creating = asyncio.create_task(asyncio.to_thread(self._actor, number))
+        try:
+            actor = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            RayWorker(await creating, self._front, self._held).leave()
+            raise
+        worker = RayWorker(actor, self._front, self._held)
+        try:
+            facts: EngineFacts = await _answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
+            machine: str = await _answer(actor.machine.remote())
+            leaving = await asyncio.to_thread(_leaving)
+        except ModelLoadError:
+            # Whoever tries again must find a new one.
+            _ray().kill(actor, no_restart=True)
+            raise
+        except asyncio.CancelledError:
+            worker.leave()
+            raise
+        if machine in leaving:
+            # The one of that name, until the last front has left it; then there is another one elsewhere.
+            worker.leave()
+            raise WorkerLostError("Its machine is leaving.")
+        self._held.add(worker)
+        return StartedWorker(worker, facts, machine)
+
+    def _actor(self, number: int) -> Any:
+        return (
+            _ray()
+            .remote(EngineWorker)
             .options(
                 name=f"worker-{number}-{fingerprint(self._make)}",
                 get_if_exists=True,
@@ -134,24 +161,6 @@ class RayWorkers:
             )
             .remote()
         )
-        worker = RayWorker(actor, self._front, self._held)
-        try:
-            facts: EngineFacts = await _answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
-            machine: str = await _answer(actor.machine.remote())
-            leaving = await asyncio.to_thread(_leaving)
-        except ModelLoadError:
-            # Whoever tries again must find a new one.
-            ray.kill(actor, no_restart=True)
-            raise
-        except asyncio.CancelledError:
-            worker.leave()
-            raise
-        if machine in leaving:
-            # The one of that name, until the last front has left it; then there is another one elsewhere.
-            worker.leave()
-            raise WorkerLostError("Its machine is leaving.")
-        self._held.add(worker)
-        return StartedWorker(worker, facts, machine)
 
     async def _hold(self) -> None:
         """Tell workers that this front is there; the pool hears of one that is not from its jobs."""
@@ -233,6 +242,8 @@ def _environment(cluster: Cluster) -> dict[str, str]:
     """What Ray reads when it is imported, and hands on to what it starts."""
     # A window of half a minute travels with its call; the object store would add a millisecond or two.
     values = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_max_direct_call_object_size": str(8 << 20)}
+    # Nobody reads the head's list of all calls.
+    values["RAY_task_events_report_interval_ms"] = "0"
     if cluster.token is not None:
         values |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token}
     return values

@@ -26,7 +26,10 @@ async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the connection sets in this process is undone after the test.
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", "RAY_max_direct_call_object_size"):
+    for name in (
+        *("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"),
+        *("RAY_max_direct_call_object_size", "RAY_task_events_report_interval_ms"),
+    ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
