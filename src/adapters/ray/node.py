@@ -20,7 +20,7 @@ def main() -> None:
     # A service manager may send them to every process, while the service still needs its workers. Not ignored: what
     # is started here would inherit that.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _heard)
     directory, *arguments = sys.argv[1:]
     command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
     node = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - our caller's own words; no shell
@@ -41,6 +41,10 @@ def main() -> None:
             continue
     shutil.rmtree(directory, ignore_errors=True)
     sys.exit(code)
+
+
+def _heard(_number: int, _frame: object) -> None:
+    """Go on."""
 
 
 def _others_of_this_session() -> list[int]:
