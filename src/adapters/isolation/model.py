@@ -218,11 +218,15 @@ class IsolatedModel:
         self._process = await self._begin(on_end=self._on_end)
         self._description = description = decoded(self._process.greeting, _descriptions)
         self._load_s = time.monotonic() - began
-        _log.info("model_process_ready", pid=self._process.pid, load_s=round(self._load_s, 2))
+        _log.info("model_process_ready", **self._whose(), load_s=round(self._load_s, 2))
         # It may have died since it answered: then the supervisor finds out.
         if not self._process.ended.is_set():
             self._metrics.model_loaded(description)
             self._enter(_State.READY, None)
+
+    def _whose(self) -> dict[str, int]:
+        """For a line of the log: the process, where it is known."""
+        return {} if self._process.pid is None else {"pid": self._process.pid}
 
     def _count(self, event: Raw) -> None:
         metric = decoded(event, _metrics)
@@ -243,7 +247,7 @@ class IsolatedModel:
                 await self._watch(self._process)
                 how = await self._process.end(patience_s=0)
                 deaths = deaths + 1 if self._process.answers <= 1 else 1
-                _log.error("model_process_died", pid=self._process.pid, how=how, in_a_row=deaths)
+                _log.error("model_process_died", **self._whose(), how=how, in_a_row=deaths)
                 deaths = await self._restart(deaths)
         except Exception as error:  # noqa: BLE001 - the last handler of a task that nobody awaits
             # A defect of ours is logged with its trace.
