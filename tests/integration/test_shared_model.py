@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from parakeet_service.adapters.isolation.model import IsolatedModel
@@ -88,6 +89,35 @@ async def test_who_came_before_the_model_was_loaded_is_served_too(orders: Orders
         assert read == [await expected()] * 3
         assert {model.describe() for model in (owner, *sharing)} == {owner.describe()}
     assert len(orders.notes("start")) == 1
+
+
+async def test_who_waits_for_a_model_that_dies_while_it_loads_gets_the_next_one(orders: Orders) -> None:
+    path = str(orders.directory / "model.sock")
+    first, second = (IsolatedModel(partial(CrashingModel, orders.directory), path=path) for _ in range(2))
+    sharing = IsolatedModel(None, path=path, pauses_s=SOON)
+    orders.give("hold_start")
+    loading = asyncio.create_task(first.start())
+    waiting = asyncio.create_task(sharing.start())
+    await orders.noted("start", 1)
+    # It is connected already: all that wait shall be ready together.
+    while _connections(path) < 1:
+        await asyncio.sleep(0.01)
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+    orders.take_back("hold_start")
+    await second.start()
+    try:
+        await waiting
+        assert await sharing.transcribe(SPOKEN) == await expected()
+    finally:
+        await sharing.aclose()
+        await second.aclose()
+        await first.aclose()
+
+
+def _connections(path: str) -> int:
+    """At the end that listens, without the listener."""
+    return sum(one.laddr == path for one in psutil.net_connections("unix")) - 1
 
 
 async def test_the_windows_of_all_are_read_again_when_the_model_is_killed(orders: Orders) -> None:
