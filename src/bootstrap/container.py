@@ -39,7 +39,7 @@ from ..config.logs import LogFormat, configure_logging
 from ..config.settings import Settings
 from ..entrypoints.wyoming.connection import Terms
 from ..entrypoints.wyoming.server import WyomingServer
-from .engines import chosen_engine, vad_processes
+from .engines import blocks_heard, chosen_engine, vad_processes
 from .garbage import collect_seldom
 from .lifecycle import Lifecycle
 from .web import web_client
@@ -201,6 +201,7 @@ def transcribe_file(
         overlap_s=settings.chunk_overlap,
         timeout_s=settings.processing_timeout,
         windows_ahead=settings.batch_size,
+        blocks_heard=blocks_heard(),
     )
     return TranscribeFile(model, decoder, limits, detector, quota, metrics)
 
