@@ -90,8 +90,7 @@ class RayWorkers:
                 await asyncio.to_thread(self._connect, address)
             _take_signals_back()
         except (ConnectionError, RuntimeError, ValueError) as error:
-            words = "" if self._local is None else self._local.last_words()
-            raise ModelLoadError(f"The Ray cluster at {address} cannot be used: {error} {words}".rstrip()) from error
+            raise ModelLoadError(f"The Ray cluster at {address} cannot be used: {error}") from error
         self._holding = asyncio.create_task(self._hold())
 
     def _connect(self, address: str) -> None:
@@ -124,13 +123,19 @@ class RayWorkers:
             RayWorker(await creating, self._front, self._held).leave()
             raise
         worker = RayWorker(actor, self._front, self._held)
+        # From now on: to load may take longer than a worker waits for word of its fronts.
+        self._held.add(worker)
         try:
             facts: EngineFacts = await _answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
             machine: str = await _answer(actor.machine.remote())
             leaving = await asyncio.to_thread(_leaving)
         except ModelLoadError:
             # Whoever tries again must find a new one.
+            self._held.discard(worker)
             _ray().kill(actor, no_restart=True)
+            raise
+        except WorkerLostError:
+            self._held.discard(worker)
             raise
         except asyncio.CancelledError:
             worker.leave()
@@ -139,7 +144,6 @@ class RayWorkers:
             # The one of that name, until the last front has left it; then there is another one elsewhere.
             worker.leave()
             raise WorkerLostError("Its machine is leaving.")
-        self._held.add(worker)
         return StartedWorker(worker, facts, machine)
 
     def _actor(self, number: int) -> Any:
@@ -166,7 +170,7 @@ class RayWorkers:
         """Tell workers that this front is there; the pool hears of one that is not from its jobs."""
         while True:
             await asyncio.sleep(HOLD_EVERY_S)
-            for worker in self._held:
+            for worker in tuple(self._held):
                 worker.hold()
 
     def _cores(self, number: int) -> Sequence[int]:

@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
-import signal
 import socket
+import subprocess
 import sys
 import tempfile
-from asyncio.subprocess import Process
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -17,21 +19,25 @@ from ...domain.errors import ModelLoadError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
+Up = TypeVar("Up")
+
 _START_S = 120.0
-_END_S = 20.0
+_STARTED = re.compile(r"Ray runtime started")
+"""What `ray start` says of a node that has joined."""
 _TEMPORARY = "/tmp" if os.name == "posix" else None  # noqa: S108 - a directory of our own in it, for its short name
-_OUTPUT = "output"
-_OBJECT_STORE_BYTES = 128 << 20
-"""Windows travel with their calls; only the recipe of the engine is kept in it."""
+_LEAST_STORE, _MOST_STORE = 128 << 20, 2 << 30
+"""Bytes for batches that are too large to travel with their calls: on GPUs one may have 64 windows of 30 s, 123 MB."""
 
 
 class LocalRay:
-    """One Ray node in a session of its own: signals from the terminal or a service manager's first ones pass it by."""
+    """One Ray node in a session of its own: signals from the terminal or a service manager's first ones pass it by.
+
+    It ends with this process, also if that is killed: see `node`.
+    """
 
     def __init__(self) -> None:
         """Begin without a process."""
-        self._process: Process | None = None
-        self._directory: Path | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
 
     async def start(self, token: str | None, *, cores: int) -> str:
         """Start a cluster on this machine alone, with `token` or a random one, and give its address.
@@ -45,73 +51,63 @@ class LocalRay:
             RAY_AUTH_MODE="token",
             RAY_AUTH_TOKEN=token or secrets.token_hex(32),
         )
-        directory = self._directory = _new_directory()
-        process = await self._run(
+        directory = _new_directory()
+        address_file = directory / "ray_current_cluster"
+        address = await self._run(
             directory,
             *("--head", "--node-ip-address=127.0.0.1", "--port=0", f"--temp-dir={directory}", f"--num-cpus={cores}"),
             *("--include-dashboard=false", "--include-log-monitor=false", "--no-monitor"),
+            is_up=lambda _: _read(address_file),
         )
-        address_file = directory / "ray_current_cluster"
-        try:
-            async with asyncio.timeout(_START_S):
-                while not (address := _read(address_file)):
-                    if process.returncode is not None:
-                        raise ModelLoadError(f"Ray did not start: {self.last_words()}")
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            raise ModelLoadError(f"Ray did not start within {_START_S:.0f} s: {self.last_words()}") from None
-        _log.info("ray_started", address=address, pid=process.pid)
+        _log.info("ray_started", address=address)
         return address
 
     async def join(self, address: str) -> None:
-        """Start a node without workers, through which this process speaks to a cluster elsewhere; does not wait for it."""
-        self._directory = _new_directory()
-        process = await self._run(self._directory, f"--address={address}", "--num-cpus=0", "--num-gpus=0")
-        _log.info("ray_joins", address=address, pid=process.pid)
+        """Start a node without workers, through which this process speaks to a cluster elsewhere.
 
-    def last_words(self) -> str:
-        """What the node wrote at last."""
-        return "" if self._directory is None else _read(self._directory / _OUTPUT)[-500:]
+        Raises:
+            ModelLoadError: See `start`.
+        """
+        cores = ("--num-cpus=0", "--num-gpus=0")
+        await self._run(_new_directory(), f"--address={address}", *cores, is_up=_STARTED.search)
+        _log.info("ray_joined", address=address)
 
-    async def _run(self, directory: Path, *options: str) -> Process:
-        with (directory / _OUTPUT).open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
-                *(f"--object-store-memory={_OBJECT_STORE_BYTES}", *options),
+    async def _run(self, directory: Path, *options: str, is_up: Callable[[str], Up | None]) -> Up:
+        """Start the node, and wait until what it has written, or left in a file, shows that it is up."""
+        output = directory / "output"
+        with output.open("wb") as log:
+            # Not asyncio's own: see ADR 0009.
+            self._keeper = subprocess.Popen(  # noqa: ASYNC220, S603 - a millisecond; no shell
+                [
+                    *(sys.executable, "-P", "-m", f"{__package__}.node", str(directory), "start", "--block"),
+                    *("--disable-usage-stats", f"--object-store-memory={_store_bytes()}", *options),
+                ],
                 # It is told to end once nobody needs it.
                 env=os.environ | {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        return self._process
+        said = ""
+        try:
+            async with asyncio.timeout(_START_S):
+                while not (up := is_up(said)):
+                    # It is deleted when the node ends.
+                    said = _read(output) or said
+                    if self._keeper.poll() is not None:
+                        raise ModelLoadError(f"Ray did not start: {said[-500:]}")
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise ModelLoadError(f"Ray did not start within {_START_S:.0f} s: {_read(output)[-500:]}") from None
+        return up
 
     async def aclose(self) -> None:
         """End it and everything that it started."""
-        if self._process is not None:
-            session = self._process.pid
-            if self._process.returncode is None:
-                self._process.terminate()
-                try:
-                    await asyncio.wait_for(self._process.wait(), _END_S)
-                except TimeoutError:
-                    _log.warning("ray_killed", after_s=_END_S)
-            # Whatever is left, such as workers whose node died.
-            for pid in _pids_of(session):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            await self._process.wait()
-            self._process = None
-        if self._directory is not None:
-            await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
-
-
-def _new_directory() -> Path:
-    # Short: the paths of its sockets may have 107 characters.
-    return Path(tempfile.mkdtemp(prefix="prk", dir=_TEMPORARY))
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None and keeper.stdin is not None:
+            keeper.stdin.close()
+            await asyncio.to_thread(keeper.wait)
 
 
 def is_here(address: str) -> bool:
@@ -139,20 +135,23 @@ def _may_bind(family: socket.AddressFamily, host: object) -> bool:
     return True
 
 
+def _new_directory() -> Path:
+    # Short: the paths of its sockets may have 107 characters.
+    return Path(tempfile.mkdtemp(prefix="prk", dir=_TEMPORARY))
+
+
+def _store_bytes() -> int:
+    """What Ray may take of the memory that processes share; it is taken once it is needed."""
+    try:
+        free = shutil.disk_usage("/dev/shm").free  # noqa: S108 - only looked at
+    except FileNotFoundError:
+        # macOS: Ray uses files there.
+        return _LEAST_STORE
+    return min(max(free // 2, _LEAST_STORE), _MOST_STORE)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         return ""
-
-
-def _pids_of(session: int) -> list[int]:
-    """The processes of a session, where this system tells."""
-    pids: list[int] = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getsid(int(entry.name)) == session:
-                pids.append(int(entry.name))
-        except ProcessLookupError:
-            continue
-    return pids
