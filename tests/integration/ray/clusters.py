@@ -108,8 +108,8 @@ class Head:
 
 
 @contextmanager
-def ray_head(*options: str, more_nodes: bool = False, **settings: str) -> Generator[Head]:
-    """A cluster of one node on loopback, as an operator starts it; with `more_nodes`, others may join."""
+def ray_head(*options: str, more_nodes: bool = False, address: str = NODE_ADDRESS, **settings: str) -> Generator[Head]:
+    """A cluster of one node on loopback, as an operator starts it; with `more_nodes`, others may join at `address`."""
     token = secrets.token_hex(32)
     # With 0, Ray keeps everything at 127.0.0.1, and refuses a second node.
     several = "1" if more_nodes else "0"
@@ -118,7 +118,7 @@ def ray_head(*options: str, more_nodes: bool = False, **settings: str) -> Genera
     where = (
         "--head",
         "--include-dashboard=false",
-        f"--node-ip-address={NODE_ADDRESS if more_nodes else '127.0.0.1'}",
+        f"--node-ip-address={address if more_nodes else '127.0.0.1'}",
         "--port=0",
     )
     with _ray_node(directory / "output", environment, *where, f"--temp-dir={directory}", *options) as process:
