@@ -89,8 +89,9 @@ def run(
 class _IdleWorker:
     """Answers at once, in this process."""
 
-    async def run(self, jobs: Sequence[EncoderJob], _: Urgency) -> Sequence[DecodeResult]:
+    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult]:
         """See `Worker`."""
+        del urgency
         await asyncio.sleep(0)
         return [DecodeResult((), (), 0, 0, None)] * len(jobs)
 

