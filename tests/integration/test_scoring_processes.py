@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import threading
 import wave
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -137,6 +139,23 @@ async def test_leaves_nothing_behind() -> None:
     assert process.children(recursive=True) == children
     assert process.num_fds() == descriptors
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_process_is_reaped_though_its_end_was_cancelled_while_no_thread_was_free() -> None:
+    busy, loop = threading.Event(), asyncio.get_running_loop()
+    async with detector(1) as (_, processes):
+        (pid,) = processes.pids
+        with ThreadPoolExecutor(1) as threads:
+            loop.set_default_executor(threads)
+            blocked = loop.run_in_executor(None, busy.wait)
+            closing = asyncio.create_task(processes.aclose())
+            for _ in range(100):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait((closing,))
+            busy.set()
+            await blocked
+        assert not psutil.pid_exists(pid)
 
 
 async def test_what_comes_after_the_end_is_scored_here_and_what_waits_is_turned_away() -> None:
