@@ -409,8 +409,7 @@ async def test_events_of_live_channels_say_their_channel(url: str) -> None:
 
 
 async def test_a_wave_file_of_two_channels_may_be_live(url: str, text: str) -> None:
-    described = {"encoding": None, "sample_rate": None}
-    messages = await talk(url, in_turn(), multichannel=True, **described)
+    messages = await talk(url, in_turn(), multichannel=True, encoding=None, sample_rate=None)
     assert [text_of(on_channel(messages, [number, 2])) for number in (0, 1)] == [text, text]
 
 
