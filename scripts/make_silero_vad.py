@@ -1,4 +1,4 @@
-"""Makes ``src/assets/silero-vad/silero_vad.onnx`` from Silero's own model: the same network, in products of matrices.
+"""Makes the two models in ``src/assets/silero-vad`` from Silero's own: the same network, in products of matrices.
 
     pip download --no-deps silero-vad==6.2.3
     unzip -j silero_vad-6.2.3-*.whl silero_vad/data/silero_vad_16k_sequence.onnx
@@ -6,7 +6,8 @@
 
 The original's convolutions run over the four spectra of one frame, and ONNX Runtime computes each frame's alone, as
 products so narrow that most of the processor idles. Here all frames are the rows of one product. Taps that only ever
-see padding are left out, and many streams may be read at once.
+see padding are left out, and many streams may be read at once. What needs nothing but the frame itself, and what goes
+from frame to frame, are a model each: several processors can share the first for one stream.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import sys
 import wave
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -30,6 +32,10 @@ WINDOW, HOP = 256, 128
 BINS = WINDOW // 2 + 1
 HIDDEN = 128
 
+_Shapes: TypeAlias = dict[str, list[int | str]]
+_FRAMES: list[int | str] = ["frames", "streams"]
+_STATE: list[int | str] = [1, "streams", HIDDEN]
+
 _ROOT = Path(__file__).parents[1]
 _ASSETS = _ROOT / "src" / "assets"
 
@@ -40,26 +46,31 @@ def main(original: Path) -> None:
     if hashlib.sha256(content).hexdigest() != ORIGINAL_SHA256:
         raise SystemExit(f"{original} is not Silero VAD 6.2.3.")
     weights = {one.name: numpy_helper.to_array(one) for one in onnx.load_from_string(content).graph.initializer}
-    made = _model(weights).SerializeToString(deterministic=True)
+    encoder, recurrent = (
+        model.SerializeToString(deterministic=True) for model in (_encoder(weights), _recurrent(weights))
+    )
 
     frames = _frames(_ASSETS / "samples" / "demo.wav")
     state = np.zeros((1, 1, HIDDEN), np.float32)
-    wanted = _run(content, {"input": frames, "h": state, "c": state})
-    given = _run(made, {"input": frames[:, None], "h": state, "c": state})[:, 0]
+    wanted = _run(content, "speech_probs", {"input": frames, "h": state, "c": state})
+    encoded = _run(encoder, "encoded", {"input": frames[:, None]})
+    given = _run(recurrent, "speech_probs", {"encoded": encoded, "h": state, "c": state})[:, 0]
     if (difference := float(np.abs(given - wanted).max())) > TOLERANCE:
         raise SystemExit(f"The probabilities differ by {difference}.")
 
-    (_ASSETS / "silero-vad" / "silero_vad.onnx").write_bytes(made)
+    for name, model in (("encoder", encoder), ("recurrent", recurrent)):
+        (_ASSETS / "silero-vad" / f"{name}.onnx").write_bytes(model)
+        print(f"{name}.onnx: SHA-256 {hashlib.sha256(model).hexdigest()}")
     np.savetxt(_ROOT / "tests" / "integration" / "original_scores.txt", wanted, fmt="%.6f")
-    print(f"SHA-256 {hashlib.sha256(made).hexdigest()}, probabilities within {difference:.1e}")
+    print(f"probabilities within {difference:.1e}")
 
 
-def _model(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
+def _encoder(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
     graph = _Graph()
     shape = graph.add("Shape", "input", start=0, end=2)
     flat = graph.add("Reshape", "input", graph.constant("flat", np.int64([-1, CONTEXT + FRAME])))
 
-    # From here to the recurrent network each row is a frame, whatever stream it is of.
+    # From here on each row is a frame, whatever stream it is of.
     spectra = graph.concatenated(_spectra(graph, flat, weights["stft.forward_basis_buffer"][:, 0]))
     parts = graph.add("Reshape", spectra, graph.constant("parts", np.int64([-1, 2 * BINS])))
     squares = graph.add("Mul", parts, parts)
@@ -82,13 +93,24 @@ def _model(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
     encoded = _Convolution(graph, weights, "encoder.3").product(third, (1,))
 
     width = graph.constant("width", np.int64([HIDDEN]))
-    sequences = graph.add("Reshape", encoded, graph.add("Concat", shape, width, axis=0))
+    graph.add("Reshape", encoded, graph.add("Concat", shape, width, axis=0), outputs=("encoded",))
+    return graph.model("silero_encoder", {"input": [*_FRAMES, CONTEXT + FRAME]}, {"encoded": [*_FRAMES, HIDDEN]})
+
+
+def _recurrent(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
+    graph = _Graph()
     recurrent = [graph.constant(name, weights[f"onnx::LSTM_{name}"]) for name in ("209", "210", "211")]
-    states = graph.add("LSTM", sequences, *recurrent, "", "h", "c", outputs=("", "hn", "cn"), hidden_size=HIDDEN)
+    states = graph.add("LSTM", "encoded", *recurrent, "", "h", "c", outputs=("", "hn", "cn"), hidden_size=HIDDEN)
     product = graph.add("MatMul", graph.add("Relu", states), graph.constant("output", weights["output.weight"][0]))
     logits = graph.add("Add", product, graph.constant("output_bias", weights["output.bias"]))
+    shape = graph.add("Shape", "encoded", start=0, end=2)
     graph.add("Reshape", graph.add("Sigmoid", logits), shape, outputs=("speech_probs",))
-    return graph.model()
+    states_before, states_after = (dict.fromkeys(names, _STATE) for names in (("h", "c"), ("hn", "cn")))
+    return graph.model(
+        "silero_recurrent",
+        {"encoded": [*_FRAMES, HIDDEN], **states_before},
+        {"speech_probs": _FRAMES, **states_after},
+    )
 
 
 def _spectra(graph: "_Graph", frames: str, basis: np.ndarray) -> list[str]:
@@ -130,19 +152,12 @@ class _Graph:
         bounds = [self.constant(f"at_{bound}", np.int64([bound])) for bound in (begin, end)]
         return self.add("Slice", rows, *bounds, self.constant("columns", np.int64([1])))
 
-    def model(self) -> onnx.ModelProto:
-        state = [1, "streams", HIDDEN]
-
-        def values(**shapes: list[object]) -> list[onnx.ValueInfoProto]:
+    def model(self, name: str, inputs: _Shapes, outputs: _Shapes) -> onnx.ModelProto:
+        def values(shapes: _Shapes) -> list[onnx.ValueInfoProto]:
             return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
 
-        graph = helper.make_graph(
-            self._nodes,
-            "silero_vad",
-            values(input=["frames", "streams", CONTEXT + FRAME], h=state, c=state),
-            values(speech_probs=["frames", "streams"], hn=state, cn=state),
-            list(self._constants.values()),
-        )
+        constants = list(self._constants.values())
+        graph = helper.make_graph(self._nodes, name, values(inputs), values(outputs), constants)
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
         onnx.checker.check_model(made, full_check=True)
         return made
@@ -171,9 +186,9 @@ def _frames(recording: Path) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(padded, CONTEXT + FRAME)[::FRAME].copy()
 
 
-def _run(model: bytes, given: dict[str, np.ndarray]) -> np.ndarray:
+def _run(model: bytes, wanted: str, given: dict[str, np.ndarray]) -> np.ndarray:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return session.run(["speech_probs"], given)[0]
+    return session.run([wanted], given)[0]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""Cuts one channel of a recording into windows for the model."""
+"""Cuts the channels of a recording into windows for the model."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import aclosing
+from typing import Any
 
 import numpy as np
 
 from ..domain.audio import Samples
+from ..domain.channels import without_copies
 from ..domain.chunking import AudioWindow, SpeechCutter
 from ..domain.vad import VadScores
+from .in_order import in_order
 from .segmenter import Segmenter
 
 
@@ -25,21 +29,11 @@ class ChannelWindows:
         """How likely speech was, as far as a detector has listened."""
         return self._segmenter.scores
 
-    async def cut(self, samples: Samples | None, count: int) -> AsyncGenerator[AudioWindow]:
-        """Take the next `count` samples, ``None`` for silence, and give the windows that are complete."""
-        for piece in self._pieces(samples, count):
-            for chunks in await self._segmenter.segment(piece):
-                for window in self._cutter.cut(chunks):
-                    yield window
+    def pieces(self, samples: Samples | None, count: int) -> Iterator[Samples]:
+        """What is to be heard of the next `count` samples, ``None`` for silence: nothing while all is silent.
 
-    def finish(self) -> list[AudioWindow]:
-        """What is left after the last sample."""
-        if not self.is_read:
-            return []
-        return [*self._cutter.cut(self._segmenter.finish()), *self._cutter.finish()]
-
-    def _pieces(self, samples: Samples | None, count: int) -> Iterator[Samples]:
-        """What is to be segmented now: nothing while all is silent, and then the silence before."""
+        Once something is said, the silence before comes first.
+        """
         if samples is None and not self.is_read:
             self._silent += count
             return
@@ -49,3 +43,59 @@ class ChannelWindows:
             self._silent -= length
             yield np.zeros(length, np.float32)
         yield np.zeros(count, np.float32) if samples is None else samples
+
+    async def hear(self, piece: Samples) -> Iterator[AudioWindow]:
+        """Take the next piece, and give the windows that are complete with it, once those of the pieces before are taken.
+
+        It may be called again before it has answered.
+        """
+        heard = await self._segmenter.segment(piece)
+        return (window for chunks in heard for window in self._cutter.cut(chunks))
+
+    def finish(self) -> list[AudioWindow]:
+        """What is left after the last sample."""
+        if not self.is_read:
+            return []
+        return [*self._cutter.cut(self._segmenter.finish()), *self._cutter.finish()]
+
+
+class ChannelsOfRecording:
+    """The channels of a recording: one where they are mixed."""
+
+    def __init__(self, another: Callable[[], ChannelWindows], *, separate: bool) -> None:
+        """Begin before the first sample; `another` makes a channel."""
+        self._another = another
+        self._separate = separate
+        self.channels = [] if separate else [another()]
+        self.received = 0
+
+    async def windows(self, blocks: AsyncIterator[Samples], *, at_once: int) -> AsyncGenerator[tuple[int, AudioWindow]]:
+        """The windows of all channels, each with its channel's number; those of one channel in order.
+
+        So many blocks are with the detector at once, while the next ones are decoded.
+        """
+        async with (
+            aclosing(self._hear(blocks)) as calls,
+            aclosing(in_order(calls, at_once=at_once)) as heard,
+        ):
+            async for number, windows in heard:
+                for window in windows:
+                    yield number, window
+        for number, channel in enumerate(self.channels):
+            for window in channel.finish():
+                yield number, window
+
+    async def _hear(
+        self, blocks: AsyncIterator[Samples]
+    ) -> AsyncGenerator[Coroutine[Any, Any, tuple[int, Iterator[AudioWindow]]]]:
+        async for block in blocks:
+            self.received += len(block)
+            apart = without_copies(block) if self._separate else [block]
+            if not self.channels:
+                self.channels = [self._another() for _ in apart]
+            for number, samples in enumerate(apart):
+                for piece in self.channels[number].pieces(samples, len(block)):
+                    yield self._hear_one(number, piece)
+
+    async def _hear_one(self, number: int, piece: Samples) -> tuple[int, Iterator[AudioWindow]]:
+        return number, await self.channels[number].hear(piece)

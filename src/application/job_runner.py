@@ -8,7 +8,14 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..domain.errors import AudioTooLongError, CallerError, RateLimitError, RetryLaterError, ServiceError
+from ..domain.errors import (
+    AudioTooLongError,
+    CallerError,
+    ModelLoadError,
+    RateLimitError,
+    RetryLaterError,
+    ServiceError,
+)
 from ..domain.jobs import Job, JobError, JobEvent, JobStatus
 from ..domain.transcript import Word
 from ..domain.transcript_json import dump_transcript
@@ -98,7 +105,8 @@ class JobRunner:
         held = dict(self._running)
         ours = await self.store.renew(self.clock(), held)
         for job_id, task in held.items():
-            if job_id not in ours:
+            # One that is being ended meanwhile is nobody's any more.
+            if job_id not in ours and job_id in self._running:
                 task.cancel()
 
     async def _keep_house(self) -> None:
@@ -114,7 +122,8 @@ class JobRunner:
     async def _read_next(self, places: asyncio.Semaphore) -> None:
         try:
             self.transcribe_file.model.describe()
-        except RetryLaterError:
+        except (RetryLaterError, ModelLoadError):
+            # One that cannot be loaded ends the service, which says so itself.
             await self.changes.wait(_LOOK_S)
             return
         claim = await self.store.claim(self.clock())
@@ -137,7 +146,7 @@ class JobRunner:
             await self._put_back_at_stop(claim.job)
             raise
         finally:
-            del self._running[job_id]
+            self._running.pop(job_id, None)
 
     async def _put_back_at_stop(self, job: Job) -> None:
         try:
@@ -290,6 +299,8 @@ class JobRunner:
         return Ending(JobStatus.FAILED, self.clock(), error=told)
 
     async def _end(self, job: Job, ending: Ending, *, audio_s: float = 0.0) -> None:
+        # From here on its lease is not renewed: that it is gone must not be taken for a loss.
+        self._running.pop(job.id, None)
         try:
             ended = await self.store.finish(job.id, ending)
         except LeaseLostError:

@@ -39,7 +39,8 @@ class Segmenter(Protocol):
     async def segment(self, samples: Samples) -> Iterator[list[SpeechChunk]]:
         """Take the next samples; each hop of them gives what the model should read now.
 
-        A hop is segmented when it is iterated, so that the caller may `finish` between two of them.
+        A hop is segmented when it is iterated, so that the caller may `finish` between two of them. The next samples may be
+        given before, if what they give is iterated after.
 
         Raises:
             InferenceError: The detector failed.
@@ -92,16 +93,17 @@ class PassThroughSegmenter:
 
     async def segment(self, samples: Samples) -> Iterator[list[SpeechChunk]]:
         """See `Segmenter`."""
-        return map(self._chunks, _hops(samples, self._hop, received=self.received))
+        return self._passed(samples)
 
     def finish(self) -> list[SpeechChunk]:
         """There is nothing to end."""
         return []
 
-    def _chunks(self, hop: Samples) -> list[SpeechChunk]:
-        chunk = SpeechChunk(hop, self.received, opens=False, closes=False)
-        self.received += len(hop)
-        return [chunk]
+    def _passed(self, samples: Samples) -> Iterator[list[SpeechChunk]]:
+        for hop in _hops(samples, self._hop, received=self.received):
+            chunk = SpeechChunk(hop, self.received, opens=False, closes=False)
+            self.received += len(hop)
+            yield [chunk]
 
 
 class VadSegmenter:
@@ -135,17 +137,16 @@ class VadSegmenter:
     async def segment(self, samples: Samples) -> Iterator[list[SpeechChunk]]:
         """See `Segmenter`."""
         # All at once, whatever the hop: each call of the detector costs a hand-over between threads.
-        probabilities = await self._vad.score(samples)
-        if self._kept is not None:
-            self._kept.append(probabilities)
-        return self._filtered(samples, iter(probabilities.tolist()))
+        return self._filtered(samples, await self._vad.score(samples))
 
     def finish(self) -> list[SpeechChunk]:
         """See `Segmenter`."""
         return self._gate.finish()
 
-    def _filtered(self, samples: Samples, probabilities: Iterator[float]) -> Iterator[list[SpeechChunk]]:
-        frame = self._vad.frame
+    def _filtered(self, samples: Samples, scored: Probabilities) -> Iterator[list[SpeechChunk]]:
+        if self._kept is not None:
+            self._kept.append(scored)
+        frame, probabilities = self._vad.frame, iter(scored.tolist())
         for hop in _hops(samples, self._hop, received=self._gate.received):
             received = self._gate.received
             completed = (received + len(hop)) // frame - received // frame

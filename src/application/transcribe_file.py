@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..domain.audio import Samples
-from ..domain.channels import without_copies
 from ..domain.chunking import AudioWindow, SpeechCutter
 from ..domain.errors import (
     AudioTooLongError,
@@ -23,7 +22,7 @@ from ..domain.errors import (
 from ..domain.merging import finalized_count, join_at_seam
 from ..domain.transcript import Token, Transcript, Word, words_of
 from ..domain.vad import LONGEST_PAUSE_S, VadParams
-from .channel_windows import ChannelWindows
+from .channel_windows import ChannelsOfRecording, ChannelWindows
 from .ports.audio_decoder import AudioDecoder
 from .ports.metrics import NO_METRICS, TranscriptionMetrics
 from .ports.quota import UNLIMITED, Quota
@@ -51,6 +50,7 @@ class FileLimits:
         timeout_s: Longest time that the work may take.
         windows_ahead: Windows of one recording that may wait for the model at once; ``None``: as many as the model reads
             at once, but no more than 16.
+        blocks_heard: Blocks of four seconds of one recording that may be with the detector at once.
     """
 
     longest_unchunked_s: float
@@ -59,6 +59,7 @@ class FileLimits:
     overlap_s: float
     timeout_s: float
     windows_ahead: int | None
+    blocks_heard: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +179,14 @@ class TranscribeFile:
             cutter = SpeechCutter(sample_rate_hz=rate_hz, longest_s=window_s, overlap_s=self.limits.overlap_s)
             return ChannelWindows(segmenter, cutter)
 
-        audio = _Channels(another_channel, separate=separate)
+        audio = ChannelsOfRecording(another_channel, separate=separate)
         words: defaultdict[int, _GrowingTranscript] = defaultdict(_GrowingTranscript)
         # Each generator is closed here: one that an exception leaves behind would end only some time later.
         async with (
             self.decoder.open(source, sample_rate_hz=rate_hz, track=track, separate=separate) as decoded,
             aclosing(self._within_limits(decoded.blocks, rate_hz, chunked=chunked)) as blocks,
             aclosing(_gathered(blocks, int(_GATHERED_S * rate_hz))) as gathered,
-            aclosing(audio.windows(gathered)) as windows,
+            aclosing(audio.windows(gathered, at_once=self.limits.blocks_heard)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
         ):
             async for number, window, tokens in results:
@@ -301,28 +302,3 @@ class _GrowingTranscript:
         self.draft = words[count:]
         self._finalized.extend(words[:count])
         return words[:count]
-
-
-class _Channels:
-    """The channels of a recording: one where they are mixed."""
-
-    def __init__(self, another: Callable[[], ChannelWindows], *, separate: bool) -> None:
-        self._another = another
-        self._separate = separate
-        self.channels = [] if separate else [another()]
-        self.received = 0
-
-    async def windows(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[tuple[int, AudioWindow]]:
-        """The windows of all channels, each with its channel's number; those of one channel in order."""
-        async for block in blocks:
-            self.received += len(block)
-            apart = without_copies(block) if self._separate else [block]
-            if not self.channels:
-                self.channels = [self._another() for _ in apart]
-            for number, samples in enumerate(apart):
-                async with aclosing(self.channels[number].cut(samples, len(block))) as windows:
-                    async for window in windows:
-                        yield number, window
-        for number, channel in enumerate(self.channels):
-            for window in channel.finish():
-                yield number, window

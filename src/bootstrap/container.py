@@ -12,6 +12,7 @@ from ..adapters.decoders.ffmpeg import FfmpegDecoder, find_ffmpeg
 from ..adapters.decoders.pydub import PydubDecoder
 from ..adapters.decoders.wave import WaveDecoder
 from ..adapters.inference.cores import one_thread_for_numpy
+from ..adapters.isolation.host import MakeModel
 from ..adapters.isolation.model import IsolatedModel
 from ..adapters.onnx.model import onnx_model
 from ..adapters.parakeet_mlx.model import parakeet_mlx_model
@@ -38,7 +39,7 @@ from ..config.logs import LogFormat, configure_logging
 from ..config.settings import Settings
 from ..entrypoints.wyoming.connection import Terms
 from ..entrypoints.wyoming.server import WyomingServer
-from .engines import chosen_engine, vad_processes
+from .engines import blocks_heard, chosen_engine, vad_processes
 from .garbage import collect_seldom
 from .lifecycle import Lifecycle
 from .web import web_client
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 _NO_BOUND = 1_000_000
 """Windows that may wait in a worker: the queue before all workers has the bound."""
 _MODEL = "model.sock"
+_BATCH_ENDS_S, _RAY_ENDS_S = 15.0, 60.0
+"""How long the model's process may take to end: the batch that runs, and a Ray of its own with its workers."""
 _FOR_EVER = (0.0, *(0.5 for _ in range(100_000)))
 """Whoever owns the model gives it up, and ends all."""
 GRACE_S = 30.0
@@ -146,19 +149,20 @@ def _speech_model(settings: Settings, metrics: ClusterMetrics, path: str | None)
         context=stream_context(settings),
         longest_window_s=max(settings.chunk_duration, settings.max_audio_duration),
     )
-    if settings.cluster == "ray":
-        return ray_model(
-            partial(make, most_waiting=_NO_BOUND),
-            cluster(settings, on_gpus=chosen.on_gpu),
-            sample_rate_hz=settings.target_sr,
-            batch_size=settings.batch_size,
-            most_waiting=settings.max_queue,
-            most_streams=settings.max_streams,
-            metrics=metrics,
-        )
+    on_ray = partial(
+        ray_model,
+        partial(make, most_waiting=_NO_BOUND),
+        cluster(settings, on_gpus=chosen.on_gpu),
+        sample_rate_hz=settings.target_sr,
+        batch_size=settings.batch_size,
+        most_waiting=settings.max_queue,
+        most_streams=settings.max_streams,
+    )
+    home: MakeModel = on_ray if settings.cluster == "ray" else make
     if settings.isolation == "process" or path is not None:
-        return IsolatedModel(make, path=path, metrics=metrics, prepare=prepare_child(settings))
-    return make(metrics=metrics)
+        patience_s = _RAY_ENDS_S if settings.cluster == "ray" else _BATCH_ENDS_S
+        return IsolatedModel(home, path=path, metrics=metrics, prepare=prepare_child(settings), patience_s=patience_s)
+    return home(metrics=metrics)
 
 
 def cluster(settings: Settings, *, on_gpus: bool) -> Cluster:
@@ -197,6 +201,7 @@ def transcribe_file(
         overlap_s=settings.chunk_overlap,
         timeout_s=settings.processing_timeout,
         windows_ahead=settings.batch_size,
+        blocks_heard=blocks_heard(),
     )
     return TranscribeFile(model, decoder, limits, detector, quota, metrics)
 

@@ -4,12 +4,17 @@ import atexit
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ..domain.errors import ModelLoadError
 
 _NUMBA = "NUMBA_CACHE_DIR"
+_LOCK = "lock"
+_held = list[BaseFileLock]()
 
 
 def prepare_directories() -> None:
@@ -26,10 +31,22 @@ def prepare_directories() -> None:
 
 
 def private_directory(purpose: str) -> Path:
-    """A new directory for us alone, until the process ends."""
-    place = tempfile.mkdtemp(prefix=f"parakeet-{purpose}-")
+    """A new directory for us alone, until the process ends; those that killed processes have left are deleted."""
+    prefix = f"parakeet-{purpose}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
+        # Another user's cannot be opened, and need not be.
+        with suppress(OSError, Timeout), FileLock(left, timeout=0):
+            shutil.rmtree(left.parent, ignore_errors=True)
+    place = Path(tempfile.mkdtemp(prefix=prefix))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    return Path(place)
+    lock = FileLock(place / _LOCK)
+    lock.acquire()
+    # Held until the process is gone, however it goes.
+    _held.append(lock)
+    if not place.exists():
+        # Somebody who looked for what is left was quicker.
+        return private_directory(purpose)
+    return place
 
 
 def _require_temporary_files() -> None:

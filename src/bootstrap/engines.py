@@ -19,6 +19,8 @@ EngineName: TypeAlias = Literal["mlx", "onnx"]
 _HOW_TO_GET_MLX = " On Linux: pip install 'parakeet-service[mlx]'." if sys.platform == "linux" else ""
 _CORES_PER_DETECTOR, _MOST_DETECTORS = 4, 4
 """A process scores about 2,000 seconds of audio in a second."""
+_CORES_PER_BLOCK, _MOST_BLOCKS = 4, 4
+"""With four blocks at once, what goes from frame to frame is the limit; with more it stays that."""
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -88,6 +90,12 @@ def vad_processes(settings: Settings, machine: Machine | None = None) -> int:
     machine = machine or Machine.this()
     is_fast = machine.has_cuda and chosen_engine(settings, machine).name == "mlx"
     return min(machine.cores // _CORES_PER_DETECTOR, _MOST_DETECTORS) if is_fast else 0
+
+
+def blocks_heard(cores: int | None = None) -> int:
+    """How many blocks of one recording are heard at once: as many as leave cores for others."""
+    cores = usable_cores() if cores is None else cores
+    return min(max(cores // _CORES_PER_BLOCK, 1), _MOST_BLOCKS)
 
 
 def _name(settings: Settings, machine: Machine) -> EngineName:

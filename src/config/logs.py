@@ -69,15 +69,19 @@ def configure_logging(*, level: str, log_format: LogFormat) -> None:
     _adopt_uvicorn(max(number, _SERVERS_FROM))
 
 
-def announce(message: str, *, log_format: LogFormat) -> None:
-    """Say what a person who starts the service must see, at any level: plainly, or as a line of a JSON log."""
+def announce(message: str, *, log_format: LogFormat, failed: bool = False) -> None:
+    """Say what a person who starts the service must see, at any level: plainly, or as a line of a JSON log.
+
+    There it is an error if the service `failed`.
+    """
     if _is_console(log_format):
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
         return
     logger = logging.getLogger(f"{_OURS}.announcements")
     logger.setLevel(logging.INFO)
-    structlog.stdlib.get_logger(logger.name).info(message)
+    log = structlog.stdlib.get_logger(logger.name)
+    (log.error if failed else log.info)(message)
 
 
 def _is_console(log_format: LogFormat) -> bool:

@@ -401,7 +401,6 @@ class Settings(BaseSettings):
             "does not work on Windows": sys.platform == "win32",
             "does not work with HTTP=false": not self.http,
             "does not work with MCP=true, whose sessions are in one process": self.mcp,
-            "does not work with CLUSTER": self.cluster != "none",
             "needs RATE_LIMIT_STORAGE=redis://... where RATE_LIMIT or AUDIO_RATE_LIMIT is set, for limits that all share": (
                 limits and not self.rate_limit_storage.get_secret_value().startswith("redis")
             ),

@@ -62,7 +62,7 @@ def make_app(
         transcribe_file=TranscribeFile(
             model=model,
             decoder=WaveDecoder(resampler, FfmpegDecoder(find_ffmpeg())),
-            limits=FileLimits(**{**_LIMITS, **(limits or {})}, windows_ahead=2),
+            limits=FileLimits(**{**_LIMITS, **(limits or {})}, windows_ahead=2, blocks_heard=1),
             quota=quota,
             metrics=metrics,
         ),

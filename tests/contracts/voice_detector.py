@@ -64,6 +64,23 @@ class VoiceDetectorContract(ABC):
         given = await in_steps(self.make(), samples, step)
         assert np.allclose(given, await in_steps(self.make(), samples, len(samples)), atol=1e-5)
 
+    @pytest.mark.parametrize("steps", [[16_000], [500, 16_000], [16_000, 700, 8_000, 8_000, 1], [7]])
+    async def test_calls_that_overlap_give_the_same_in_their_order(self, steps: list[int]) -> None:
+        samples = self.speech()[: 2 * RATE_HZ]
+        stream, pieces, answered = self.make().open(sample_rate_hz=RATE_HZ), list[Samples](), list[int]()
+        while sum(map(len, pieces)) < len(samples):
+            at = sum(map(len, pieces))
+            pieces.append(samples[at : at + steps[len(pieces) % len(steps)]])
+
+        async def score(number: int) -> Probabilities:
+            given = await stream.score(pieces[number])
+            answered.append(number)
+            return given
+
+        given = await asyncio.gather(*map(score, range(len(pieces))))
+        assert answered == list(range(len(pieces)))
+        assert np.allclose(np.concatenate(given), await in_steps(self.make(), samples, len(samples)), atol=1e-5)
+
     async def test_gives_nothing_before_a_frame_is_complete(self) -> None:
         stream = self.make().open(sample_rate_hz=RATE_HZ)
         assert (await stream.score(NO_SAMPLES)).shape == (0,)

@@ -7,16 +7,22 @@ import resource
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import structlog
 
 from parakeet_service.application.ports.metrics import ModelMetrics
-from parakeet_service.application.ports.speech_model import GREEDY, Decoding, RecognitionStream, StreamContext
+from parakeet_service.application.ports.speech_model import (
+    GREEDY,
+    Decoding,
+    ModelDescription,
+    RecognitionStream,
+    StreamContext,
+)
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.errors import InvalidRequestError, ModelLoadError, OverloadedError
+from parakeet_service.domain.errors import InvalidRequestError, ModelLoadError, ModelNotReadyError, OverloadedError
 from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.transcript import Token
 from tests.scripted_model import ScriptedModel
@@ -66,6 +72,20 @@ class Orders:
 def scripted_model(*, metrics: ModelMetrics, max_streams: int = 4) -> ScriptedModel:  # noqa: ARG001 - it counts nothing
     """A scripted model, for a child to make."""
     return ScriptedModel(max_streams=max_streams)
+
+
+class ModelWithWorkers(ScriptedModel):
+    """Has as many workers as there are ``worker_...`` given; not ready without one."""
+
+    def __init__(self, directory: Path, *, metrics: ModelMetrics) -> None:  # noqa: ARG002 - it counts nothing
+        super().__init__()
+        self._directory = directory
+
+    def describe(self) -> ModelDescription:
+        up = len(list(self._directory.glob("worker_*")))
+        if not up:
+            raise ModelNotReadyError("No worker is up.", retry_after_s=7)
+        return replace(super().describe(), workers_up=up, workers_wanted=2)
 
 
 class CrashingModel(ScriptedModel):

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from parakeet_service.adapters.isolation.model import IsolatedModel
 from parakeet_service.adapters.parakeet_mlx.model import parakeet_mlx_model
-from parakeet_service.application.ports.metrics import ModelMetrics, NullMetrics
+from parakeet_service.application.ports.metrics import ClusterMetrics, NullMetrics
 from parakeet_service.application.ports.speech_model import Decoding, ModelDescription, SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
 from parakeet_service.domain.errors import (
@@ -68,7 +68,7 @@ async def running(
     restarts: int = 10,
     patience_s: float = 60.0,
     ping_every_s: float = 60.0,
-    metrics: ModelMetrics | None = None,
+    metrics: ClusterMetrics | None = None,
 ) -> AsyncGenerator[IsolatedModel]:
     make = partial(CrashingModel, orders.directory)
     pauses_s = tuple(0.01 * number for number in range(restarts))

@@ -167,3 +167,14 @@ def test_other_event_loops_score_in_their_own_process() -> None:
             return await asyncio.to_thread(asyncio.run, in_steps(vad, demo(), 4 * RATE_HZ))
 
     np.testing.assert_array_equal(asyncio.run(main()), expected)
+
+
+async def test_calls_that_overlap_give_the_same_in_processes_too() -> None:
+    samples = np.concatenate(recordings())
+    edges = [*range(0, len(samples), 4 * RATE_HZ), len(samples) - 100, len(samples)]
+    async with detector(2) as (vad, _):
+        stream = vad.open(sample_rate_hz=RATE_HZ)
+        together = await asyncio.gather(*(stream.score(samples[begin:end]) for begin, end in pairwise(edges)))
+        again = vad.open(sample_rate_hz=RATE_HZ)
+        in_turn = [await again.score(samples[begin:end]) for begin, end in pairwise(edges)]
+    np.testing.assert_array_equal(np.concatenate(together), np.concatenate(in_turn))

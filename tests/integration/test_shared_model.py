@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from parakeet_service.adapters.isolation.model import IsolatedModel
@@ -17,12 +18,12 @@ from parakeet_service.adapters.processes.connection import Connection
 from parakeet_service.application.ports.metrics import NullMetrics
 from parakeet_service.application.ports.speech_model import SpeechModel, StreamContext
 from parakeet_service.domain.audio import Samples
-from parakeet_service.domain.errors import InferenceError, ShuttingDownError
+from parakeet_service.domain.errors import InferenceError, ModelNotReadyError, ShuttingDownError
 from parakeet_service.domain.transcript import Token
 from tests.contracts.speech_model import SpeechModelContract
 from tests.scripted_model import ScriptedModel
 
-from .crashing_model import DEADLY, CrashingModel, Orders, samples_that_are, scripted_model
+from .crashing_model import DEADLY, CrashingModel, ModelWithWorkers, Orders, samples_that_are, scripted_model
 
 CONTEXT = StreamContext(left_s=1, chunk_s=0.5, right_s=0.5)
 SPOKEN = samples_that_are(0.9)
@@ -90,6 +91,35 @@ async def test_who_came_before_the_model_was_loaded_is_served_too(orders: Orders
     assert len(orders.notes("start")) == 1
 
 
+async def test_who_waits_for_a_model_that_dies_while_it_loads_gets_the_next_one(orders: Orders) -> None:
+    path = str(orders.directory / "model.sock")
+    first, second = (IsolatedModel(partial(CrashingModel, orders.directory), path=path) for _ in range(2))
+    sharing = IsolatedModel(None, path=path, pauses_s=SOON)
+    orders.give("hold_start")
+    loading = asyncio.create_task(first.start())
+    waiting = asyncio.create_task(sharing.start())
+    await orders.noted("start", 1)
+    # It is connected already: all that wait shall be ready together.
+    while _connections(path) < 1:
+        await asyncio.sleep(0.01)
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+    orders.take_back("hold_start")
+    await second.start()
+    try:
+        await waiting
+        assert await sharing.transcribe(SPOKEN) == await expected()
+    finally:
+        await sharing.aclose()
+        await second.aclose()
+        await first.aclose()
+
+
+def _connections(path: str) -> int:
+    """At the end that listens, without the listener."""
+    return sum(one.laddr == path for one in psutil.net_connections("unix")) - 1
+
+
 async def test_the_windows_of_all_are_read_again_when_the_model_is_killed(orders: Orders) -> None:
     async with running(orders) as (owner, sharing):
         orders.give("hold")
@@ -129,6 +159,46 @@ async def test_who_leaves_takes_nothing_from_those_that_stay(orders: Orders) -> 
             await left
         assert await owner.transcribe(SPOKEN) == await expected()
     assert len(orders.notes("start")) == 1
+
+
+async def test_all_learn_how_many_workers_the_model_has_now(orders: Orders) -> None:
+    path = str(orders.directory / "model.sock")
+    orders.give("worker_0")
+    async with AsyncExitStack() as stack:
+        make = partial(ModelWithWorkers, orders.directory)
+        models = [IsolatedModel(each, path=path) for each in (make, None, None)]
+        for model in models:
+            await model.start()
+            stack.push_async_callback(model.aclose)
+
+        async def all_have(workers: int) -> None:
+            while any(model.describe().workers_up != workers for model in models):
+                await asyncio.sleep(0.01)
+
+        await all_have(1)
+        orders.give("worker_1")
+        await all_have(2)
+        orders.take_back("worker_0")
+        orders.take_back("worker_1")
+        for model in models:
+            while _is_ready(model):
+                await asyncio.sleep(0.01)
+            with pytest.raises(ModelNotReadyError, match="No worker") as refusal:
+                model.describe()
+            assert refusal.value.retry_after_s == 7
+        # What the model itself still takes is not held up by that.
+        assert await models[1].transcribe(SPOKEN) == await expected()
+        orders.give("worker_1")
+        while not all(_is_ready(model) for model in models):
+            await asyncio.sleep(0.01)
+
+
+def _is_ready(model: IsolatedModel) -> bool:
+    try:
+        model.describe()
+    except ModelNotReadyError:
+        return False
+    return True
 
 
 async def test_streams_of_two_processes_with_the_same_number_are_two(tmp_path: Path) -> None:

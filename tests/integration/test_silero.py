@@ -1,6 +1,7 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -83,10 +84,11 @@ async def test_speech_in_noise_is_speech() -> None:
     assert (await in_steps(_LOADED, demo() + noise, RATE_HZ) > 0.2).mean() > 0.8
 
 
-def test_the_model_is_the_one_that_its_readme_names() -> None:
-    digest = hashlib.sha256(SILERO_VAD.read_bytes()).hexdigest()
+@pytest.mark.parametrize("name", ["encoder.onnx", "recurrent.onnx"])
+def test_the_model_is_the_one_that_its_readme_names(name: str) -> None:
+    digest = hashlib.sha256((SILERO_VAD / name).read_bytes()).hexdigest()
 
-    assert f"| SHA-256 | `{digest}` |" in (SILERO_VAD.parent / "README.md").read_text(encoding="utf-8")
+    assert f"| SHA-256 of `{name}` | `{digest}` |" in (SILERO_VAD / "README.md").read_text(encoding="utf-8")
 
 
 async def test_hears_what_the_original_model_hears() -> None:
@@ -178,12 +180,15 @@ def test_tells_nobody_that_it_is_used(first: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"no model"])
-def test_a_model_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("name", ["encoder.onnx", "recurrent.onnx"])
+def test_a_model_that_cannot_be_read_is_told(tmp_path: Path, name: str, content: bytes | None) -> None:
+    shutil.copytree(SILERO_VAD, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).unlink()
     if content is not None:
-        (tmp_path / "model.onnx").write_bytes(content)
+        (tmp_path / name).write_bytes(content)
 
     with pytest.raises(ModelLoadError, match="voice activity detector"):
-        SileroVad(tmp_path / "model.onnx").load()
+        SileroVad(tmp_path).load()
 
 
 def test_files_and_live_audio_are_heard_by_one_detector_unless_told_otherwise() -> None:

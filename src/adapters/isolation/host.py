@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from msgspec import Struct
 
-from ...application.ports.metrics import ModelMetrics
+from ...application.ports.metrics import ClusterMetrics
 from ...application.ports.speech_model import (
     Decoding,
     ModelDescription,
@@ -53,17 +53,33 @@ class Flush(Struct, tag=True):
     stream: int
 
 
-class Metric(Struct):
-    """A call of a method of `ModelMetrics`."""
+class Describe(Struct, tag=True):
+    """Say what is loaded now; answered by a description, or by why there is none."""
 
-    name: Literal["queue_changed", "window_refused", "window_began", "batch_read", "streams_changed"]
+
+class Metric(Struct):
+    """A call of a method of `ClusterMetrics`."""
+
+    name: Literal[
+        "queue_changed",
+        "window_refused",
+        "window_began",
+        "batch_read",
+        "streams_changed",
+        "workers_changed",
+        "worker_lost",
+        "worker_answered",
+    ]
     values: dict[str, bool | int | float]
+
+
+_Request: TypeAlias = Transcribe | OpenStream | Decode | Flush | Describe
 
 
 class MakeModel(Protocol):
     """Makes the model, in the child; must be picklable, such as a `functools.partial` of a class."""
 
-    def __call__(self, *, metrics: ModelMetrics) -> SpeechModel:
+    def __call__(self, *, metrics: ClusterMetrics) -> SpeechModel:
         """A new model, not started, that counts with `metrics`."""
         ...
 
@@ -71,14 +87,16 @@ class MakeModel(Protocol):
 @asynccontextmanager
 async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGenerator[Host]:
     """Hold a model, and tell the parent what it counts."""
-    model = make(metrics=cast("ModelMetrics", _SentMetrics(emit)))
+    model = make(metrics=cast("ClusterMetrics", _SentMetrics(emit)))
     floor = _Floor()
 
     def connect() -> Handle:
         streams: dict[int, RecognitionStream] = {}
 
-        async def handle(number: int, request: Transcribe | OpenStream | Decode | Flush, reply: Reply) -> None:
+        async def handle(number: int, request: _Request, reply: Reply) -> None:
             match request:
+                case Describe():
+                    await reply(model.describe())
                 case Transcribe():
                     await floor.enter(alone=request.alone)
                     try:
@@ -113,7 +131,7 @@ async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGe
         return handle
 
     await model.start()
-    yield Host(Transcribe | OpenStream | Decode | Flush, model.describe(), connect)
+    yield Host(_Request, model.describe(), connect)
     await model.aclose()
 
 
@@ -152,7 +170,7 @@ class _Floor:
 
 
 class _SentMetrics:
-    """The port ModelMetrics by messages to the parent."""
+    """The port ClusterMetrics by messages to the parent."""
 
     def __init__(self, emit: Callable[[Metric], None]) -> None:
         self._emit = emit

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
 from functools import partial
 from typing import TypeVar
@@ -13,7 +13,7 @@ from msgspec import Raw
 from msgspec.msgpack import Decoder
 from msgspec.structs import replace
 
-from ...application.ports.metrics import ModelMetrics, NullMetrics
+from ...application.ports.metrics import ClusterMetrics, NullMetrics
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, ServiceError, ShuttingDownError
@@ -22,7 +22,7 @@ from ...domain.transcript import Token
 from ..processes.connection import Connection, ProcessEndedError
 from ..processes.messages import decoded, decoder_of, nothing
 from ..processes.process import ChildProcess, Recipe
-from .host import Decode, Flush, MakeModel, Metric, OpenStream, Transcribe, model_host
+from .host import Decode, Describe, Flush, MakeModel, Metric, OpenStream, Transcribe, model_host
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -34,6 +34,9 @@ _flushes: Decoder[Hypothesis] = decoder_of(Hypothesis)
 
 
 _Step = TypeVar("_Step")
+
+_LOOK_EVERY_S = 1.0
+"""How often a model with workers is asked how many are up."""
 
 
 class _State(Enum):
@@ -55,14 +58,14 @@ class IsolatedModel:
     """
 
     _process: Connection  # once there is one
-    _description: ModelDescription
+    _description: ModelDescription | ModelNotReadyError
 
     def __init__(
         self,
         make: MakeModel | None,
         *,
         path: str | None = None,
-        metrics: ModelMetrics | None = None,
+        metrics: ClusterMetrics | None = None,
         prepare: Callable[[], None] = nothing,
         pauses_s: Sequence[float] = (0, 0.5, 1, 2, 4, 8, 16, 30, 30, 30),
         patience_s: float = 15.0,
@@ -126,6 +129,8 @@ class IsolatedModel:
     def describe(self) -> ModelDescription:
         """See the port; while the process is started again the model is not ready."""
         self._serving()
+        if isinstance(self._description, ModelNotReadyError):
+            raise self._description.with_traceback(None)
         return self._description
 
     async def transcribe(
@@ -211,13 +216,17 @@ class IsolatedModel:
         """
         began = time.monotonic()
         self._process = await self._begin(on_end=self._on_end)
-        self._description = decoded(self._process.greeting, _descriptions)
+        self._description = description = decoded(self._process.greeting, _descriptions)
         self._load_s = time.monotonic() - began
-        _log.info("model_process_ready", pid=self._process.pid, load_s=round(self._load_s, 2))
+        _log.info("model_process_ready", **self._whose(), load_s=round(self._load_s, 2))
         # It may have died since it answered: then the supervisor finds out.
         if not self._process.ended.is_set():
-            self._metrics.model_loaded(self._description)
+            self._metrics.model_loaded(description)
             self._enter(_State.READY, None)
+
+    def _whose(self) -> dict[str, int]:
+        """For a line of the log: the process, where it is known."""
+        return {} if self._process.pid is None else {"pid": self._process.pid}
 
     def _count(self, event: Raw) -> None:
         metric = decoded(event, _metrics)
@@ -235,10 +244,10 @@ class IsolatedModel:
         deaths = 0  # in a row
         try:
             while True:
-                await self._process.ended.wait()
+                await self._watch(self._process)
                 how = await self._process.end(patience_s=0)
                 deaths = deaths + 1 if self._process.answers <= 1 else 1
-                _log.error("model_process_died", pid=self._process.pid, how=how, in_a_row=deaths)
+                _log.error("model_process_died", **self._whose(), how=how, in_a_row=deaths)
                 deaths = await self._restart(deaths)
         except Exception as error:  # noqa: BLE001 - the last handler of a task that nobody awaits
             # A defect of ours is logged with its trace.
@@ -246,6 +255,20 @@ class IsolatedModel:
             _log.critical("model_given_up", reason=self._give_up(error).message, exc_info=unknown)
         finally:
             await self._process.end(patience_s=self._patience_s)
+
+    async def _watch(self, process: Connection) -> None:
+        """Keep up with what the process says of the model, where that changes, until it ends."""
+        has_workers = isinstance(self._description, ModelDescription) and self._description.workers_up is not None
+        while not process.ended.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S if has_workers else None):
+                    await process.ended.wait()
+                    return
+            with suppress(ProcessEndedError):
+                try:
+                    self._description = await process.call(Describe(), _descriptions)
+                except ModelNotReadyError as error:
+                    self._description = error
 
     async def _restart(self, deaths: int) -> int:
         """Start a process until one serves; gives the number of deaths in a row.

@@ -4,6 +4,7 @@ from typing import Protocol
 
 import structlog
 
+from ...domain.errors import ServiceError
 from ...domain.jobs import Job
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -75,7 +76,8 @@ class LoggingJobObserver:
 
     def failed_unexpectedly(self, doing: str, error: BaseException, *, job_id: str | None = None) -> None:
         """See the port."""
-        _log.error("jobs failed", doing=doing, job=job_id, exc_info=error)
+        trace = None if isinstance(error, ServiceError) else error
+        _log.error("jobs failed", doing=doing, job=job_id, reason=str(error), exc_info=trace)
 
     def webhook_tried(self, *, job_id: str, webhook_id: str, attempt: int, failure: str | None, is_last: bool) -> None:
         """See the port."""

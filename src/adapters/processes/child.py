@@ -197,10 +197,13 @@ class _Child:
         sys.path[:] = path
         prepare, make = pickle.loads(rest)  # noqa: S301 - likewise
         prepare()
+        loading: asyncio.Future[Host] = self._loop.create_future()
+        if begin.listen is not None:
+            # Now, so that all who wait are greeted at one moment: that of a service whose processes are ready together.
+            await self._stack.enter_async_context(await _listen(begin.listen, loading))
         host = await self._stack.enter_async_context(make(self._emit))
         self._parent.meet(host)
-        if begin.listen is not None:
-            await self._stack.enter_async_context(await _listen(begin.listen, host))
+        loading.set_result(host)
         await self._parent.greet(host)
 
     def _emit(self, event: Any) -> None:
@@ -220,9 +223,9 @@ class _Child:
             self._parent.tell(frames)
 
 
-async def _listen(path: str, host: Host) -> asyncio.Server:
+async def _listen(path: str, loading: "asyncio.Future[Host]") -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _Peer(reader, writer).serve(host)
+        await _Peer(reader, writer).serve(await asyncio.shield(loading))
 
     # Somebody may have tidied up since.
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)

@@ -45,29 +45,30 @@ class Connection:
 
     @classmethod
     async def open(cls, path: str, *, on_end: Callable[[], None] = nothing) -> "Connection":
-        """Connect to the process that listens at `path`, as soon as one does, however long that takes.
+        """Connect to the process that listens at `path`, once there is one and it has loaded, however long that takes.
 
         `on_end` is called once it is gone, before any caller learns of that.
-
-        Raises:
-            ProcessEndedError: It died at once.
         """
         while True:
             connected = with_room(socket.socket(socket.AF_UNIX))
             try:
                 connected.connect(path)
-                break
             except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
                 connected.close()
                 await asyncio.sleep(_LOOK_EVERY_S)
-        connection = cls(pid=None)
-        try:
-            await connection._attach(connected, nothing, on_end)
-            connection.greeting = await connection._answer(0, messages.Greet())
-        except BaseException:
-            await connection.end(patience_s=0)
-            raise
-        return connection
+                continue
+            connection = cls(pid=None)
+            try:
+                await connection._attach(connected, nothing, on_end)
+                connection.greeting = await connection._answer(0, messages.Greet())
+            except ProcessEndedError:
+                # It died while it was loading; its successor will listen.
+                await connection.end(patience_s=0)
+            except BaseException:
+                await connection.end(patience_s=0)
+                raise
+            else:
+                return connection
 
     async def _attach(
         self, connected: socket.socket, on_event: Callable[[Raw], None], on_end: Callable[[], None]

@@ -8,7 +8,7 @@ import numpy as np
 from ...domain.audio import Samples
 from ...domain.vad import Probabilities
 from .conditioning import ClearedRun, Conditioner
-from .silero_network import CONTEXT, FRAME, Frames, RecurrentState, SileroNetwork
+from .silero_network import CONTEXT, FRAME, Encoded, Frames, RecurrentState, SileroNetwork
 
 RATE_HZ = 16_000
 
@@ -68,6 +68,30 @@ def score_together(
     It is that of the signal as it is, but where that hides speech.
     """
     probabilities = network.read(frames, [signal.network for signal in signals])
+    _score_cleared(network, signals, frames, probabilities)
+    return probabilities
+
+
+def score_encoded(network: SileroNetwork, signal: SignalState, frames: Frames, encoded: Encoded) -> Probabilities:
+    """The same for one signal, of whose frames the network's encoder has made `encoded`."""
+    probabilities = network.hear(encoded, signal.network)
+    _score_cleared(network, [signal], [frames], [probabilities])
+    return probabilities
+
+
+def score(network: SileroNetwork, signal: SignalState, samples: Samples) -> Probabilities:
+    """The probability of speech in each frame that `samples` complete."""
+    frames = signal.frames_with(samples)
+    return score_encoded(network, signal, frames, network.encode(frames))
+
+
+def _score_cleared(
+    network: SileroNetwork,
+    signals: Sequence[SignalState],
+    frames: Sequence[Frames],
+    probabilities: Sequence[Probabilities],
+) -> None:
+    """Score once more where something hides speech, and raise the `probabilities` of frames that have some."""
     again = [
         (given, run, state)
         for signal, some, given in zip(signals, frames, probabilities, strict=True)
@@ -78,10 +102,3 @@ def score_together(
         for (given, run, _), scores in zip(again, cleared, strict=True):
             part = given[run.begin : run.begin + len(scores)]
             np.maximum(part, scores, out=part, where=run.needed & (scores >= _LIKELY))
-    return probabilities
-
-
-def score(network: SileroNetwork, signal: SignalState, samples: Samples) -> Probabilities:
-    """The probability of speech in each frame that `samples` complete."""
-    (probabilities,) = score_together(network, [signal], [signal.frames_with(samples)])
-    return probabilities

@@ -13,7 +13,7 @@ from ...domain.audio import Samples
 from ...domain.errors import ModelLoadError
 from ...domain.vad import Probabilities
 from .processes import ScoringProcesses
-from .scoring import RATE_HZ, SignalState, score, score_together
+from .scoring import RATE_HZ, SignalState, score_encoded, score_together
 from .silero_network import FRAME, Frames, SileroNetwork
 
 _LONG = RATE_HZ // 2
@@ -63,6 +63,7 @@ class SileroVadStream:
         """Begin with silence."""
         self._listener = listener
         self._processes = processes
+        self._turn = asyncio.Lock()
         self.network = network
         self.signal = SignalState.initial()
 
@@ -72,13 +73,29 @@ class SileroVadStream:
         return FRAME
 
     async def score(self, samples: Samples) -> Probabilities:
-        """See the port; blocks of recordings, and of live audio that is behind, do not hold up other live streams."""
-        if len(samples) < _LONG:
-            return await self._listener.score(self, samples)
+        """See the port; blocks of recordings, and of live audio that is behind, do not hold up other live streams.
+
+        Of blocks that are scored here at once, the encoder hears all side by side.
+        """
+        is_long = len(samples) >= _LONG
         if self._processes is not None and self._processes.serve_here:
-            probabilities, self.signal = await self._processes.score(samples, self.signal)
-            return probabilities
-        return await asyncio.to_thread(score, self.network, self.signal, samples)
+            # What is kept of the signal may be on its way.
+            async with self._turn:
+                if is_long:
+                    probabilities, self.signal = await self._processes.score(samples, self.signal)
+                    return probabilities
+                return await self._listener.score(self, self.signal.frames_with(samples))
+        # Before anything is waited for: in the order of the calls.
+        frames = self.signal.frames_with(samples)
+        if not is_long:
+            async with self._turn:
+                return await self._listener.score(self, frames)
+        encoding = asyncio.get_running_loop().run_in_executor(None, self.network.encode, frames)
+        try:
+            async with self._turn:
+                return await asyncio.to_thread(score_encoded, self.network, self.signal, frames, await encoding)
+        finally:
+            encoding.cancel()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +103,7 @@ class _Asked:
     """What is to be scored, and who waits for that."""
 
     stream: SileroVadStream
-    samples: Samples
+    frames: Frames
     future: "asyncio.Future[Probabilities]"
 
 
@@ -102,12 +119,12 @@ class _Listener:
         self._lock = Lock()
         self._began = False
 
-    async def score(self, stream: SileroVadStream, samples: Samples) -> Probabilities:
+    async def score(self, stream: SileroVadStream, frames: Frames) -> Probabilities:
         with self._lock:
             if not self._began:
                 Thread(target=_listen, args=(self._asked,), name="listener", daemon=True).start()
                 self._began = True
-        asked = _Asked(stream, samples, asyncio.get_running_loop().create_future())
+        asked = _Asked(stream, frames, asyncio.get_running_loop().create_future())
         self._asked.put(asked)
         return await asked.future
 
@@ -129,23 +146,13 @@ def _listen(queue: SimpleQueue[_Asked]) -> None:
 
 def _score(asked: Sequence[_Asked]) -> Iterator[tuple[_Asked, Probabilities | BaseException]]:
     """Together, which costs a third of what one by one does; whatever fails is for those to hear who wait for it."""
-    ready: list[_Asked] = []
-    frames: list[Frames] = []
-    for one in asked:
-        try:
-            frames.append(one.stream.signal.frames_with(one.samples))
-        except BaseException as error:  # noqa: BLE001 - see above
-            yield one, error
-        else:
-            ready.append(one)
-    if not ready:
-        return
     try:
-        probabilities = score_together(ready[0].stream.network, [one.stream.signal for one in ready], frames)
+        signals, frames = [one.stream.signal for one in asked], [one.frames for one in asked]
+        probabilities = score_together(asked[0].stream.network, signals, frames)
     except BaseException as error:  # noqa: BLE001 - see above
-        yield from ((one, error) for one in ready)
+        yield from ((one, error) for one in asked)
     else:
-        yield from zip(ready, probabilities, strict=True)
+        yield from zip(asked, probabilities, strict=True)
 
 
 def _answer(scored: Sequence[tuple[_Asked, Probabilities | BaseException]]) -> None:

@@ -7,7 +7,7 @@ from ...domain.vad import Probabilities
 
 
 class VadStream(Protocol):
-    """One signal, scored from its beginning; keeps its state between calls. Not for concurrent use."""
+    """One signal, scored from its beginning; keeps its state between calls."""
 
     @property
     def frame(self) -> int:
@@ -19,6 +19,9 @@ class VadStream(Protocol):
 
         After n samples, in however many calls, there have been ``n // frame`` probabilities. The event loop goes on
         meanwhile, and many streams are scored side by side. Memory does not grow with the length of the signal.
+
+        It may be called again before it has answered: the answers are those of calls one after the other, and come in
+        that order. Some detectors have a part of their work that they do for all of these blocks at once.
 
         Raises:
             InferenceError: The detector failed; the stream is of no further use.

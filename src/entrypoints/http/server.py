@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 from fastapi import FastAPI
@@ -19,6 +20,14 @@ _PING_INTERVAL_S = 20.0
 """Often enough for proxies, which cut connections that are quiet for a minute."""
 
 
+class Say(Protocol):
+    """Tells who starts the service a line."""
+
+    def __call__(self, message: str, /, *, failed: bool = False) -> None:
+        """Say it; `failed` if the service ends because of it."""
+        ...
+
+
 def serve(
     *,
     host: str,
@@ -26,7 +35,7 @@ def serve(
     has_api_keys: bool,
     longest_idle_s: float,
     build_app: Callable[[Callable[[], None], Sequence[socket.socket]], FastAPI],
-    say: Callable[[str], None],
+    say: Say,
 ) -> bool:
     """Serve until SIGTERM or SIGINT, and finish what runs.
 
@@ -45,7 +54,7 @@ def serve(
     try:
         listeners = listen(host, port)
     except OSError as error:
-        say(f"Cannot listen on {host}, port {port}: {error.strerror or error}")
+        say(f"Cannot listen on {host}, port {port}: {error.strerror or error}", failed=True)
         return False
     with ExitStack() as stack:
         for listener in listeners:
@@ -59,7 +68,7 @@ def serve(
         try:
             app = build_app(give_up, listeners)
         except FaultError as error:
-            say(error.message)
+            say(error.message, failed=True)
             return False
         server = _Server(_config(app, longest_idle_s), partial(say, f"Listening on {address_of(listeners[0])}"))
         # A signal that the application does not keep from uvicorn is raised again at the end: it must not kill us.

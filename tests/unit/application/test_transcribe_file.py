@@ -137,7 +137,8 @@ class TestWindows:
 
         assert model.running == 2
         # The third one, from 6 s to 10 s, is known once half a window has followed it.
-        assert upload.pulled_s == 12
+        # By then the next block is decoded, too.
+        assert upload.pulled_s == 16
         gate.set()
         assert (await reading).text == text_of(range(40))
         assert model.most_running == 2
@@ -281,9 +282,13 @@ class TestProgress:
         assert await _use_case(Model(), limits=limits)(source(), on_progress=lambda _: told.set())
 
     async def test_an_error_of_the_listener_stops_everything(self) -> None:
+        second = asyncio.Event()
+
         async def before(number: int) -> None:
             if number:
+                second.set()
                 await _never(number)
+            await second.wait()
 
         model, decoder = Model(before=before), Decoder()
 

@@ -19,7 +19,7 @@ from parakeet_service.application.drain import Drain
 from parakeet_service.application.job_runner import JobRunner, RunnerLimits
 from parakeet_service.application.job_webhooks import RETRIES_S, JobWebhooks
 from parakeet_service.application.ports.job_store import Admission, Claim, Ending, LeaseLostError, WindowKey
-from parakeet_service.application.ports.speech_model import StreamContext
+from parakeet_service.application.ports.speech_model import ModelDescription, StreamContext
 from parakeet_service.application.ports.webhook_sender import WebhookFailedError
 from parakeet_service.application.transcribe_file import FileLimits, Progress, TranscribeFile
 from parakeet_service.application.transcription_jobs import Caller, TranscriptionJobs
@@ -31,6 +31,7 @@ from parakeet_service.domain.errors import (
     JobConflictError,
     JobNotFoundError,
     JobStorageError,
+    ModelLoadError,
     OverloadedError,
     RateLimitError,
     StorageFullError,
@@ -784,3 +785,40 @@ async def test_a_server_that_slept_for_longer_than_its_lease_reads_its_job_once(
         assert (await server.ended(job)).status is JobStatus.COMPLETED
     assert [one for one, _ in server.observer.told].count("began") == 1
     assert not server.observer.failures
+
+
+async def test_an_end_that_takes_long_is_not_taken_for_a_lost_lease(tmp_path: Path) -> None:
+    store = FullStore(tmp_path)
+    store.full = False
+
+    class SlowRecordings(FileRecordings):
+        async def remove(self, job_id: str) -> None:
+            await store.renewals()
+            await super().remove(job_id)
+
+    server = _with(store, Server(tmp_path, ScriptedModel()))
+    server.recordings = SlowRecordings(tmp_path / "recordings")
+    server.runner = replace(server.runner, recordings=server.recordings)
+    server.jobs = replace(server.jobs, recordings=server.recordings)
+    async with running(server):
+        job = await server.jobs.submit(BOB, JobRequest(), pieces(pcm(3)))
+        while ("ended", "completed") not in server.observer.told:
+            await server.changes.wait(0.1)
+        assert not await server.recordings.has(job.id)
+
+
+async def test_a_model_that_cannot_be_loaded_is_no_trouble_of_jobs(tmp_path: Path) -> None:
+    class Unloadable(ScriptedModel):
+        looks = 0
+
+        def describe(self) -> ModelDescription:
+            self.looks += 1
+            raise ModelLoadError("There is none.")
+
+    model = Unloadable()
+    server = Server(tmp_path, model)
+    async with running(server):
+        while model.looks < 3:
+            server.changes.announce()
+            await asyncio.sleep(0)
+        assert not server.observer.failures

@@ -57,12 +57,16 @@ def test_colours_only_where_they_are_wanted(
 
 
 @pytest.mark.parametrize("log_format", ["json", "auto"])
-def test_an_announcement_is_no_plain_text_among_json_and_has_no_level(
+def test_an_announcement_is_no_plain_text_among_json_and_is_made_at_every_level(
     log_format: LogFormat, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging(level="ERROR", log_format=log_format)
     announce("Listening on http://127.0.0.1:1", log_format=log_format)
-    assert [line["event"] for line in lines(capsys)] == ["Listening on http://127.0.0.1:1"]
+    announce("Cannot listen.", log_format=log_format, failed=True)
+    assert [(line["event"], line["level"]) for line in lines(capsys)] == [
+        ("Listening on http://127.0.0.1:1", "info"),
+        ("Cannot listen.", "error"),
+    ]
 
 
 def test_an_announcement_to_people_is_plain(capsys: pytest.CaptureFixture[str]) -> None:

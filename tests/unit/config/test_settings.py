@@ -28,7 +28,6 @@ def test_refuses_what_is_no_host(given: str) -> None:
         ({"rate_limit": "60/minute"}, "needs RATE_LIMIT_STORAGE"),
         ({"audio_rate_limit": "60/minute", "rate_limit_storage": "memory://"}, "needs RATE_LIMIT_STORAGE"),
         ({"mcp": True}, "MCP=true"),
-        ({"cluster": "ray"}, "CLUSTER"),
         ({"http": False, "wyoming_port": 10300}, "HTTP=false"),
     ],
 )
