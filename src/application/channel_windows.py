@@ -1,8 +1,7 @@
 """Cuts the channels of a recording into windows for the model."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from typing import Any
 
 import numpy as np
 
@@ -75,8 +74,8 @@ class ChannelsOfRecording:
         So many blocks are with the detector at once, while the next ones are decoded.
         """
         async with (
-            aclosing(self._hear(blocks)) as calls,
-            aclosing(in_order(calls, at_once=at_once)) as heard,
+            aclosing(self._pieces(blocks)) as pieces,
+            aclosing(in_order(pieces, self._hear, at_once=at_once)) as heard,
         ):
             async for number, windows in heard:
                 for window in windows:
@@ -85,9 +84,8 @@ class ChannelsOfRecording:
             for window in channel.finish():
                 yield number, window
 
-    async def _hear(
-        self, blocks: AsyncIterator[Samples]
-    ) -> AsyncGenerator[Coroutine[Any, Any, tuple[int, Iterator[AudioWindow]]]]:
+    async def _pieces(self, blocks: AsyncIterator[Samples]) -> AsyncGenerator[tuple[int, Samples]]:
+        """What is to be heard of each block, with the number of its channel."""
         async for block in blocks:
             self.received += len(block)
             apart = without_copies(block) if self._separate else [block]
@@ -95,7 +93,8 @@ class ChannelsOfRecording:
                 self.channels = [self._another() for _ in apart]
             for number, samples in enumerate(apart):
                 for piece in self.channels[number].pieces(samples, len(block)):
-                    yield self._hear_one(number, piece)
+                    yield number, piece
 
-    async def _hear_one(self, number: int, piece: Samples) -> tuple[int, Iterator[AudioWindow]]:
+    async def _hear(self, numbered: tuple[int, Samples]) -> tuple[int, Iterator[AudioWindow]]:
+        number, piece = numbered
         return number, await self.channels[number].hear(piece)

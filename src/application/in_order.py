@@ -1,32 +1,34 @@
-"""Doing the next of many things while the first of them are still being done."""
+"""Doing the same with many things, with the next of them while the first are still being done."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-async def in_order(calls: AsyncIterator[Coroutine[Any, Any, T]], *, at_once: int) -> AsyncGenerator[T]:
-    """The results of `calls` in their order, while up to `at_once` of them, and of their results, are under way.
+async def in_order(
+    items: AsyncIterator[Item], call: Callable[[Item], Coroutine[Any, Any, Result]], *, at_once: int
+) -> AsyncGenerator[Result]:
+    """What `call` gives for each of `items`, in their order, while up to `at_once` calls and results are under way.
 
-    The next call is awaited from `calls` meanwhile, too. What a call raises comes in its place, and ends all that is
-    under way; so does leaving, for which this must be closed.
+    Beside those, the next item is fetched. An error comes in its place, and ends all that is under way; so does leaving,
+    for which this must be closed.
     """
-    begun: asyncio.Queue[asyncio.Task[T] | None] = asyncio.Queue()
+    begun: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()
     room = asyncio.Semaphore(at_once)
 
     async def begin() -> None:
         try:
-            await room.acquire()
-            async for call in calls:
-                begun.put_nowait(asyncio.create_task(call))
+            async for item in items:
                 await room.acquire()
+                begun.put_nowait(asyncio.create_task(call(item)))
         finally:
             begun.put_nowait(None)
 
     beginning = asyncio.create_task(begin())
-    task: asyncio.Task[T] | None = None
+    task: asyncio.Task[Result] | None = None
     try:
         while (task := await begun.get()) is not None:
             result = await task

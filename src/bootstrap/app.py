@@ -24,6 +24,7 @@ from ..domain.errors import ModelLoadError
 from ..entrypoints.http.app import create_app
 from .container import Container, prometheus, shared_model, wyoming_server
 from .directories import prepare_directories, private_directory
+from .engines import advice
 from .fronts import Fronts
 from .garbage import collect_seldom
 from .jobs import Jobs, jobs
@@ -60,6 +61,9 @@ def application(settings: Settings, on_fatal: Callable[[], None], listeners: Seq
         _log.warning("unknown setting in the environment", name=name, did_you_mean=meant)
     for problem in key_problems(settings):
         _log.warning(problem)
+    # Only as `parakeet-service serve` may there be more.
+    if listeners and (gain := advice(settings)) is not None:
+        _log.info(gain)
     prepare_directories()
     tracing = tracing_from_environment()
     common = _common_directory() if settings.http_processes > 1 else None

@@ -15,22 +15,24 @@ from ..adapters.parakeet_mlx import blas
 from ..adapters.vad.silero import SileroVad
 from ..config.settings import Settings
 from ..domain.errors import DecoderUnavailableError, ModelLoadError
-from .engines import chosen_engine
+from .engines import advice, chosen_engine
 
 
 def facts_about(settings: Settings) -> Mapping[str, Callable[[], str]]:
     """The facts by name; each raises a `FaultError` if it keeps the service from working."""
     try:
         on_mlx = chosen_engine(settings).name == "mlx"
+        gain = advice(settings)
     except ModelLoadError:
         # The line about the engine says so.
-        on_mlx = False
+        on_mlx, gain = False, None
     return {
         "engine": partial(_engine, settings),
         # Before MLX: the import of MLX binds the BLAS.
         **({"BLAS": _blas, "MLX": _mlx} if on_mlx else {}),
         "ffmpeg": _ffmpeg,
         "VAD": partial(_vad, settings),
+        **({} if gain is None else {"speed": lambda: gain}),
         "memory": _memory,
         "disk": _disk,
         "model": partial(_model, settings),

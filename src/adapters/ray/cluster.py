@@ -123,23 +123,28 @@ class RayWorkers:
             .remote()
         )
         worker = RayWorker(actor, self._front, self._held)
+        # From now on: to load may take longer than a worker waits for word of its fronts.
+        self._held.add(worker)
         try:
             facts: EngineFacts = await _answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
         except ModelLoadError:
             # Whoever tries again must find a new one.
+            self._held.discard(worker)
             ray.kill(actor, no_restart=True)
+            raise
+        except WorkerLostError:
+            self._held.discard(worker)
             raise
         except asyncio.CancelledError:
             worker.leave()
             raise
-        self._held.add(worker)
         return StartedWorker(worker, facts)
 
     async def _hold(self) -> None:
         """Tell workers that this front is there; the pool hears of one that is not from its jobs."""
         while True:
             await asyncio.sleep(HOLD_EVERY_S)
-            for worker in self._held:
+            for worker in tuple(self._held):
                 worker.hold()
 
     def _cores(self, number: int) -> Sequence[int]:

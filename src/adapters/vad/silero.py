@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from .silero_network import FRAME, Frames, SileroNetwork
 
 _LONG = RATE_HZ // 2
 """Samples that are worth a thread of their own: they take 0.3 ms, a hand-over 0.1 ms, and who shares would wait."""
+_MOST_THREADS = 32
+"""More blocks at once wait for those; as many as an event loop's own executor has at most."""
 
 
 class SileroVad:
@@ -34,6 +37,7 @@ class SileroVad:
         self._model = model
         self._processes = processes
         self._listener = _Listener()
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="detector")
         self._loading = Lock()
         self._network: SileroNetwork | None = None
 
@@ -51,19 +55,25 @@ class SileroVad:
         """See the port; takes 16 kHz."""
         if sample_rate_hz != RATE_HZ:
             raise ModelLoadError(f"silero takes {RATE_HZ} Hz, not {sample_rate_hz}.")
-        return SileroVadStream(self._loaded(), self._listener, self._processes)
+        return SileroVadStream(self._loaded(), self._listener, self._threads, self._processes)
 
 
 class SileroVadStream:
     """One signal."""
 
     def __init__(
-        self, network: SileroNetwork, listener: "_Listener", processes: ScoringProcesses | None = None
+        self,
+        network: SileroNetwork,
+        listener: "_Listener",
+        threads: ThreadPoolExecutor,
+        processes: ScoringProcesses | None = None,
     ) -> None:
         """Begin with silence."""
         self._listener = listener
         self._processes = processes
+        self._threads = threads
         self._turn = asyncio.Lock()
+        self._latest: Future[Probabilities] | None = None
         self.network = network
         self.signal = SignalState.initial()
 
@@ -87,15 +97,21 @@ class SileroVadStream:
                 return await self._listener.score(self, self.signal.frames_with(samples))
         # Before anything is waited for: in the order of the calls.
         frames = self.signal.frames_with(samples)
-        if not is_long:
-            async with self._turn:
+        async with self._turn:
+            if not is_long and (self._latest is None or self._latest.done()):
                 return await self._listener.score(self, frames)
-        encoding = asyncio.get_running_loop().run_in_executor(None, self.network.encode, frames)
-        try:
-            async with self._turn:
-                return await asyncio.to_thread(score_encoded, self.network, self.signal, frames, await encoding)
-        finally:
-            encoding.cancel()
+            self._latest = latest = self._threads.submit(self._score_after, self._latest, frames)
+        return await asyncio.wrap_future(latest)
+
+    def _score_after(self, before: "Future[Probabilities] | None", frames: Frames) -> Probabilities:
+        """In a thread: what needs nothing but the frames, at once, and the rest when the block before is done.
+
+        That one was begun earlier, so that it never waits for a thread while this one has its own.
+        """
+        encoded = self.network.encode(frames)
+        if before is not None:
+            before.result()
+        return score_encoded(self.network, self.signal, frames, encoded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,8 +20,8 @@ class VadStream(Protocol):
         After n samples, in however many calls, there have been ``n // frame`` probabilities. The event loop goes on
         meanwhile, and many streams are scored side by side. Memory does not grow with the length of the signal.
 
-        It may be called again before it has answered: the answers are those of calls one after the other, and come in
-        that order. Some detectors have a part of their work that they do for all of these blocks at once.
+        It may be called again before it has answered: the answers are those of calls one after the other. A part of the
+        work may be done for all of these blocks at once.
 
         Raises:
             InferenceError: The detector failed; the stream is of no further use.

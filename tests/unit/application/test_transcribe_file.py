@@ -137,8 +137,9 @@ class TestWindows:
 
         assert model.running == 2
         # The third one, from 6 s to 10 s, is known once half a window has followed it.
-        # By then the next block is decoded, too.
-        assert upload.pulled_s == 16
+        # The third one, from 6 s to 10 s, is known once half a window has followed it. By then one block more is heard, and the
+        # next one decoded.
+        assert upload.pulled_s == 20
         gate.set()
         assert (await reading).text == text_of(range(40))
         assert model.most_running == 2

@@ -1,8 +1,16 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from parakeet_service.bootstrap.engines import ChosenEngine, Machine, chosen_engine, vad_processes
+from parakeet_service.bootstrap.engines import (
+    ChosenEngine,
+    Machine,
+    advice,
+    blocks_heard,
+    chosen_engine,
+    vad_processes,
+)
 from parakeet_service.config.settings import Settings
 from parakeet_service.domain.errors import ModelLoadError
 
@@ -68,3 +76,22 @@ def test_cpus_and_apples_gpus_get_no_detector_processes_unless_asked() -> None:
     for machine in (Machine(has_mlx=True, has_gpu=True, cores=16), Machine(has_mlx=True, has_gpu=False, cores=16)):
         assert vad_processes(Settings(), machine) == 0
         assert vad_processes(Settings(vad_processes=3), machine) == 3
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 1), (7, 1), (8, 2), (16, 4), (64, 4)])
+def test_blocks_are_heard_at_once_where_there_are_cores(cores: int, expected: int) -> None:
+    assert blocks_heard(cores) == expected
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(8, 4), (16, 8), (64, 8)])
+def test_says_what_more_processes_would_gain(cores: int, processes: int) -> None:
+    nvidia = Machine(has_mlx=True, has_gpu=True, has_cuda=True, cores=cores)
+    assert f"HTTP_PROCESSES={processes} " in (advice(Settings(), nvidia) or "")
+
+
+def test_says_nothing_of_more_processes_where_they_would_not_help_or_not_be_allowed() -> None:
+    nvidia = Machine(has_mlx=True, has_gpu=True, has_cuda=True, cores=16)
+    for settings in ({"http_processes": 8}, {"mcp": True}, {"cluster": "ray"}, {"engine": "onnx"}):
+        assert advice(Settings(**settings), nvidia) is None
+    for machine in (GPU, LINUX, WITHOUT_MLX, replace(GPU, cores=16), replace(nvidia, cores=7)):
+        assert advice(Settings(), machine) is None
