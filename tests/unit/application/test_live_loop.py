@@ -667,6 +667,35 @@ async def test_a_channel_that_fails_ends_the_session() -> None:
     assert world.client.heard[-1] == Failed(end)
 
 
+async def test_what_one_channel_has_not_heard_is_not_heard() -> None:
+    free = asyncio.Event()
+
+    class Waiting(Stream):
+        async def flush(self) -> Hypothesis:
+            await free.wait()
+            return await super().flush()
+
+    class OneWaits(_Apart):
+        @asynccontextmanager
+        async def open_stream(
+            self, context: StreamContext, *, decoding: Decoding = GREEDY
+        ) -> AsyncGenerator[RecognitionStream]:
+            async with super().open_stream(context, decoding=decoding) as stream:
+                yield Waiting() if len(self.streams) == 2 else stream
+
+    world = _World(model=OneWaits(), options=_STEREO)
+    audio = SendAudio(_interleaved((1,), (2,)))
+    running = asyncio.create_task(world.run(audio, Finalize(), audio))
+    await turns()
+    assert (_texts(world, 0), _texts(world, 1)) == (["w1"], [])
+    assert world.loop.heard_s == WORD_S
+    free.set()
+    await turns()
+    assert world.loop.heard_s == 2 * WORD_S
+    world.client.say(Close())
+    await running
+
+
 async def test_a_file_of_several_channels_is_named() -> None:
     world = _World(model=_Apart(), options=_STEREO)
     end = await world.run(SendAudio(b"fLaC\0\0\0\x22" + bytes(range(92))))
