@@ -22,6 +22,7 @@ from ..config.lookalikes import lookalikes
 from ..config.settings import Settings, key_problems
 from ..domain.errors import ModelLoadError
 from ..entrypoints.http.app import create_app
+from ..entrypoints.http.sharing import Loads, Share
 from .container import Container, prometheus, shared_model, wyoming_server
 from .directories import prepare_directories, private_directory
 from .engines import advice
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _log = structlog.stdlib.get_logger(__name__)
 
+_LOADS = "loads"
 _LONGEST_PLACE = 90
 """Bytes of a directory below which a socket may be: macOS allows 104 for the whole path."""
 
@@ -48,11 +50,14 @@ def build_app(settings: Settings | None = None) -> FastAPI:
     if settings.http_processes > 1:
         _log.warning("HTTP_PROCESSES has no effect here: it is for `parakeet-service serve`")
         settings = settings.model_copy(update={"http_processes": 1})
-    return application(settings, lambda: signal.raise_signal(signal.SIGTERM))
+    app, _ = application(settings, lambda: signal.raise_signal(signal.SIGTERM))
+    return app
 
 
-def application(settings: Settings, on_fatal: Callable[[], None], listeners: Sequence[socket.socket] = ()) -> FastAPI:
-    """The web application; `on_fatal` ends the process, when it can never become ready.
+def application(
+    settings: Settings, on_fatal: Callable[[], None], listeners: Sequence[socket.socket] = ()
+) -> tuple[FastAPI, Share | None]:
+    """The web application, and its share of `listeners`; `on_fatal` ends the process, when it can never become ready.
 
     Raises:
         FaultError: It cannot be made; the message says why.
@@ -67,6 +72,7 @@ def application(settings: Settings, on_fatal: Callable[[], None], listeners: Seq
     prepare_directories()
     tracing = tracing_from_environment()
     common = _common_directory() if settings.http_processes > 1 else None
+    loads = None if common is None else Loads(common / _LOADS, settings.http_processes)
     if common is not None and settings.client_secret_key is None:
         # What one process has signed, all take.
         settings = settings.model_copy(update={"client_secret_key": SecretStr(secrets.token_hex(32))})
@@ -81,7 +87,11 @@ def application(settings: Settings, on_fatal: Callable[[], None], listeners: Seq
         *(() if background is None else (background,)),
         *(() if mcp is None else (mcp.server,)),
         # The last: they find what the others have prepared.
-        *(() if common is None else (Fronts(_of_fronts(settings, background), listeners, _front_app, common),)),
+        *(
+            ()
+            if common is None or loads is None
+            else (Fronts(_of_fronts(settings, background), listeners, _front_app, common, loads),)
+        ),
     ]
     app = _web_application(settings, container, beside(service, servers), on_fatal, tracing)
     if mcp is not None:
@@ -89,7 +99,7 @@ def application(settings: Settings, on_fatal: Callable[[], None], listeners: Seq
     # Their sockets are bound now, not before the routes are made, and they are entered before the others: who connects
     # would wait for all that. Home Assistant waits for a second.
     servers[:0] = servers_of(settings)
-    return app
+    return app, None if loads is None else Share(loads, 0)
 
 
 def servers_of(settings: Settings) -> Sequence[Server]:
@@ -120,7 +130,9 @@ def _of_fronts(settings: Settings, background: Jobs | None) -> Settings:
     return settings.model_copy(update={"jobs": "off" if background is None else "on"})
 
 
-def _front_app(settings: Settings, common: Path, on_fatal: Callable[[], None]) -> tuple[FastAPI, Drain]:
+def _front_app(
+    settings: Settings, common: Path, number: int, on_fatal: Callable[[], None]
+) -> tuple[FastAPI, Share, Drain]:
     """The application of a process beside the one that has the model, reads jobs and speaks all other protocols."""
     tracing = tracing_from_environment()
     metrics = prometheus(common)
@@ -135,7 +147,8 @@ def _front_app(settings: Settings, common: Path, on_fatal: Callable[[], None]) -
     servers: Sequence[Server] = ()
     if background is not None:
         service, servers = replace(service, jobs=background.use_case), (background,)
-    return _web_application(settings, container, beside(service, servers), on_fatal, tracing), container.drain()
+    app = _web_application(settings, container, beside(service, servers), on_fatal, tracing)
+    return app, Share(Loads(common / _LOADS, settings.http_processes), number), container.drain()
 
 
 def _jobs(settings: Settings, container: Container, *, reads: bool = True) -> Jobs | None:

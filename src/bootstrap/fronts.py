@@ -24,6 +24,7 @@ from ..application.service import Service
 from ..config.settings import Settings
 from ..domain.errors import ServiceError
 from ..entrypoints.http.server import serve_beside
+from ..entrypoints.http.sharing import Loads, Share
 from .container import prepare_child
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -35,8 +36,11 @@ _STEADY_S = 60.0
 _LEAVING_S = 10.0
 """What a process gets to end once nothing runs in it any more."""
 
-BuildFront: TypeAlias = Callable[[Settings, Path, Callable[[], None]], tuple[FastAPI, Drain]]
-"""Makes the application of such a process; it is given the common directory, and what to call if it can never be ready."""
+BuildFront: TypeAlias = Callable[[Settings, Path, int, Callable[[], None]], tuple[FastAPI, Share, Drain]]
+"""Makes the application of such a process, with its share of the sockets.
+
+It is given the common directory, the number of the process, and what to call if it can never be ready.
+"""
 
 
 class _Leave(Struct):
@@ -51,18 +55,32 @@ _answers = decoder_of(None)
 class Fronts:
     """The processes beside this one. It is a `Server`: they serve while its context is entered."""
 
-    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], build: BuildFront, common: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Sequence[socket.socket],
+        build: BuildFront,
+        common: Path,
+        loads: Loads,
+    ) -> None:
         """Remember what to start; `build` must be picklable."""
         descriptors = tuple(listener.fileno() for listener in listeners)
-        make = partial(_front, settings, descriptors, build, common)
-        self._recipe = Recipe(make, prepare_child(settings), keep=descriptors)
-        self._count = settings.http_processes - 1
+        # This process is number 0.
+        self._recipes = {
+            number: Recipe(
+                partial(_front, settings, descriptors, build, common, number),
+                prepare_child(settings),
+                keep=descriptors,
+            )
+            for number in range(1, settings.http_processes)
+        }
         self._common = common
+        self._loads = loads
 
     @asynccontextmanager
     async def __call__(self, service: Service) -> AsyncGenerator[None]:
         """Have them serve while in this context; they begin to finish when `service` does."""
-        keeping = [asyncio.create_task(self._keep(service.drain)) for _ in range(self._count)]
+        keeping = [asyncio.create_task(self._keep(number, service.drain)) for number in self._recipes]
         try:
             yield
         finally:
@@ -72,20 +90,20 @@ class Fronts:
                     task.cancel()
             await asyncio.gather(*keeping, return_exceptions=True)
 
-    async def _keep(self, drain: Drain) -> None:
+    async def _keep(self, number: int, drain: Drain) -> None:
         """Keep one process running until `drain` begins; then let it finish."""
         clock = asyncio.get_running_loop().time
         deaths = 0
         while not drain.begun:
             began = clock()
             try:
-                await self._run(drain)
+                await self._run(number, drain)
             except (ProcessEndedError, ServiceError) as error:
                 _log.error("http_process_stillborn", reason=str(error))
             deaths = deaths + 1 if clock() - began < _STEADY_S else 1
             await first_of(asyncio.sleep(_PAUSES_S[min(deaths, len(_PAUSES_S)) - 1]), drain.wait_begun())
 
-    async def _run(self, drain: Drain) -> None:
+    async def _run(self, number: int, drain: Drain) -> None:
         """Run one process until it ends, or has finished because of `drain`.
 
         Raises:
@@ -95,7 +113,7 @@ class Fronts:
         left = asyncio.Event()
         # What it has to finish is work of ours: the grace time is over when it is for all.
         with drain.work():
-            process = await ChildProcess.start(self._recipe, on_event=lambda _: left.set(), on_end=left.set)
+            process = await ChildProcess.start(self._recipes[number], on_event=lambda _: left.set(), on_end=left.set)
             _log.info("http_process_ready", pid=process.pid)
             try:
                 await first_of(left.wait(), drain.wait_begun())
@@ -103,6 +121,7 @@ class Fronts:
                     await _finish(process, drain)
             finally:
                 how = await process.end(patience_s=_LEAVING_S)
+                self._loads.tell(number, None)
                 forget_process(process.pid, self._common)
         if not drain.begun:
             _log.error("http_process_died", pid=process.pid, how=how)
@@ -122,16 +141,17 @@ async def _front(
     descriptors: Sequence[int],
     build: BuildFront,
     common: Path,
+    number: int,
     emit: Callable[[object], None],
 ) -> AsyncGenerator[Host]:
     """Serve, in the child, while in this context."""
     started = asyncio.Event()
     drain: Drain | None = None
 
-    def build_app(give_up: Callable[[], None]) -> FastAPI:
+    def build_app(give_up: Callable[[], None]) -> tuple[FastAPI, Share]:
         nonlocal drain
-        app, drain = build(settings, common, give_up)
-        return app
+        app, share, drain = build(settings, common, number, give_up)
+        return app, share
 
     def begin_to_leave() -> None:
         if drain is not None and not drain.begun:
@@ -140,7 +160,7 @@ async def _front(
 
     serving = asyncio.create_task(
         serve_beside(
-            [socket.socket(fileno=number) for number in descriptors],
+            [socket.socket(fileno=descriptor) for descriptor in descriptors],
             longest_idle_s=settings.stream_idle,
             build_app=build_app,
             on_started=started.set,

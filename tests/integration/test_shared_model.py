@@ -117,7 +117,7 @@ async def test_who_waits_for_a_model_that_dies_while_it_loads_gets_the_next_one(
 
 def _connections(path: str) -> int:
     """At the end that listens, without the listener."""
-    return sum(one.laddr == path for one in psutil.net_connections("unix")) - 1
+    return sum(str(one.laddr) == path for one in psutil.net_connections("unix")) - 1
 
 
 async def test_the_windows_of_all_are_read_again_when_the_model_is_killed(orders: Orders) -> None:

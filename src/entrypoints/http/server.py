@@ -1,5 +1,6 @@
 """The web application under uvicorn, as `parakeet-service serve` runs it."""
 
+import asyncio
 import errno
 import signal
 import socket
@@ -7,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 from ...domain.errors import FaultError
 from .guards.keys import is_loopback
 from .openai.realtime.schemas import FRAME_BYTES
+from .sharing import Acceptor, Share
 
 _PING_INTERVAL_S = 20.0
 """Often enough for proxies, which cut connections that are quiet for a minute."""
@@ -34,7 +36,7 @@ def serve(
     port: int,
     has_api_keys: bool,
     longest_idle_s: float,
-    build_app: Callable[[Callable[[], None], Sequence[socket.socket]], FastAPI],
+    build_app: Callable[[Callable[[], None], Sequence[socket.socket]], tuple[FastAPI, Share | None]],
     say: Say,
 ) -> bool:
     """Serve until SIGTERM or SIGINT, and finish what runs.
@@ -44,8 +46,8 @@ def serve(
         port: Port to bind; 0 is any free one.
         has_api_keys: Whether callers must show a key.
         longest_idle_s: How long a WebSocket's peer may give no sign of life.
-        build_app: Makes the application; it is given what to call if it can never become ready, and the sockets on which
-            it will be served.
+        build_app: Makes the application, and says what its share of the sockets is, if other processes serve them, too; it
+            is given what to call if it can never become ready, and the sockets.
         say: Tells who starts the service a line.
 
     Returns:
@@ -66,11 +68,11 @@ def serve(
             server.give_up()
 
         try:
-            app = build_app(give_up, listeners)
+            app, share = build_app(give_up, listeners)
         except FaultError as error:
             say(error.message, failed=True)
             return False
-        server = _Server(_config(app, longest_idle_s), partial(say, f"Listening on {address_of(listeners[0])}"))
+        server = _Server(_config(app, longest_idle_s), partial(say, f"Listening on {address_of(listeners[0])}"), share)
         # A signal that the application does not keep from uvicorn is raised again at the end: it must not kill us.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _ignore)
@@ -82,7 +84,7 @@ async def serve_beside(
     listeners: Sequence[socket.socket],
     *,
     longest_idle_s: float,
-    build_app: Callable[[Callable[[], None]], FastAPI],
+    build_app: Callable[[Callable[[], None]], tuple[FastAPI, Share | None]],
     on_started: Callable[[], None],
 ) -> None:
     """Serve on sockets that other processes serve on, too, until SIGTERM or SIGINT; then finish what runs.
@@ -96,7 +98,8 @@ async def serve_beside(
     def give_up() -> None:
         server.give_up()
 
-    server = _Server(_config(build_app(give_up), longest_idle_s), on_started)
+    app, share = build_app(give_up)
+    server = _Server(_config(app, longest_idle_s), on_started, share)
     await server.serve(sockets=list(listeners))
 
 
@@ -181,20 +184,52 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says so once it listens."""
+    """Says so once it listens; where other processes do, too, it takes its share of connections."""
 
     hopeless = False
     """Whether the application gave up becoming ready."""
 
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None], share: Share | None) -> None:
         super().__init__(config)
         self._on_started = on_started
+        self._share = share
 
     def give_up(self) -> None:
         """Stop: the application can never become ready."""
         self.hopeless = self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._share is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            self._tell(self._share)
+            for listener in sockets or ():
+                listener.listen(self.config.backlog)
+                self.servers.append(cast("asyncio.Server", Acceptor(listener, self._protocol, self._ahead)))
         if self.started:
             self._on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._share is not None:
+            self._tell(self._share)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self._share is not None:
+            self._share.tell(None)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = cast("Any", self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def _tell(self, share: Share) -> int:
+        state = self.server_state
+        # One that is quiet may speak at any moment, and one with a request does.
+        load = len(state.connections) + len(state.tasks)
+        share.tell(load)
+        return load
+
+    def _ahead(self) -> int:
+        return 0 if self._share is None else self._tell(self._share) - self._share.loads.least()

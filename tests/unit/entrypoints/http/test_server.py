@@ -9,7 +9,7 @@ from parakeet_service.domain.errors import DecoderUnavailableError
 from parakeet_service.entrypoints.http.server import address_of, free_address, listen, serve
 
 
-def no_app(_: Callable[[], None], _listeners: Sequence[socket.socket]) -> FastAPI:
+def no_app(_: Callable[[], None], _listeners: Sequence[socket.socket]) -> tuple[FastAPI, None]:
     raise DecoderUnavailableError("There is no ffmpeg.")
 
 
