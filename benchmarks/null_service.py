@@ -192,15 +192,20 @@ def main() -> None:
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     container = container_of(settings)
 
-    def build_app(*_: object) -> FastAPI:
+    def build_app(*_: object) -> tuple[FastAPI, None]:
         collect_seldom()
-        return create_app(
+        app = create_app(
             settings=settings,
             service=container.service(),
             metrics=container.metrics(),
             exposition=container.metrics().exposition,
             on_fatal=sys.exit,
         )
+        return app, None
+
+    def say(message: str, /, *, failed: bool = False) -> None:
+        del failed
+        print(message, file=sys.stderr, flush=True)
 
     serve(
         host=settings.host,
@@ -208,7 +213,7 @@ def main() -> None:
         has_api_keys=bool(settings.api_keys),
         longest_idle_s=settings.stream_idle,
         build_app=build_app,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=say,
     )
 
 

@@ -1,7 +1,7 @@
 """Doing the same with many things, with the next of them while the first are still being done."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -36,13 +36,24 @@ async def in_order(
             yield result
         await beginning
     finally:
-        beginning.cancel()
-        await asyncio.gather(beginning, return_exceptions=True)
-        # No more are begun from here on.
-        left = [] if task is None else [task]
+        left: list[asyncio.Task[Any]] = [beginning] if task is None else [beginning, task]
         while not begun.empty():
             if (waiting := begun.get_nowait()) is not None:
                 left.append(waiting)
-        for one in left:
-            one.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await _end(left)
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel them, and wait until they have ended, also if this is cancelled meanwhile: who closes `items` comes next."""
+    for task in tasks:
+        task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    # Asked for: asyncio would complain of those of which nobody has heard.
+    await asyncio.gather(*tasks, return_exceptions=True)
+    if cancelled is not None:
+        raise cancelled

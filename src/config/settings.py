@@ -95,7 +95,11 @@ class Settings(BaseSettings):
         ge=1,
         description="maximum chunks waiting for the model; not set: 16 times the batch size, at least 64",
     )
-    max_streams: int = Field(default=32, ge=1, description="maximum concurrent live sessions")
+    max_streams: int = Field(
+        default=32,
+        ge=1,
+        description="maximum concurrent live sessions; each channel that is transcribed by itself counts",
+    )
     isolation: Literal["none", "process"] = Field(
         default="none",
         description="`process` runs the model in a separate process and restarts it after a crash",

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import threading
 import wave
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -139,6 +141,23 @@ async def test_leaves_nothing_behind() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_a_process_is_reaped_though_its_end_was_cancelled_while_no_thread_was_free() -> None:
+    busy, loop = threading.Event(), asyncio.get_running_loop()
+    async with detector(1) as (_, processes):
+        (pid,) = processes.pids
+        with ThreadPoolExecutor(1) as threads:
+            loop.set_default_executor(threads)
+            blocked = loop.run_in_executor(None, busy.wait)
+            closing = asyncio.create_task(processes.aclose())
+            for _ in range(100):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait((closing,))
+            busy.set()
+            await blocked
+        assert not psutil.pid_exists(pid)
+
+
 async def test_what_comes_after_the_end_is_scored_here_and_what_waits_is_turned_away() -> None:
     async with detector(1) as (vad, processes):
         os.kill(processes.pids[0], signal.SIGSTOP)
@@ -169,12 +188,12 @@ def test_other_event_loops_score_in_their_own_process() -> None:
     np.testing.assert_array_equal(asyncio.run(main()), expected)
 
 
-async def test_calls_that_overlap_give_the_same_in_processes_too() -> None:
+async def test_calls_that_overlap_give_the_same_bit_for_bit_here_and_in_processes() -> None:
     samples = np.concatenate(recordings())
     edges = [*range(0, len(samples), 4 * RATE_HZ), len(samples) - 100, len(samples)]
-    async with detector(2) as (vad, _):
-        stream = vad.open(sample_rate_hz=RATE_HZ)
-        together = await asyncio.gather(*(stream.score(samples[begin:end]) for begin, end in pairwise(edges)))
-        again = vad.open(sample_rate_hz=RATE_HZ)
-        in_turn = [await again.score(samples[begin:end]) for begin, end in pairwise(edges)]
-    np.testing.assert_array_equal(np.concatenate(together), np.concatenate(in_turn))
+    async with detector(2) as (there, _):
+        for vad in (there, SileroVad()):
+            stream, again = (vad.open(sample_rate_hz=RATE_HZ) for _ in range(2))
+            together = await asyncio.gather(*(stream.score(samples[begin:end]) for begin, end in pairwise(edges)))
+            in_turn = [await again.score(samples[begin:end]) for begin, end in pairwise(edges)]
+            np.testing.assert_array_equal(np.concatenate(together), np.concatenate(in_turn))

@@ -116,10 +116,10 @@ class ChildProcess(Connection):
                 task.cancel()
             if self._tasks:
                 self._writer.transport.abort()
-            # In its thread this goes on, even if we are cancelled.
+            # In its thread this goes on, even if we are cancelled, once it has begun; shielded, it begins.
             exiting = asyncio.get_running_loop().run_in_executor(None, self._popen.wait)
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        code = await exiting
+        code = await asyncio.shield(exiting)
         names = {-number: number.name for number in signal.Signals}
         return names.get(code, f"exit code {code}")
 

@@ -256,7 +256,7 @@ def _environment(cluster: Cluster) -> dict[str, str]:
 def _leaving() -> Set[str]:
     """The machines that were told to end: SIGTERM to `ray start`, or `ray drain-node`."""
     # Not a public interface; Ray Serve uses it for the same purpose, and `ray.nodes` does not tell.
-    return set(_ray()._private.state.state.get_draining_nodes())  # noqa: SLF001 - see above
+    return set(_ray()._private.state.state.get_draining_nodes())
 
 
 async def _answer(reference: Any) -> Any:

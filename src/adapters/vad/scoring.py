@@ -51,54 +51,75 @@ class SignalState:
         size = heard.itemsize
         return np.ndarray((whole, CONTEXT + FRAME), heard.dtype, heard, strides=(FRAME * size, size))
 
-    def runs_to_clear(self, frames: Frames) -> list[tuple[ClearedRun, RecurrentState]]:
-        """The runs of these frames that are scored once more, and what the network remembers of each."""
+    def block_of(self, frames: Frames) -> "Block":
+        """These frames, and the runs of them that are scored once more, with what the network remembers of each."""
         runs = self.conditioner.clear(frames)
         states = [self.cleared if run.continues else RecurrentState.initial() for run in runs]
         if states:
             self.cleared = states[-1]
-        return list(zip(runs, states, strict=True))
+        return Block(frames, self.network, runs, states)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """The next frames of a signal, as they are scored: blocks are made, and heard, in their order.
+
+    Attributes:
+        frames: As they are.
+        state: What the network remembers of the signal; hearing moves it on.
+        runs: Those that are scored once more.
+        states: What it remembers of these, likewise.
+    """
+
+    frames: Frames
+    state: RecurrentState
+    runs: Sequence[ClearedRun]
+    states: Sequence[RecurrentState]
+
+    def encoded(self, network: SileroNetwork) -> "EncodedBlock":
+        """What needs neither the blocks before nor their order."""
+        frames, *runs = network.encode([self.frames, *(run.windows for run in self.runs)])
+        return EncodedBlock(self, frames, runs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedBlock:
+    """A block, and what the network's encoder makes of its frames and of its runs."""
+
+    block: Block
+    frames: Encoded
+    runs: Sequence[Encoded]
+
+
+def hear(network: SileroNetwork, blocks: Sequence[EncodedBlock]) -> list[Probabilities]:
+    """The probability of speech in the next frames of each signal.
+
+    It is that of the signal as it is, but where that hides speech.
+    """
+    probabilities = network.hear([one.frames for one in blocks], [one.block.state for one in blocks])
+    cleared = iter(
+        network.hear(
+            [run for one in blocks for run in one.runs], [state for one in blocks for state in one.block.states]
+        )
+    )
+    for given, one in zip(probabilities, blocks, strict=True):
+        for run in one.block.runs:
+            scores = next(cleared)
+            part = given[run.begin : run.begin + len(scores)]
+            np.maximum(part, scores, out=part, where=run.needed & (scores >= _LIKELY))
+    return probabilities
 
 
 def score_together(
     network: SileroNetwork, signals: Sequence[SignalState], frames: Sequence[Frames]
 ) -> list[Probabilities]:
-    """The probability of speech in the next frames of each signal.
-
-    It is that of the signal as it is, but where that hides speech.
-    """
-    probabilities = network.read(frames, [signal.network for signal in signals])
-    _score_cleared(network, signals, frames, probabilities)
-    return probabilities
-
-
-def score_encoded(network: SileroNetwork, signal: SignalState, frames: Frames, encoded: Encoded) -> Probabilities:
-    """The same for one signal, of whose frames the network's encoder has made `encoded`."""
-    probabilities = network.hear(encoded, signal.network)
-    _score_cleared(network, [signal], [frames], [probabilities])
-    return probabilities
+    """The probability of speech in the next frames of each signal; see `hear`."""
+    blocks = [signal.block_of(some) for signal, some in zip(signals, frames, strict=True)]
+    rows = iter(network.encode([part for one in blocks for part in (one.frames, *(run.windows for run in one.runs))]))
+    return hear(network, [EncodedBlock(one, next(rows), [next(rows) for _ in one.runs]) for one in blocks])
 
 
 def score(network: SileroNetwork, signal: SignalState, samples: Samples) -> Probabilities:
     """The probability of speech in each frame that `samples` complete."""
-    frames = signal.frames_with(samples)
-    return score_encoded(network, signal, frames, network.encode(frames))
-
-
-def _score_cleared(
-    network: SileroNetwork,
-    signals: Sequence[SignalState],
-    frames: Sequence[Frames],
-    probabilities: Sequence[Probabilities],
-) -> None:
-    """Score once more where something hides speech, and raise the `probabilities` of frames that have some."""
-    again = [
-        (given, run, state)
-        for signal, some, given in zip(signals, frames, probabilities, strict=True)
-        for run, state in signal.runs_to_clear(some)
-    ]
-    if again:
-        cleared = network.read([run.windows for _, run, _ in again], [state for _, _, state in again])
-        for (given, run, _), scores in zip(again, cleared, strict=True):
-            part = given[run.begin : run.begin + len(scores)]
-            np.maximum(part, scores, out=part, where=run.needed & (scores >= _LIKELY))
+    (probabilities,) = score_together(network, [signal], [signal.frames_with(samples)])
+    return probabilities

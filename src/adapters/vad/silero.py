@@ -14,7 +14,7 @@ from ...domain.audio import Samples
 from ...domain.errors import ModelLoadError
 from ...domain.vad import Probabilities
 from .processes import ScoringProcesses
-from .scoring import RATE_HZ, SignalState, score_encoded, score_together
+from .scoring import RATE_HZ, Block, SignalState, hear, score_together
 from .silero_network import FRAME, Frames, SileroNetwork
 
 _LONG = RATE_HZ // 2
@@ -100,18 +100,19 @@ class SileroVadStream:
         async with self._turn:
             if not is_long and (self._latest is None or self._latest.done()):
                 return await self._listener.score(self, frames)
-            self._latest = latest = self._threads.submit(self._score_after, self._latest, frames)
+            self._latest = latest = self._threads.submit(self._score_after, self._latest, self.signal.block_of(frames))
         return await asyncio.wrap_future(latest)
 
-    def _score_after(self, before: "Future[Probabilities] | None", frames: Frames) -> Probabilities:
+    def _score_after(self, before: "Future[Probabilities] | None", block: Block) -> Probabilities:
         """In a thread: what needs nothing but the frames, at once, and the rest when the block before is done.
 
         That one was begun earlier, so that it never waits for a thread while this one has its own.
         """
-        encoded = self.network.encode(frames)
+        encoded = block.encoded(self.network)
         if before is not None:
             before.result()
-        return score_encoded(self.network, self.signal, frames, encoded)
+        (probabilities,) = hear(self.network, [encoded])
+        return probabilities
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ FRAME = 512
 CONTEXT = 64
 """Samples before each frame that the model sees again."""
 _WIDTH = 128
-_NOTHING_ENCODED = np.zeros((0, _WIDTH), np.float32)
+_NO_FRAMES, _NOTHING_ENCODED = (np.zeros((0, width), np.float32) for width in (CONTEXT + FRAME, _WIDTH))
 _MOST_FRAMES = 256
 """Read at once: 8 s. More gains no speed and takes memory in proportion."""
 
@@ -83,24 +83,18 @@ class SileroNetwork:
             raise ModelLoadError(f"The voice activity detector cannot be loaded: {error}") from error
         self._failures = (Fail, RuntimeException)
 
-    def encode(self, frames: Frames) -> Encoded:
-        """What `hear` needs of these frames of one stream; depends on nothing before them.
+    def encode(self, frames: Sequence[Frames]) -> list[Encoded]:
+        """What `hear` needs of the frames of each stream; depends on nothing before them.
 
         Raises:
             InferenceError: ONNX Runtime failed.
         """
-        parts = [self._encode([frames[at : at + _MOST_FRAMES]])[:, 0] for at in range(0, len(frames), _MOST_FRAMES)]
-        return parts[0] if len(parts) == 1 else np.concatenate([_NOTHING_ENCODED, *parts])
+        rows = np.concatenate([_NO_FRAMES, *frames])
+        parts = [self._encode(rows[at : at + _MOST_FRAMES]) for at in range(0, len(rows), _MOST_FRAMES)]
+        encoded = parts[0] if len(parts) == 1 else np.concatenate([_NOTHING_ENCODED, *parts])
+        return np.split(encoded, np.cumsum([len(block) for block in frames])[:-1])
 
-    def hear(self, encoded: Encoded, state: RecurrentState) -> Probabilities:
-        """Give the probability of speech in the next frames of one stream, and move its state on.
-
-        Raises:
-            InferenceError: ONNX Runtime failed.
-        """
-        return self._hear(encoded[:, np.newaxis], [state])[:, 0] if len(encoded) else NO_SAMPLES
-
-    def read(self, frames: Sequence[Frames], states: Sequence[RecurrentState]) -> list[Probabilities]:
+    def hear(self, encoded: Sequence[Encoded], states: Sequence[RecurrentState]) -> list[Probabilities]:
         """Give the probability of speech in the next frames of each stream, and move its state on.
 
         Streams that have the same number of frames are read as one: a few frames of each of many cost a third of what
@@ -109,9 +103,9 @@ class SileroNetwork:
         Raises:
             InferenceError: ONNX Runtime failed.
         """
-        given: list[Probabilities] = [NO_SAMPLES] * len(frames)
+        given: list[Probabilities] = [NO_SAMPLES] * len(encoded)
         by_length: dict[int, list[int]] = {}
-        for index, block in enumerate(frames):
+        for index, block in enumerate(encoded):
             by_length.setdefault(len(block), []).append(index)
         by_length.pop(0, None)
         for length, indices in by_length.items():
@@ -120,7 +114,7 @@ class SileroNetwork:
                 some = indices[first : first + most_streams]
                 states_of_some = [states[index] for index in some]
                 parts = [
-                    self._hear(self._encode([frames[index][at : at + _MOST_FRAMES] for index in some]), states_of_some)
+                    self._hear([encoded[index][at : at + _MOST_FRAMES] for index in some], states_of_some)
                     for at in range(0, length, _MOST_FRAMES)
                 ]
                 probabilities = np.concatenate(parts)
@@ -128,15 +122,14 @@ class SileroNetwork:
                     given[index] = probabilities[:, column]
         return given
 
-    def _encode(self, frames: Sequence[Frames]) -> NDArray[np.float32]:
-        """Frames of streams side by side, shape ``(n, streams, 128)``."""
-        (encoded,) = self._run(self._encoder, {"input": np.stack(frames, axis=1)})
-        return encoded
+    def _encode(self, frames: Frames) -> Encoded:
+        (encoded,) = self._run(self._encoder, {"input": frames[:, np.newaxis]})
+        return encoded[:, 0]
 
-    def _hear(self, encoded: NDArray[np.float32], states: Sequence[RecurrentState]) -> NDArray[np.float32]:
+    def _hear(self, encoded: Sequence[Encoded], states: Sequence[RecurrentState]) -> NDArray[np.float32]:
         """The probabilities of streams side by side, shape ``(n, streams)``."""
         given = {
-            "encoded": encoded,
+            "encoded": np.stack(encoded, axis=1),
             "h": np.stack([state.hidden for state in states])[np.newaxis],
             "c": np.stack([state.cell for state in states])[np.newaxis],
         }

@@ -130,3 +130,34 @@ async def test_leaving_ends_all_of_it(after: int) -> None:
         await asyncio.wait((taking,))
     assert taking.cancelled()
     assert some.ended == []
+
+
+async def test_leaving_twice_ends_all_of_it_first() -> None:
+    slow, ended = asyncio.Event(), list[str]()
+
+    async def items() -> AsyncGenerator[int]:
+        try:
+            yield 0
+            await asyncio.Event().wait()
+        finally:
+            await slow.wait()
+            ended.append("items")
+
+    async def call(_: int) -> None:
+        await asyncio.Event().wait()
+
+    async def take() -> None:
+        async with aclosing(items()) as some, aclosing(in_order(some, call, at_once=2)) as results:
+            await anext(results)
+
+    async with no_loose_ends():
+        taking = asyncio.create_task(take())
+        await turns()
+        for _ in range(2):
+            taking.cancel()
+            await turns()
+        assert not taking.done()
+        slow.set()
+        await asyncio.wait((taking,))
+    assert taking.cancelled()
+    assert ended == ["items"]

@@ -91,7 +91,12 @@ def test_says_what_more_processes_would_gain(cores: int, processes: int) -> None
 
 def test_says_nothing_of_more_processes_where_they_would_not_help_or_not_be_allowed() -> None:
     nvidia = Machine(has_mlx=True, has_gpu=True, has_cuda=True, cores=16)
-    for settings in ({"http_processes": 8}, {"mcp": True}, {"cluster": "ray"}, {"engine": "onnx"}):
-        assert advice(Settings(**settings), nvidia) is None
+    for settings in (
+        Settings(http_processes=8),
+        Settings(mcp=True),
+        Settings(cluster="ray"),
+        Settings(engine="onnx"),
+    ):
+        assert advice(settings, nvidia) is None
     for machine in (GPU, LINUX, WITHOUT_MLX, replace(GPU, cores=16), replace(nvidia, cores=7)):
         assert advice(Settings(), machine) is None
