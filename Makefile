@@ -68,10 +68,11 @@ check: .venv/.synced ## run everything that CI runs: format, lint, types, contra
 soak: .venv/.synced ## run what takes an hour or more: kill loops, hours of audio, thousands of damaged uploads
 	$(RUN) pytest $(WORKERS) --dist worksteal --hypothesis-profile=soak tests/unit
 	$(RUN) pytest -m soak --timeout=0
+	$(MAKE) check-cluster CLUSTER_TESTS='-m soak --timeout=0'
 
 check-cluster: .venv/.synced ## test CLUSTER=ray, with Ray in an environment of its own: .venv-ray
 	UV_PROJECT_ENVIRONMENT=.venv-ray $(UV) sync --frozen --quiet --extra ray
-	.venv-ray/bin/python -m pytest tests/integration/ray
+	.venv-ray/bin/python -m pytest $(CLUSTER_TESTS) tests/integration/ray
 
 setup-training: .venv/.synced ## add what the recipe of the embedded model needs: PyTorch, 3 GB
 	$(UV) sync --frozen --quiet --all-packages --extra torch

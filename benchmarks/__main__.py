@@ -5,6 +5,7 @@ from pathlib import Path
 from . import (
     accuracy,
     cluster,
+    dispatch,
     engine,
     fairness,
     host,
@@ -58,7 +59,7 @@ parser.add_argument("--seconds", type=float, default=60, help="how long each of 
 parser.add_argument(
     "--context", type=live.Context.of, nargs="+", metavar="L,C,R", help="left, chunk and right context in live, s"
 )
-parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="workers on Ray, in cluster")
+parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="workers on Ray, in cluster and dispatch")
 parser.add_argument("--find-limit", action="store_true", help="in live and cluster: how many sessions there may be")
 parser.add_argument("--pauses", action="store_true", help="in live and sessions: pauses, and uneven utterances")
 parser.add_argument(
@@ -66,7 +67,7 @@ parser.add_argument(
     nargs="+",
     default=[],
     metavar="NAME=value",
-    help="what differs from the defaults in service, sessions, live, cluster and start",
+    help="what differs from the defaults in service, sessions, live, cluster, dispatch and start",
 )
 parser.add_argument(
     "--client-processes", type=int, metavar="N", help="in sessions: that speak (default: one for 64 speakers, up to 8)"
@@ -132,6 +133,9 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
         given.sessions,
         find_limit=given.find_limit,
     ),
+    "dispatch": lambda given: dispatch.run(
+        given.speech, given.workers, given.at_once, given.seconds, given.sessions, given.setting
+    ),
     "host": lambda given: host.run(given.speech, given.rounds),
     "search": lambda given: search.run(given.speech, given.model),
     "start": lambda given: start.run(given.model, given.setting),
@@ -145,7 +149,7 @@ if arguments.plot is not None:
     check_can_draw()
 charts: list[Chart] = []
 # Ray is an extra.
-everything = [name for name in measurements if name != "cluster"]
+everything = [name for name in measurements if name not in ("cluster", "dispatch")]
 for name in everything if arguments.what == "all" else (arguments.what,):
     chart = measurements[name](arguments)
     if chart is not None:

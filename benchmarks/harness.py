@@ -49,7 +49,7 @@ class Service:
 
     def is_complete(self) -> bool:
         """Whether it is ready, with all of its workers if it has a cluster."""
-        answer = httpx2.get(f"{self.url}/readyz")
+        answer = httpx2.get(f"{self.url}/readyz", timeout=60)
         body = answer.json()
         return answer.status_code == 200 and body.get("workers_up") == body.get("workers_wanted")
 

@@ -2,7 +2,7 @@
 
 Run as ``python -m benchmarks.null_service``, under the service's settings. With ``NULL_ENGINE=h100`` its engine takes as
 long, and makes such batches, as the 0.6 B model on an H100, but computes nothing meanwhile; with ``NULL_ENGINE=4`` four
-times as long.
+times as long. With ``CLUSTER=ray`` the workers have such engines.
 """
 
 import os
@@ -18,9 +18,10 @@ from fastapi import FastAPI
 
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
 from parakeet_service.adapters.inference.model import EngineModel
+from parakeet_service.adapters.ray.model import ray_model
 from parakeet_service.adapters.telemetry.prometheus import PrometheusMetrics
 from parakeet_service.application.ports.speech_model import ModelDescription
-from parakeet_service.bootstrap.container import Container
+from parakeet_service.bootstrap.container import Container, cluster
 from parakeet_service.bootstrap.garbage import collect_seldom
 from parakeet_service.config.logs import configure_logging
 from parakeet_service.config.settings import Settings
@@ -33,6 +34,8 @@ _TOKENS = (" pl", "ease", " n", "ote", " that", " no", "body", " is", " list", "
 _TOKEN_S = 0.2
 """About as many as a model writes for fast speech."""
 _MAX_WINDOW_S = 120.0
+_NO_BOUND = 1 << 30
+"""The queue before the workers has one."""
 _LEAST_S, _FIXED_S, _FRAME_COST_S = 0.021, 0.015, 1.53e-6
 LADDER = (256, 512, 1024, 1536, 2048, 2560, 3328, 4608, 6144)
 MOST_FRAMES, MOST_ROWS = 3 << 14, 64
@@ -160,13 +163,25 @@ def _pace() -> H100 | None:
 def container_of(settings: Settings) -> Container:
     """The service's own objects, on the null engine."""
     metrics = PrometheusMetrics()
-    model = EngineModel(
+    make = partial(
+        EngineModel,
         partial(NullEngine, settings.target_sr, _pace()),
         sample_rate_hz=settings.target_sr,
         batch_size=settings.batch_size,
-        most_waiting=settings.max_queue,
         most_streams=settings.max_streams,
-        metrics=metrics,
+    )
+    model = (
+        make(most_waiting=settings.max_queue, metrics=metrics)
+        if settings.cluster == "none"
+        else ray_model(
+            partial(make, most_waiting=_NO_BOUND),
+            cluster(settings, on_gpus=False),
+            sample_rate_hz=settings.target_sr,
+            batch_size=settings.batch_size,
+            most_waiting=settings.max_queue,
+            most_streams=settings.max_streams,
+            metrics=metrics,
+        )
     )
     return Container(settings=settings, metrics=providers.Object(metrics), model=providers.Object(model))
 
@@ -177,15 +192,20 @@ def main() -> None:
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     container = container_of(settings)
 
-    def build_app(*_: object) -> FastAPI:
+    def build_app(*_: object) -> tuple[FastAPI, None]:
         collect_seldom()
-        return create_app(
+        app = create_app(
             settings=settings,
             service=container.service(),
             metrics=container.metrics(),
             exposition=container.metrics().exposition,
             on_fatal=sys.exit,
         )
+        return app, None
+
+    def say(message: str, /, *, failed: bool = False) -> None:
+        del failed
+        print(message, file=sys.stderr, flush=True)
 
     serve(
         host=settings.host,
@@ -193,7 +213,7 @@ def main() -> None:
         has_api_keys=bool(settings.api_keys),
         longest_idle_s=settings.stream_idle,
         build_app=build_app,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=say,
     )
 
 

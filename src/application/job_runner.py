@@ -3,8 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -214,9 +214,10 @@ class JobRunner:
         request = job.request
         news: asyncio.Queue[Progress] = asyncio.Queue()
         keeping = asyncio.create_task(self._keep_progress(job, duration_s, news))
+        source = self.recordings.open(job.id)
         reading = asyncio.create_task(
             transcribe(
-                self.recordings.open(job.id),
+                source,
                 caller=job.owner,
                 decoding=Decoding(beam_size=request.beam_size, phrases=request.phrases),
                 detection=request.detection,
@@ -236,6 +237,7 @@ class JobRunner:
             for task in (reading, keeping):
                 task.cancel()
             await asyncio.gather(reading, keeping, return_exceptions=True)
+            await source.aclose()
         result = await asyncio.to_thread(dump_transcript, transcript)
         return Ending(JobStatus.COMPLETED, self.clock(), result=result)
 
@@ -275,10 +277,13 @@ class JobRunner:
         rate_hz = self.transcribe_file.model.describe().sample_rate_hz
         limit_s = self.transcribe_file.limits.longest_s
         samples = 0
-        source: AsyncIterator[bytes] = self.recordings.open(job.id)
-        async with self.transcribe_file.decoder.open(
-            source, sample_rate_hz=rate_hz, track=job.request.track, separate=job.request.separate
-        ) as decoded:
+        request = job.request
+        async with (
+            aclosing(self.recordings.open(job.id)) as source,
+            self.transcribe_file.decoder.open(
+                source, sample_rate_hz=rate_hz, track=request.track, separate=request.separate
+            ) as decoded,
+        ):
             async for block in decoded.blocks:
                 samples += len(block)
                 if samples > limit_s * rate_hz:

@@ -27,14 +27,16 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class SendAudio:
-    """Raw audio, in the encoding of the options, split anywhere."""
+    """Raw audio, in the encoding of the options, its channels interleaved, split anywhere."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Finalize:
-    """End the utterance here, with a `Final`; the session goes on."""
+    """End the utterance here, on each channel or on `channel`, with a `Final`; the session goes on."""
+
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

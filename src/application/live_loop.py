@@ -2,14 +2,15 @@
 
 import asyncio
 import math
-from contextlib import aclosing
 from enum import Enum, auto
 from typing import Generic, NoReturn
 
-from ..domain.encoded_audio import LONGEST_HEAD_BYTES, RawFormat, recognise
-from ..domain.errors import CallerError, RateLimitError, ServiceError, SessionIdleError, UndecodableAudioError
-from ..domain.live import Final
+from ..domain.encoded_audio import RawFormat
+from ..domain.errors import CallerError, RateLimitError, ServiceError, SessionIdleError
+from ..domain.live import Final, LiveEvent
+from .audio_head import AudioHead
 from .drain import Drain
+from .live_channels import LiveChannels
 from .live_codec import (
     Channel,
     Clear,
@@ -27,7 +28,6 @@ from .live_codec import (
     SendAudio,
     Sent,
 )
-from .live_transcriber import LiveTranscriber
 from .ports.metrics import TranscriptionMetrics
 from .ports.quota import Quota
 from .run_unless import first_of
@@ -88,14 +88,12 @@ class LiveLoop(Generic[Received, Sent]):
         self._codec = codec
         self._caller = caller
         self._longest_idle_s = longest_idle_s
-        self._transcribers = asyncio.Queue[LiveTranscriber]()  # of which events are still to be told
-        self._transcriber: LiveTranscriber | None = None
+        self._heard = asyncio.Queue[LiveChannels]()  # of which events are still to be told
+        self._channels: LiveChannels | None = None
         self._begun_s = 0.0  # where its audio begins in that of the session
         self._bytes = 0  # of its audio
         self._charged_s = 0
         self._closing = False
-        self._head = bytearray()  # of its audio, until it is clear that it is raw
-        self._recognised_bytes = 0  # of them that were looked at
         self._gap_ends_s: float | None = None  # when an utterance ends, though no audio says so
         self._refusal: ServiceError | None = None
         self._commanding = asyncio.Lock()
@@ -113,7 +111,7 @@ class LiveLoop(Generic[Received, Sent]):
     @property
     def heard_s(self) -> float:
         """Seconds of audio of which all events were told but those of words."""
-        return self._begun_s + (0.0 if self._transcriber is None else self._transcriber.heard_s)
+        return self._begun_s + (0.0 if self._channels is None else self._channels.heard_s)
 
     async def run(self) -> LiveEnd | ServiceError:
         """Serve the client until it is done, the service shuts down or something fails; tells how it ended.
@@ -132,7 +130,7 @@ class LiveLoop(Generic[Received, Sent]):
         return self.end
 
     async def _converse(self) -> None:
-        self._options: LiveOptions = self._codec.begin()
+        self._use(self._codec.begin())
         async with self._stream_session.reserve(self._options) as self._slot:
             await self._tell(Ready(self))
             await first_of(self._write(), self._read(), self._leave(), self._stop())
@@ -140,16 +138,17 @@ class LiveLoop(Generic[Received, Sent]):
             raise self._refusal
 
     async def _write(self) -> None:
-        """Tell what is heard, until the last transcriber has no more to say."""
+        """Tell what is heard, until there is no more to say."""
         while True:
-            transcriber = await self._transcribers.get()
-            async with aclosing(transcriber.events()) as events:
-                async for event in events:
-                    self.utterances += isinstance(event, Final) and bool(event.words)
-                    await self._tell(event)
-            self._transcribers.task_done()
+            channels = await self._heard.get()
+            await channels.tell(self._hear)
+            self._heard.task_done()
             if self._closing:
                 return
+
+    async def _hear(self, event: LiveEvent) -> None:
+        self.utterances += isinstance(event, Final) and bool(event.words)
+        await self._tell(event)
 
     async def _read(self) -> NoReturn:
         """Do what the client asks for; once the session is closing, only notice when the client leaves."""
@@ -190,8 +189,8 @@ class LiveLoop(Generic[Received, Sent]):
                 raise SessionIdleError(limit_s=idle_s)
             self._gap_ends_s = None
             async with self._commanding:
-                if self._transcriber is not None and not self._closing:
-                    await self._transcriber.pause()
+                if self._channels is not None and not self._closing:
+                    await self._channels.pause()
 
     async def _leave(self) -> None:
         await self._drain.wait_begun()
@@ -219,8 +218,8 @@ class LiveLoop(Generic[Received, Sent]):
         match command:
             case SendAudio(data):
                 await self._take(data)
-            case Finalize():
-                await (await self._open()).finalize()
+            case Finalize(channel):
+                await (await self._open()).finalize(channel)
             case Clear():
                 await (await self._open()).clear()
             case KeepAlive():
@@ -239,11 +238,11 @@ class LiveLoop(Generic[Received, Sent]):
         if due_s > 0 and self._caller is not None:
             self._charged_s += due_s
             try:
-                await self._quota.charge(self._caller, due_s)
+                await self._quota.charge(self._caller, due_s * self._options.channels)
             except RateLimitError as error:
                 await self._refuse(error)
                 return
-        self._mind_format(audio)
+        self._head.check(audio)
         self._bytes = arrived
         await (await self._open()).send(audio)
         silence_s = self._options.endpointing.silence_s
@@ -251,47 +250,34 @@ class LiveLoop(Generic[Received, Sent]):
             # Counted once all of it is taken: who is made to wait is not silent.
             self._gap_ends_s = asyncio.get_running_loop().time() + max(silence_s, _SHORTEST_GAP_S)
 
-    def _mind_format(self, audio: bytes) -> None:
-        """Refuse audio that is no raw samples: read as such it is noise, and its client hears of no words."""
-        room = LONGEST_HEAD_BYTES - len(self._head)
-        if room <= 0:
-            return
-        self._head += audio[:room]
-        # However small its pieces are, it is not looked at from the beginning for each of them.
-        if len(self._head) < min(2 * self._recognised_bytes, LONGEST_HEAD_BYTES):
-            return
-        self._recognised_bytes = len(self._head)
-        options = self._options
-        if found := recognise(bytes(self._head), RawFormat(options.encoding, options.sample_rate_hz)):
-            raise UndecodableAudioError(
-                f"This is {found}, not raw mono {options.encoding.value} at {options.sample_rate_hz} Hz: decode it "
-                "before you send it, or say in the session's configuration what you send."
-            )
-
     async def _configure(self, options: LiveOptions) -> None:
-        if self._transcriber is not None:
-            await self._transcriber.close()
-            await self._transcribers.join()
-            self._transcriber = None
+        if self._channels is not None:
+            await self._channels.close()
+            await self._heard.join()
+            self._channels = None
         self._begun_s, self._bytes = self.audio_s, 0
-        self._head.clear()
-        self._recognised_bytes, self._gap_ends_s = 0, None
-        self._options = options
+        self._gap_ends_s = None
+        self._use(options)
         await self._open()
         await self._tell(Configured(self._begun_s))
 
-    async def _open(self) -> LiveTranscriber:
-        """The transcriber of what comes now."""
-        if self._transcriber is None:
-            self._transcriber = await self._slot.open(self._options)
-            self._transcribers.put_nowait(self._transcriber)
-        return self._transcriber
+    def _use(self, options: LiveOptions) -> None:
+        self._options = options
+        self._head = AudioHead(RawFormat(options.encoding, options.sample_rate_hz, options.channels))
+
+    async def _open(self) -> LiveChannels:
+        """What transcribes the audio that comes now."""
+        if self._channels is None:
+            transcribers = await self._slot.open(self._options)
+            self._channels = LiveChannels(transcribers, sample_bytes=self._options.encoding.sample_bytes)
+            self._heard.put_nowait(self._channels)
+        return self._channels
 
     async def _refuse(self, error: ServiceError) -> None:
         """Take no more; what was said until now is still told."""
         if self._closing:
             return
-        if self._transcriber is None:
+        if self._channels is None:
             raise error
         self._refusal = error
         await self._close()

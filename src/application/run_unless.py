@@ -24,6 +24,17 @@ async def run_unless(stopped: Coroutine[Any, Any, object], work: Coroutine[Any, 
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
+async def all_of(*work: Coroutine[Any, Any, object]) -> None:
+    """Run `work` side by side until all of it has ended; where one fails, the others are cancelled."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def first_of(*work: Coroutine[Any, Any, object]) -> None:
     """Run `work` side by side until one of it ends or fails; the others are cancelled."""
     tasks = [asyncio.create_task(one) for one in work]

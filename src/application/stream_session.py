@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ..domain.audio import Encoding, PcmReader
+from ..domain.channels import MOST_CHANNELS
 from ..domain.endpointing import Endpointing
 from ..domain.errors import InvalidRequestError
 from .live_transcriber import LiveTranscriber
@@ -37,6 +38,7 @@ class LiveOptions:
         context: How the stream is cut into windows.
         endpointing: What ends an utterance.
         decoding: How the model chooses among tokens, such as which phrases it favours.
+        channels: How many there are, interleaved; each is transcribed by itself, and costs as much as a session.
     """
 
     encoding: Encoding
@@ -45,11 +47,12 @@ class LiveOptions:
     context: StreamContext
     endpointing: Endpointing
     decoding: Decoding = GREEDY
+    channels: int = 1
 
     @property
     def bytes_per_s(self) -> int:
         """Of raw audio, as the client sends it."""
-        return self.encoding.sample_bytes * self.sample_rate_hz
+        return self.encoding.sample_bytes * self.sample_rate_hz * self.channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class StreamSession:
     async def reserve(self, options: LiveOptions) -> AsyncGenerator["StreamSlot"]:
         """Take a place among the live streams, whose client asks for `options` so far; leaving the context frees it.
 
+        A client has as many places as channels.
+
         Raises:
             InvalidRequestError: An option cannot be met; it is named.
             ModelNotReadyError, TooManyStreamsError: Later, it may work.
@@ -95,43 +100,50 @@ class StreamSession:
 
     @asynccontextmanager
     async def open(self, options: LiveOptions) -> AsyncGenerator["LiveTranscriber"]:
-        """The same with one transcriber, whose options are known."""
+        """The same with one transcriber, whose options are known; the audio is mono."""
         async with self.reserve(options) as slot:
-            yield await slot.open(options)
+            (transcriber,) = await slot.open(options)
+            yield transcriber
 
 
 class StreamSlot:
-    """A place among the live streams, for one transcriber after the other; `StreamSession.reserve` is the way here."""
+    """A client's place among the live streams; `StreamSession.reserve` is the way here.
+
+    Each of its channels has one transcriber after the other.
+    """
 
     def __init__(self, session: StreamSession, held: AsyncExitStack) -> None:
         """Take nothing yet; `held` frees what is taken."""
         self._session = session
         self._held = held
-        self._reserved: tuple[StreamContext, Decoding, RecognitionStream] | None = None
+        self._reserved: tuple[StreamContext, Decoding, list[RecognitionStream]] | None = None
 
     async def reserve(self, options: LiveOptions) -> None:
         """Take the place; see `StreamSession.reserve`."""
         _check(options, self._session.model.describe())
-        self._reserved = (options.context, options.decoding, await self._open_stream(options))
+        self._reserved = (options.context, options.decoding, await self._streams(options, []))
 
-    async def open(self, options: LiveOptions) -> LiveTranscriber:
-        """Begin a transcriber; the one before is of no further use.
+    async def open(self, options: LiveOptions) -> tuple[LiveTranscriber, ...]:
+        """Begin a transcriber for each channel; those before are of no further use.
 
         Raises:
             InvalidRequestError: An option cannot be met; it is named.
             ModelNotReadyError, TooManyStreamsError: The stream had to be exchanged, and somebody else was faster.
         """
-        session, context = self._session, options.context
-        model = session.model.describe()
+        model = self._session.model.describe()
         _check(options, model)
         reserved, self._reserved = self._reserved, None
-        if reserved is not None and reserved[:2] == (context, options.decoding):
-            stream = reserved[2]
-        else:
+        fresh: list[RecognitionStream] = []
+        if reserved is not None and reserved[:2] == (options.context, options.decoding):
+            fresh = reserved[2]
+        if not 0 < len(fresh) <= options.channels:
             # How a stream is cut into windows, and decoded, is fixed when it begins.
             await self._held.aclose()
-            stream = await self._open_stream(options)
-        rate_hz = model.sample_rate_hz
+            fresh = []
+        return tuple(self._transcriber(stream, options, model) for stream in await self._streams(options, fresh))
+
+    def _transcriber(self, stream: RecognitionStream, options: LiveOptions, model: ModelDescription) -> LiveTranscriber:
+        session, context, rate_hz = self._session, options.context, model.sample_rate_hz
         segmenter = segmenter_for(
             session.detector,
             options.endpointing.detection(),
@@ -154,13 +166,20 @@ class StreamSlot:
             longest_backlog_s=session.longest_backlog_s,
         )
 
-    async def _open_stream(self, options: LiveOptions) -> RecognitionStream:
+    async def _streams(self, options: LiveOptions, fresh: list[RecognitionStream]) -> list[RecognitionStream]:
+        """One for each channel: the `fresh` ones, and more."""
         model = self._session.model
-        return await self._held.enter_async_context(model.open_stream(options.context, decoding=options.decoding))
+        return fresh + [
+            await self._held.enter_async_context(model.open_stream(options.context, decoding=options.decoding))
+            for _ in range(options.channels - len(fresh))
+        ]
 
 
 def _check(options: LiveOptions, model: ModelDescription) -> None:
     context = options.context
+    if not 1 <= options.channels <= MOST_CHANNELS:
+        message = f"From 1 to {MOST_CHANNELS} channels are transcribed each by itself, not {options.channels}."
+        raise InvalidRequestError(message, param="channels")
     if not 8000 <= options.sample_rate_hz <= 192_000:
         raise InvalidRequestError("sample_rate_hz must be from 8000 to 192000.", param="sample_rate_hz")
     if options.language is not None and options.language.partition("-")[0].lower() not in model.languages:

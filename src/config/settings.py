@@ -95,7 +95,11 @@ class Settings(BaseSettings):
         ge=1,
         description="maximum chunks waiting for the model; not set: 16 times the batch size, at least 64",
     )
-    max_streams: int = Field(default=32, ge=1, description="maximum concurrent live sessions")
+    max_streams: int = Field(
+        default=32,
+        ge=1,
+        description="maximum concurrent live sessions; each channel that is transcribed by itself counts",
+    )
     isolation: Literal["none", "process"] = Field(
         default="none",
         description="`process` runs the model in a separate process and restarts it after a crash",
@@ -124,8 +128,8 @@ class Settings(BaseSettings):
     )
     ray_address: str = Field(
         default="",
-        description="address of the Ray cluster, such as `auto` or `ray-head:6379`; empty: start Ray on this machine, "
-        "on loopback only",
+        description="address of the Ray cluster, such as `auto` or `ray-head:6379`, which a service on another machine joins with "
+        "a node without workers; empty: start Ray on this machine, on loopback only",
     )
     stream_left_context: float = Field(
         default=5, ge=0, description="already transcribed audio that each live step sees again, in seconds"

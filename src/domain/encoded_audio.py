@@ -15,10 +15,11 @@ _FRAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class RawFormat:
-    """How a client says that its mono samples are written."""
+    """How a client says that its samples are written: those of `channels` interleaved."""
 
     encoding: Encoding
     sample_rate_hz: int
+    channels: int = 1
 
 
 def recognise(head: bytes, announced: RawFormat) -> str | None:
@@ -133,7 +134,7 @@ def _wave_format(head: bytes) -> tuple[int, int, int, int] | None:
 
 
 def _wave_of(announced: RawFormat) -> tuple[int, int, int, int]:
-    return (*_WAVE_TAGS[announced.encoding], announced.sample_rate_hz, 1)
+    return (*_WAVE_TAGS[announced.encoding], announced.sample_rate_hz, announced.channels)
 
 
 def _told(tag: int, bits: int, rate_hz: int, channels: int) -> str:

@@ -7,22 +7,29 @@ from typing import TypeAlias
 from .transcript import Word, join_words
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """`channel`, counted from 0, is where it was heard: the only one, unless each channel is transcribed by itself."""
+
+    channel: int = 0
+
+
 @dataclass(frozen=True, slots=True)
-class SpeechStarted:
+class SpeechStarted(_Heard):
     """An utterance begins at `at_s`; of each one the listener hears that it stopped, and its `Final`."""
 
     at_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStopped:
+class SpeechStopped(_Heard):
     """The speaker fell silent at `at_s`; what was said follows as soon as it has been read."""
 
     at_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Partial:
+class Partial(_Heard):
     """What the utterance reads now: `stable` words never change again, `draft` words may.
 
     Attributes:
@@ -61,8 +68,8 @@ class EndCause(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
-    """A finished utterance, the `utterance`-th of the session, counted from 0."""
+class Final(_Heard):
+    """A finished utterance, the `utterance`-th of its channel, counted from 0."""
 
     words: tuple[Word, ...]
     utterance: int
@@ -75,7 +82,7 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
-class Cleared:
+class Cleared(_Heard):
     """What was said since the last `Final` is forgotten, as was asked for; nothing more is heard of it."""
 
 

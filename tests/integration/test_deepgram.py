@@ -31,6 +31,7 @@ from deepgram.listen.v1.types import (
     ListenV1Configure,
     ListenV1ConfigureSuccess,
     ListenV1Error,
+    ListenV1Finalize,
     ListenV1Metadata,
     ListenV1Results,
     ListenV1SpeechStarted,
@@ -41,6 +42,7 @@ from pydantic import BaseModel
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from parakeet_service.domain.audio import Encoding, PcmReader
 from tests.conftest import SharedServer
 from tests.integration.processes import SAMPLE, Server, started, wait_until_ok
 
@@ -335,6 +337,106 @@ async def test_terms_can_be_changed(url: str) -> None:
     assert "century" in text_of(messages)
 
 
+def interleaved(*channels: bytes) -> bytes:
+    """Shorter ones are followed by silence."""
+    most = max(map(len, channels))
+    return np.stack([np.frombuffer(one.ljust(most, b"\0"), "<i2") for one in channels], axis=1).tobytes()
+
+
+def a_call() -> tuple[bytes, bytes]:
+    """Two people: the second one begins later, and is a little softer."""
+    spoken = samples()
+    softer = (np.frombuffer(spoken, "<i2") * 0.7).astype("<i2").tobytes()
+    return spoken + bytes(3 * 32_000), bytes(2 * 32_000) + softer[5 * 32_000 :] + bytes(6 * 32_000)
+
+
+def on_channel(messages: Sequence[Any], place: list[int]) -> list[Any]:
+    """What is told of a channel, all of it by the SDK's types."""
+    results = [one for one in messages if isinstance(one, ListenV1Results) and one.channel_index == place]
+    others = [one for one in messages if isinstance(one, ListenV1SpeechStarted | ListenV1UtteranceEnd)]
+    return [*results, *(one for one in others if one.channel == place)]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"), [("linear16", np.int16), ("linear32", np.float32), ("mulaw", np.uint8), ("alaw", np.uint8)]
+)
+async def test_live_channels_read_as_each_of_them_alone(url: str, encoding: str, written: type[np.generic]) -> None:
+    first, second = (as_encoded(one, encoding) for one in a_call())
+    both = np.stack([np.frombuffer(one, written) for one in (first, second)], axis=1).tobytes()
+    alone = [text_of(await talk(url, one, encoding=encoding)) for one in (first, second)]
+    messages = await talk(url, both, piece=6401, encoding=encoding, multichannel=True, channels=2)
+    assert [text_of(on_channel(messages, [number, 2])) for number in (0, 1)] == alone
+    assert all(alone)
+    assert len(set(alone)) == 2
+    assert isinstance(messages[-1], ListenV1Metadata)
+    assert messages[-1].channels == 2
+    assert messages[-1].duration == pytest.approx(17.394, abs=0.01)
+
+
+def as_encoded(pcm: bytes, encoding: str) -> bytes:
+    values = np.frombuffer(pcm, "<i2")
+    if encoding == "linear16":
+        return pcm
+    if encoding == "linear32":
+        return (values / np.float32(32768)).astype("<f4").tobytes()
+    # The code of each sample is that of the nearest value in the decoder's table.
+    table = PcmReader({"mulaw": Encoding.MULAW, "alaw": Encoding.ALAW}[encoding]).read(bytes(range(256)))
+    order = np.argsort(table, kind="stable")
+    edges = (table[order][1:] + table[order][:-1]) / 2
+    return order.astype(np.uint8)[np.searchsorted(edges, values / np.float32(32768))].tobytes()
+
+
+async def test_events_of_live_channels_say_their_channel(url: str) -> None:
+    first, second = a_call()
+    messages = await talk(
+        url,
+        interleaved(first, second, b""),
+        multichannel=True,
+        channels=3,
+        interim_results=True,
+        vad_events=True,
+        utterance_end_ms=1000,
+    )
+    for number in (0, 1):
+        mine = on_channel(messages, [number, 3])
+        assert {type(one) for one in mine} == {ListenV1Results, ListenV1SpeechStarted, ListenV1UtteranceEnd}  # pyright: ignore[reportUnknownVariableType]
+        at = 0.0
+        for one in mine:
+            if isinstance(one, ListenV1Results) and one.is_final:
+                assert one.start == pytest.approx(at, abs=0.002)
+                at = one.start + one.duration
+    assert on_channel(messages, [2, 3]) == []
+
+
+async def test_a_wave_file_of_two_channels_may_be_live(url: str, text: str) -> None:
+    messages = await talk(url, in_turn(), multichannel=True, encoding=None, sample_rate=None)
+    assert [text_of(on_channel(messages, [number, 2])) for number in (0, 1)] == [text, text]
+
+
+async def test_every_channel_answers_a_finalize(url: str) -> None:
+    async with connected(url, multichannel=True, channels=2) as socket:
+        await socket.send_media(interleaved(*(one[: 6 * 32_000] for one in a_call())))
+        await socket.send_finalize()
+        answers = [await socket.recv(), await socket.recv()]
+        await socket.send_finalize(ListenV1Finalize.model_validate({"type": "Finalize", "channel": 1}))
+        answers.append(await socket.recv())
+        await socket.send_keep_alive()
+        await socket.send_close_stream()
+        last = await hear(socket)
+    finals = [one for one in answers if isinstance(one, ListenV1Results) and one.is_final and one.from_finalize]
+    assert len(finals) == 3
+    assert sorted(one.channel_index for one in finals[:2]) == [[0, 2], [1, 2]]
+    assert finals[2].channel_index == [1, 2]
+    assert [type(one) for one in last] == [ListenV1Metadata]
+
+
+async def test_live_channels_are_bounded(url: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        async with connected(url, multichannel=True, channels=17):
+            pass
+    assert refused.value.status_code == 400
+
+
 def metrics(url: str, name: str) -> float:
     page = httpx2.get(f"{url}/metrics", headers={"authorization": f"Bearer {KEY}"}, trust_env=False).text
     (value,) = re.findall(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
@@ -348,11 +450,15 @@ async def test_audio_is_counted(url: str) -> None:
     await transcribe(url, SAMPLE.read_bytes())
     after = [metrics(url, source) for source in sources]
     assert [now - then for now, then in zip(after, before, strict=True)] == pytest.approx([2, 14.394], abs=0.01)
+    await talk(url, interleaved(samples()[: 2 * 32_000], b""), multichannel=True, channels=2)
+    # The length of the session, as of recordings.
+    assert metrics(url, sources[0]) - after[0] == pytest.approx(2, abs=0.01)
     assert metrics(url, 'parakeet_websocket_session_duration_seconds_count{code="1000",route="/v1/listen"}') >= 1
 
 
-async def test_rude_clients_leave_nothing(url: str) -> None:
-    socket_url = url.replace("http", "ws") + "/v1/listen?encoding=linear16&sample_rate=16000"
+@pytest.mark.parametrize("channels", ["", "&multichannel=true&channels=3"])
+async def test_rude_clients_leave_nothing(url: str, channels: str) -> None:
+    socket_url = url.replace("http", "ws") + f"/v1/listen?encoding=linear16&sample_rate=16000{channels}"
     for nth in range(40):
         websocket = await connect(
             socket_url, additional_headers={"authorization": f"Token {KEY}"}, ping_timeout=None, proxy=None
@@ -426,12 +532,15 @@ async def test_mutated_requests_leave_no_trace(server: tuple[Server, str], messa
 
 
 @pytest.mark.parametrize("messages", [400, pytest.param(2000, marks=pytest.mark.soak)])
-async def test_mutated_messages_leave_no_trace(server: tuple[Server, str], messages: int) -> None:
+@pytest.mark.parametrize("channels", ["", "&multichannel=true&channels=2"])
+async def test_mutated_messages_leave_no_trace(server: tuple[Server, str], messages: int, channels: str) -> None:
     running, url = server
     chance = random.Random(messages)
     lines = len(running.lines)
     said, told = 0, set[str]()
-    target = url.replace("http", "ws") + "/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true"
+    target = (
+        url.replace("http", "ws") + f"/v1/listen?encoding=linear16&sample_rate=16000&interim_results=true{channels}"
+    )
     codes: set[int] = set()
     while said < messages:
         async with connect(
@@ -452,25 +561,28 @@ async def test_mutated_messages_leave_no_trace(server: tuple[Server, str], messa
     assert not [line for line in running.lines[lines:] if '"level": "error"' in line or "Traceback" in line]
 
 
-async def test_sigterm_flushes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+async def test_sigterm_flushes(tmp_path: Path, channels: int) -> None:
     command = (sys.executable, "-m", "parakeet_service", "serve", "--port", "0")
     with started(command, cwd=tmp_path, MODEL_ID="embedded", LOG_FORMAT="json") as server:
         url = server.wait_for_line("Listening on ")
         wait_until_ok(f"{url}/readyz")
-        async with connected(url) as socket:
-            await socket.send_media(samples()[: 4 * 32_000])
+        async with connected(url, multichannel=True, channels=channels) as socket:
+            await socket.send_media(interleaved(*[samples()[: 4 * 32_000]] * channels))
             await asyncio.sleep(0.2)
             stopping = asyncio.create_task(asyncio.to_thread(server.stop))
             messages, code, _ = await hear_to_the_end(socket)
         assert await stopping == 0
     assert code == 1001
-    assert "century" in text_of(messages)
+    for number in range(channels):
+        assert "century" in text_of(on_channel(messages, [number, channels]))
     assert isinstance(messages[-1], ListenV1Metadata)
 
 
-async def test_silence_of_a_client_is_net_0001(url: str) -> None:
-    async with connected(url) as socket:
-        await socket.send_media(samples()[:32_000])
+@pytest.mark.parametrize("channels", [1, 2])
+async def test_silence_of_a_client_is_net_0001(url: str, channels: int) -> None:
+    async with connected(url, multichannel=True, channels=channels) as socket:
+        await socket.send_media(interleaved(*[samples()[:32_000]] * channels))
         messages, code, reason = await hear_to_the_end(socket)
     assert (code, reason[:8]) == (1011, "NET-0001")
     assert isinstance(messages[-1], ListenV1Error)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class FileRecordings:
         """See the port."""
         return await asyncio.to_thread(self._path(job_id).exists)
 
-    async def open(self, job_id: str) -> AsyncIterator[bytes]:
+    async def open(self, job_id: str) -> AsyncGenerator[bytes]:
         """See the port."""
         try:
             with self._path(job_id).open("rb") as file:
@@ -132,7 +132,7 @@ class DatabaseRecordings:
         last = select(RECORDINGS.c.piece).where(RECORDINGS.c.job_id == job_id).order_by(RECORDINGS.c.number.desc())
         return await self._database.run(lambda connection: connection.scalar(last.limit(1))) == b""
 
-    async def open(self, job_id: str) -> AsyncIterator[bytes]:
+    async def open(self, job_id: str) -> AsyncGenerator[bytes]:
         """See the port."""
         number = 0
         while True:

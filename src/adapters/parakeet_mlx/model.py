@@ -74,6 +74,10 @@ def _load(
     checkpoint = locate(model_id, offline=offline, progress=progress)
     for name, plans in _PLANS.items():
         os.environ.setdefault(name, str(plans))
+    if precision == "fp32":
+        # Likewise. Otherwise it rounds the factors of products to 10 bits on CUDA, and a text depends on its company: of 96
+        # windows, alone and together, 93 read alike, and all of them without.
+        os.environ.setdefault("MLX_ENABLE_TF32", "0")
     chosen = blas.preload()
     if chosen is not None and chosen.slow:
         _log.warning("slow_blas", blas=chosen.name, hint="install the wheel scipy-openblas32, or libopenblas")

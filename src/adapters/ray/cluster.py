@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +22,17 @@ from ..inference.engine import EngineFacts
 from ..inference.job_queue import Urgency
 from ..inference.jobs import DecodeResult, EncoderJob
 from ..inference.model import EngineModel
-from .local_ray import LocalRay
+from .local_ray import LocalRay, is_here
+from .payload import packed, unpacked_results
 from .worker import HOLD_EVERY_S, EngineWorker
-from .workers import StartedWorker, WorkerLostError
+from .workers import Demand, StartedWorker, WorkerLostError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 _MOST_CALLS = 64
 """That a worker answers at once; the pool of one front gives it far fewer."""
+_SHARE_OF_A_CORE = 0.001
+"""So that no worker is on a node that was started without cores; otherwise Ray does not count them here."""
 _LEAVE_S = 5.0
 """How long a worker may take to hear that this front leaves; it finds out itself later."""
 
@@ -69,14 +72,18 @@ class RayWorkers:
         self._recipe: Any = None
 
     async def connect(self) -> None:
-        """See `Workers`; starts Ray on this machine unless there is an address."""
+        """See `Workers`; starts Ray on this machine unless there is an address of this machine."""
         cluster = self._cluster
         for name, value in _environment(cluster).items():
             os.environ[name] = value
         address = cluster.address
         if not address:
-            self._local = LocalRay(cluster.token, cores=usable_cores())
-            address = await self._local.start()
+            self._local = LocalRay()
+            address = await self._local.start(cluster.token, cores=usable_cores())
+        elif not await asyncio.to_thread(is_here, address):
+            # Whoever calls workers must be on a node of their cluster.
+            self._local = LocalRay()
+            await self._local.join(address)
         try:
             # Ray's import and start take over what belongs to the service.
             with _kept_logging():
@@ -92,27 +99,63 @@ class RayWorkers:
         # Sent once to each node, not with each worker.
         self._recipe = ray.put(self._make)
 
-    async def wanted(self) -> int:
+    async def demand(self) -> Demand:
         """See `Workers`."""
+        leaving = await asyncio.to_thread(_leaving)
         if self._cluster.workers is not None:
-            return self._cluster.workers
+            return Demand(self._cluster.workers, leaving)
         nodes = [node for node in await asyncio.to_thread(_ray().nodes) if node["Alive"]]
+        staying = [node for node in nodes if node["NodeID"] not in leaving]
         if self._cluster.on_gpus:
-            gpus: float = sum(node["Resources"].get("GPU", 0) for node in nodes)
-            return max(round(gpus), 1)
-        return max(len(nodes), 1)
+            gpus: float = sum(node["Resources"].get("GPU", 0) for node in staying)
+            return Demand(max(round(gpus), 1), leaving)
+        # Those of services have no cores.
+        with_cores = [node for node in staying if node["Resources"].get("CPU", 0)]
+        return Demand(max(len(with_cores), 1), leaving)
 
     async def start_worker(self, number: int) -> StartedWorker:
         """See `Workers`."""
-        ray = _ray()
-        actor = (
-            ray.remote(EngineWorker)
+        # It asks the head, which may be gone.
+        creating = asyncio.create_task(asyncio.to_thread(self._actor, number))
+        try:
+            actor = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            RayWorker(await creating, self._front, self._held).leave()
+            raise
+        worker = RayWorker(actor, self._front, self._held)
+        # From now on: to load may take longer than a worker waits for word of its fronts.
+        self._held.add(worker)
+        try:
+            facts: EngineFacts = await _answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
+            machine: str = await _answer(actor.machine.remote())
+            leaving = await asyncio.to_thread(_leaving)
+        except ModelLoadError:
+            # Whoever tries again must find a new one.
+            self._held.discard(worker)
+            _ray().kill(actor, no_restart=True)
+            raise
+        except WorkerLostError:
+            self._held.discard(worker)
+            raise
+        except asyncio.CancelledError:
+            worker.leave()
+            raise
+        if machine in leaving:
+            # The one of that name, until the last front has left it; then there is another one elsewhere.
+            worker.leave()
+            raise WorkerLostError("Its machine is leaving.")
+        return StartedWorker(worker, facts, machine)
+
+    def _actor(self, number: int) -> Any:
+        return (
+            _ray()
+            .remote(EngineWorker)
             .options(
                 name=f"worker-{number}-{fingerprint(self._make)}",
                 get_if_exists=True,
                 # It outlives the front that started it, for others use it; `EngineWorker` ends itself.
                 lifetime="detached",
-                num_cpus=0,
+                num_cpus=0 if self._cluster.on_gpus else _SHARE_OF_A_CORE,
                 num_gpus=1 if self._cluster.on_gpus else 0,
                 # The pools start another one themselves, and know at once that this one is gone.
                 max_restarts=0,
@@ -122,23 +165,6 @@ class RayWorkers:
             )
             .remote()
         )
-        worker = RayWorker(actor, self._front, self._held)
-        # From now on: to load may take longer than a worker waits for word of its fronts.
-        self._held.add(worker)
-        try:
-            facts: EngineFacts = await _answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
-        except ModelLoadError:
-            # Whoever tries again must find a new one.
-            self._held.discard(worker)
-            ray.kill(actor, no_restart=True)
-            raise
-        except WorkerLostError:
-            self._held.discard(worker)
-            raise
-        except asyncio.CancelledError:
-            worker.leave()
-            raise
-        return StartedWorker(worker, facts)
 
     async def _hold(self) -> None:
         """Tell workers that this front is there; the pool hears of one that is not from its jobs."""
@@ -150,7 +176,7 @@ class RayWorkers:
     def _cores(self, number: int) -> Sequence[int]:
         """The share of this machine's cores; elsewhere a worker has its machine."""
         workers = self._cluster.workers or 1
-        if self._local is None or self._cluster.on_gpus or workers == 1 or not hasattr(os, "sched_getaffinity"):
+        if self._cluster.address or self._cluster.on_gpus or workers == 1 or not hasattr(os, "sched_getaffinity"):
             return ()
         cores = sorted(os.sched_getaffinity(0))
         share = max(len(cores) // workers, 1)
@@ -180,11 +206,11 @@ class RayWorker:
     async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
         """See `Worker`."""
         try:
-            results: Sequence[DecodeResult | Exception] = await _answer(self._actor.run.remote(list(jobs), urgency))
+            results: bytes = await _answer(self._actor.run.remote(*packed(jobs, urgency)))
         except WorkerLostError:
             self._held.discard(self)
             raise
-        return results
+        return unpacked_results(results)
 
     def hold(self) -> None:
         """Have it live on."""
@@ -220,9 +246,17 @@ def _environment(cluster: Cluster) -> dict[str, str]:
     """What Ray reads when it is imported, and hands on to what it starts."""
     # A window of half a minute travels with its call; the object store would add a millisecond or two.
     values = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_max_direct_call_object_size": str(8 << 20)}
+    # Nobody reads the head's list of all calls.
+    values["RAY_task_events_report_interval_ms"] = "0"
     if cluster.token is not None:
         values |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token}
     return values
+
+
+def _leaving() -> Set[str]:
+    """The machines that were told to end: SIGTERM to `ray start`, or `ray drain-node`."""
+    # Not a public interface; Ray Serve uses it for the same purpose, and `ray.nodes` does not tell.
+    return set(_ray()._private.state.state.get_draining_nodes())
 
 
 async def _answer(reference: Any) -> Any:

@@ -25,6 +25,7 @@ class Place:
     Attributes:
         number: Its place, which its successor takes over.
         worker: Runs what it is given.
+        machine: Where it is.
         batches: Given to it, not answered.
         seconds: Audio in them.
         reserved: It gets nothing new; once idle it runs one suspect.
@@ -34,6 +35,7 @@ class Place:
 
     number: int
     worker: Worker
+    machine: str = ""
     batches: list[Sequence[Queued]] = field(default_factory=list)
     reserved: bool = False
     leaving: bool = False

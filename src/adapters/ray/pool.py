@@ -105,7 +105,7 @@ class WorkerPool:
         """
         await self._workers.connect()
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._resize(await self._workers.wanted(), first)
+        self._resize((await self._workers.demand()).workers, first)
         await first
         self._keep(self._follow())
 
@@ -202,10 +202,9 @@ class WorkerPool:
                 queued.future.set_exception(result)
             else:
                 queued.future.set_result(result)
-        if place.leaving and not place.batches:
-            self._dispatch.places.remove(place)
-            await place.worker.stop()
         self._hand_out()
+        if place.leaving and not place.batches:
+            await self._let_go(place)
 
     def _lost(self, place: Place) -> None:
         """A worker is dead: all that it was given runs elsewhere, and another is started. Heard once for each batch."""
@@ -234,19 +233,31 @@ class WorkerPool:
         staying = [place for place in self._dispatch.places if not place.leaving]
         for number in [number for number in self._starting if number >= wanted]:
             self._starting.pop(number).cancel()
-        for place in sorted(staying, key=lambda place: place.number)[wanted:]:
-            place.leaving = True
-            place.reserved = False
-            if not place.batches:
-                self._dispatch.places.remove(place)
-                self._keep(place.worker.stop())
+        self._vacate(sorted(staying, key=lambda place: place.number)[wanted:])
         taken = {place.number for place in self._dispatch.places} | set(self._starting)
-        free = (number for number in itertools.count() if number not in taken)
+        free = (number for number in range(wanted) if number not in taken)
         missing = wanted - min(len(staying), wanted) - len(self._starting)
         for number in itertools.islice(free, max(missing, 0)):
             task = asyncio.create_task(self._start_worker(number, first))
             self._starting[number] = task
         self._metrics.workers_changed(up=self.up, wanted=wanted)
+
+    def _vacate(self, places: Sequence[Place]) -> None:
+        """Give them nothing new, and let them go once they have nothing left."""
+        for place in places:
+            _log.info("worker_leaves", worker=place.number, windows=sum(map(len, place.batches)))
+            place.leaving = True
+            place.reserved = False
+            if not place.batches:
+                self._keep(self._let_go(place))
+
+    async def _let_go(self, place: Place) -> None:
+        """Use an idle worker no longer; its number is free for another one."""
+        if place not in self._dispatch.places:
+            return
+        self._dispatch.places.remove(place)
+        await place.worker.stop()
+        self._resize(self._wanted)
 
     async def _start_worker(self, number: int, first: "asyncio.Future[None] | None") -> None:
         """Start a worker, as often as it takes."""
@@ -267,7 +278,7 @@ class WorkerPool:
         del self._starting[number]
         if self._facts is None:
             self._know(started.facts)
-        self._dispatch.places.append(Place(number, started.worker))
+        self._dispatch.places.append(Place(number, started.worker, started.machine))
         self._metrics.workers_changed(up=self.up, wanted=self._wanted)
         _log.info("worker_up", worker=number, up=self.up, wanted=self._wanted)
         if first is not None and not first.done():
@@ -287,10 +298,12 @@ class WorkerPool:
         """Keep as many workers as are wanted."""
         while True:
             await self._sleep(self._rules.look_every_s)
-            wanted = await self._workers.wanted()
-            if wanted != self._wanted:
-                _log.info("workers_wanted", before=self._wanted, wanted=wanted)
-                self._resize(wanted)
+            demand = await self._workers.demand()
+            on_leaving = [place for place in self._dispatch.places if place.machine in demand.leaving]
+            self._vacate([place for place in on_leaving if not place.leaving])
+            if demand.workers != self._wanted:
+                _log.info("workers_wanted", before=self._wanted, wanted=demand.workers)
+                self._resize(demand.workers)
 
     def _keep(self, work: Coroutine[object, object, None]) -> None:
         """Run a task that nobody awaits, and log what it raises."""

@@ -1,16 +1,17 @@
-"""What runs inside a Ray actor: one engine, and the scheduler that batches for it. Imports no Ray."""
+"""What runs inside a Ray actor: one engine, and the scheduler that batches for it."""
 
 import asyncio
+import importlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ...domain.errors import ServiceError
 from ..inference.engine import EngineFacts
-from ..inference.job_queue import Urgency
-from ..inference.jobs import DecodeResult, EncoderJob
+from ..inference.jobs import DecodeResult
 from ..inference.model import EngineModel
+from .payload import packed_results, unpacked
 
 MakeEngine: TypeAlias = Callable[[], EngineModel]
 """Makes a model that is not loaded yet. A queue without a bound suits it: the pool's has one."""
@@ -63,17 +64,25 @@ class EngineWorker:
         self._heard.pop(front, None)
         asyncio.get_running_loop().call_later(_LAST_ANSWER_S, self._end_if_alone)
 
-    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> list[DecodeResult | ServiceError]:
-        """See `Worker`."""
+    async def run(self, head: bytes, sound: bytes) -> bytes:
+        """See `Worker`; what it takes and gives is packed."""
         if self._loading is None:
             raise RuntimeError("A worker runs jobs once it was started.")
         model = await self._loading
+        jobs, urgency = unpacked(head, sound)
         results = await asyncio.gather(*(model.run(job, urgency) for job in jobs), return_exceptions=True)
-        return [_sendable(result) for result in results]
+        return packed_results([_sendable(result) for result in results])
 
     async def pid(self) -> int:
         """The process."""
         return os.getpid()
+
+    async def machine(self) -> str:
+        """The machine, by its name in the cluster."""
+        # It is there where this is an actor.
+        ray: Any = importlib.import_module("ray")
+        name: str = ray.get_runtime_context().get_node_id()
+        return name
 
     async def _end_when_alone(self) -> None:
         while True:

@@ -1,6 +1,6 @@
 """What the pool needs of whatever starts workers and talks to them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,10 +34,24 @@ class Worker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StartedWorker:
-    """A worker that is ready, and the facts of its engine."""
+    """A worker that is ready, the facts of its engine, and the machine that it is on, by its name in the cluster."""
 
     worker: Worker
     facts: EngineFacts
+    machine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the cluster asks for now.
+
+    Attributes:
+        workers: How many there should be.
+        leaving: Machines that will end soon: their workers finish what they have, and get nothing new.
+    """
+
+    workers: int
+    leaving: Collection[str] = ()
 
 
 class Workers(Protocol):
@@ -51,8 +65,8 @@ class Workers(Protocol):
         """
         ...
 
-    async def wanted(self) -> int:
-        """How many workers there should be now; changes as machines join and leave."""
+    async def demand(self) -> Demand:
+        """What there should be now; changes as machines join and leave."""
         ...
 
     async def start_worker(self, number: int) -> StartedWorker:
@@ -63,7 +77,7 @@ class Workers(Protocol):
 
         Raises:
             ModelLoadError: The model cannot be loaded.
-            WorkerLostError: It died meanwhile.
+            WorkerLostError: It died meanwhile, or its machine is leaving.
         """
         ...
 

@@ -1,6 +1,6 @@
 """The port behind which the recordings of jobs lie until they have been read."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,8 +36,8 @@ class RecordingStore(Protocol):
         """Whether all of a recording is there."""
         ...
 
-    def open(self, job_id: str) -> AsyncIterator[bytes]:
-        """The bytes of a recording, in pieces.
+    def open(self, job_id: str) -> AsyncGenerator[bytes]:
+        """The bytes of a recording, in pieces; who does not read all of them closes it.
 
         Raises:
             JobStorageError: While iterating: it is not there.

@@ -26,7 +26,10 @@ async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the connection sets in this process is undone after the test.
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", "RAY_max_direct_call_object_size"):
+    for name in (
+        *("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"),
+        *("RAY_max_direct_call_object_size", "RAY_task_events_report_interval_ms"),
+    ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -41,9 +44,9 @@ async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(
         most_streams=1,
         cache=tmp_path,
     )
-    with ray_head("--num-gpus=2") as (_, settings):
+    with ray_head("--num-gpus=2") as head:
         workers = RayWorkers(
-            make, Cluster(address=settings["RAY_ADDRESS"], token=settings["CLUSTER_TOKEN"], on_gpus=True)
+            make, Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], on_gpus=True)
         )
         await workers.connect()
         # Not before: Ray reads the environment when it is imported.
@@ -51,7 +54,7 @@ async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(
 
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         try:
-            assert await workers.wanted() == 2
+            assert (await workers.demand()).workers == 2
             started = await asyncio.gather(*(workers.start_worker(number) for number in range(2)))
             names = await asyncio.to_thread(ray.util.list_named_actors)
             actors = [ray.get_actor(name) for name in names]

@@ -1,27 +1,59 @@
 """Two services on one Ray that they did not start: they share its workers, and neither's death harms the other."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.integration.ray.clusters import load, needs_ray, ray_head, service, wait_for_workers, workers_among
 
 pytestmark = needs_ray
 
 
-async def test_fronts_share_workers_and_survive_each_other_and_them(tmp_path: Path) -> None:
+async def killed(
+    kills: int,
+    workers: Callable[[], set[psutil.Process]],
+    first: str,
+    second: str,
+    texts: list[str],
+    finals: list[list[str]],
+) -> set[psutil.Process]:
+    """Worker after worker dies under the load of both fronts, and one takes its place, though both ask for it."""
+    for number in range(kills):
+        before = workers()
+        both = asyncio.gather(*(load(url, uploads=10, sessions=5) for url in (first, second)))
+        victim = sorted(before, key=lambda process: process.pid)[number % 2]
+        used_s = victim.cpu_times().user
+        # It dies while it works.
+        while victim.cpu_times().user < used_s + 0.2 and not both.done():
+            await asyncio.sleep(0.02)
+        assert not both.done()
+        victim.kill()
+        # The same finals, and as many: no session was lost, and nothing was told twice.
+        assert await both == [(texts * 10, finals * 5)] * 2
+        for url in (first, second):
+            await asyncio.to_thread(wait_for_workers, url)
+        assert len(workers()) == 2
+        assert victim not in workers()
+        assert workers() & before
+    return workers()
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.soak)])
+async def test_fronts_share_workers_and_survive_each_other_and_them(tmp_path: Path, kills: int) -> None:
     with service(tmp_path) as (_, url):
         texts, finals = await load(url, uploads=1, sessions=1)
 
-    with ray_head() as (head, settings):
+    with ray_head(CLUSTER_WORKERS="2") as head:
 
         def workers() -> set[psutil.Process]:
-            return set(workers_among(head.children(recursive=True)))
+            return set(workers_among(head.process.children(recursive=True)))
 
         with (
-            service(tmp_path, **settings) as (first_server, first),
-            service(tmp_path, **settings) as (second_server, second),
+            service(tmp_path, **head.settings) as (first_server, first),
+            service(tmp_path, **head.settings) as (second_server, second),
         ):
             for url in (first, second):
                 await asyncio.to_thread(wait_for_workers, url)
@@ -32,20 +64,7 @@ async def test_fronts_share_workers_and_survive_each_other_and_them(tmp_path: Pa
             )
             assert workers() == of_both
 
-            # A worker dies under the load of both: one takes its place, though both ask for it.
-            both = asyncio.gather(*(load(url, uploads=10, sessions=4) for url in (first, second)))
-            victim = next(iter(of_both))
-            before = victim.cpu_times().user
-            while victim.cpu_times().user < before + 0.2 and not both.done():
-                await asyncio.sleep(0.02)
-            assert not both.done()
-            victim.kill()
-            assert await both == [(texts * 10, finals * 4)] * 2
-            for url in (first, second):
-                await asyncio.to_thread(wait_for_workers, url)
-            replaced = workers()
-            assert len(replaced) == 2
-            assert replaced != of_both
+            replaced = await killed(kills, workers, first, second, texts, finals)
 
             # The front that started them dies: what it had at the workers takes no room for long.
             of_first = asyncio.create_task(load(first, uploads=10, sessions=4))
@@ -59,7 +78,7 @@ async def test_fronts_share_workers_and_survive_each_other_and_them(tmp_path: Pa
             assert workers() == replaced
 
             # A third one finds them as they are.
-            with service(tmp_path, **settings) as (third_server, third):
+            with service(tmp_path, **head.settings) as (third_server, third):
                 await asyncio.to_thread(wait_for_workers, third)
                 assert workers() == replaced
                 assert await load(third, uploads=1, sessions=1) == (texts, finals)

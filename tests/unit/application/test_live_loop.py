@@ -1,9 +1,10 @@
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TypeAlias
 
+import numpy as np
 import pytest
 
 from parakeet_service.application.drain import Drain
@@ -42,7 +43,17 @@ from parakeet_service.domain.errors import (
 )
 from parakeet_service.domain.hypothesis import Hypothesis
 from parakeet_service.domain.live import Cleared, EndCause, Final, Partial
-from tests.unit.application.doubles import RATE_HZ, Model, Resampler, Stream, no_loose_ends, speech, turns
+from tests.unit.application.doubles import (
+    RATE_HZ,
+    WORD_S,
+    Model,
+    Resampler,
+    Stream,
+    no_loose_ends,
+    silence,
+    speech,
+    turns,
+)
 
 _OPTIONS = LiveOptions(Encoding.PCM_F32LE, 8000, None, StreamContext(left_s=10, chunk_s=1, right_s=1), Endpointing())
 _S = 8000 * 4
@@ -136,12 +147,13 @@ class _World:
         quota: Quota = UNLIMITED,
         longest_idle_s: float | None = None,
         model: Model | None = None,
-        **client: ServiceError,
+        options: LiveOptions = _OPTIONS,
+        refused: ServiceError | None = None,
     ) -> None:
         self.model = model or Model(stream=stream or Stream(), max_window_s=12)
         self.drain = Drain(grace_s=1)
         self.metrics = _Metrics()
-        self.client = _Client(refused=client.get("refused"))
+        self.client = _Client(options, refused=refused)
         session = StreamSession(self.model, Resampler(), _OPTIONS.context)
         self.loop = LiveLoop(
             session,
@@ -506,3 +518,187 @@ async def test_others_have_their_turn_within_a_message_of_many_commands() -> Non
     await world.loop.run()
     running.cancel()
     assert seen[1:] == sorted(set(seen[1:]))
+
+
+def _interleaved(*channels: Sequence[int]) -> bytes:
+    """The words of each channel, those of shorter ones followed by silence."""
+    most = max(map(len, channels))
+    told = [np.concatenate([speech(*numbers), silence((most - len(numbers)) * WORD_S)]) for numbers in channels]
+    return np.stack(told, axis=1).astype("<f4").tobytes()
+
+
+class _Apart(_Fresh):
+    """Counts its streams; refuses more than `most` of them."""
+
+    def __init__(self, *, most: int = 32) -> None:
+        super().__init__()
+        self._most = most
+        self.streams: list[RecognitionStream] = []
+
+    @asynccontextmanager
+    async def open_stream(
+        self, context: StreamContext, *, decoding: Decoding = GREEDY
+    ) -> AsyncGenerator[RecognitionStream]:
+        if self.open_streams >= self._most:
+            raise TooManyStreamsError("All are taken.")
+        async with super().open_stream(context, decoding=decoding) as stream:
+            self.streams.append(stream)
+            yield stream
+
+
+_STEREO = replace(_OPTIONS, channels=2)
+
+
+def _texts(world: _World, channel: int) -> list[str]:
+    return [event.text for event in world.client.heard if isinstance(event, Final) and event.channel == channel]
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+async def test_each_channel_is_transcribed_by_itself(piece: int) -> None:
+    quota = _Quota(100)
+    world = _World(model=_Apart(), quota=quota, options=_STEREO)
+    audio = _interleaved((1, 2, 3), (4,))
+    end = await world.run(*(SendAudio(audio[at : at + piece]) for at in range(0, len(audio), piece)), Close())
+
+    assert end is LiveEnd.CLOSED
+    assert (_texts(world, 0), _texts(world, 1)) == (["w1 w2 w3"], ["w4"])
+    assert world.loop.utterances == 2
+    # Its length is that of one channel; what is charged is that of both.
+    assert world.loop.audio_s == len(speech(1, 2, 3)) / 8000
+    assert world.metrics.sessions == [world.loop.audio_s]
+    assert quota.charges == [("key bob", 2)]
+
+
+async def test_one_channel_may_be_asked_for_its_final_and_all_of_them() -> None:
+    world = _World(model=_Apart(), options=_STEREO)
+    first, second, third, fourth = (SendAudio(_interleaved((n,), (n + 4,))) for n in range(4))
+    await world.run(first, Finalize(channel=1), second, Finalize(), third, Clear(), fourth, Close())
+
+    assert (_texts(world, 0), _texts(world, 1)) == (["w0 w1", "w3"], ["w4", "w5", "w7"])
+    assert {event.channel for event in world.client.heard if isinstance(event, Cleared)} == {0, 1}
+
+
+async def test_each_channel_has_a_place_from_the_beginning() -> None:
+    world = _World(model=_Apart(), options=_STEREO)
+    running = asyncio.create_task(world.loop.run())
+    await turns()
+
+    assert world.model.open_streams == 2
+    world.client.say(Close())
+    await running
+    assert world.model.open_streams == 0
+
+
+async def test_all_places_are_freed_where_there_are_too_few() -> None:
+    world = _World(model=_Apart(most=1), options=_STEREO)
+    end = await world.run()
+
+    assert isinstance(end, TooManyStreamsError)
+    assert world.client.heard == [Failed(end)]
+
+
+async def test_the_first_message_may_say_that_there_are_more_channels() -> None:
+    model = _Apart(most=2)
+    world = _World(model=model)
+    await world.run(Configure(_STEREO), SendAudio(_interleaved((1,), (2,))), Close())
+
+    assert len(model.streams) == 2
+    assert (_texts(world, 0), _texts(world, 1)) == (["w1"], ["w2"])
+
+
+async def test_the_first_message_may_say_that_there_are_fewer_channels() -> None:
+    model = _Apart(most=2)
+    world = _World(model=model, options=_STEREO)
+    running = asyncio.create_task(world.run(Configure(_OPTIONS), _audio(1)))
+    await world.client.hear(lambda event: isinstance(event, Configured))
+
+    assert model.open_streams == 1
+    world.client.say(Close())
+    await running
+    assert world.client.texts == ["w1"]
+
+
+@pytest.mark.parametrize("channels", [0, 17])
+async def test_there_are_no_more_channels_than_are_read_apart(channels: int) -> None:
+    world = _World(model=_Apart(), options=replace(_OPTIONS, channels=channels))
+    end = await world.run()
+
+    assert isinstance(end, InvalidRequestError)
+    assert end.message == f"From 1 to 16 channels are transcribed each by itself, not {channels}."
+
+
+async def test_a_shutdown_ends_every_channel_with_its_last_words() -> None:
+    world = _World(model=_Apart(), options=_STEREO)
+    running = asyncio.create_task(world.run(SendAudio(_interleaved((1, 2), (3, 4)))))
+    await world.client.hear(lambda event: isinstance(event, Ready))
+    await turns()
+    await world.drain.finish()
+
+    assert await running is LiveEnd.DRAINED
+    assert (_texts(world, 0), _texts(world, 1)) == (["w1 w2"], ["w3 w4"])
+
+
+@pytest.mark.leaping_clock
+async def test_who_stops_sending_gets_a_final_of_every_channel() -> None:
+    world = _World(model=_Apart(), options=_STEREO)
+    running = asyncio.create_task(world.loop.run())
+    world.client.say(SendAudio(_interleaved((1, 2), (3, 4))))
+    await asyncio.sleep(2.6)
+
+    assert (_texts(world, 0), _texts(world, 1)) == (["w1 w2"], ["w3 w4"])
+    world.client.say(Close())
+    await running
+
+
+async def test_a_channel_that_fails_ends_the_session() -> None:
+    class Failing(_Apart):
+        @asynccontextmanager
+        async def open_stream(
+            self, context: StreamContext, *, decoding: Decoding = GREEDY
+        ) -> AsyncGenerator[RecognitionStream]:
+            async with super().open_stream(context, decoding=decoding):
+                errors: dict[int, Exception] = {0: InferenceError("It broke.")} if len(self.streams) == 2 else {}
+                yield Stream(push_errors=errors)
+
+    world = _World(model=Failing(), options=_STEREO)
+    end = await world.run(SendAudio(_interleaved((1, 2, 3), (4, 5, 6))))
+
+    assert isinstance(end, InferenceError)
+    assert world.client.heard[-1] == Failed(end)
+
+
+async def test_what_one_channel_has_not_heard_is_not_heard() -> None:
+    free = asyncio.Event()
+
+    class Waiting(Stream):
+        async def flush(self) -> Hypothesis:
+            await free.wait()
+            return await super().flush()
+
+    class OneWaits(_Apart):
+        @asynccontextmanager
+        async def open_stream(
+            self, context: StreamContext, *, decoding: Decoding = GREEDY
+        ) -> AsyncGenerator[RecognitionStream]:
+            async with super().open_stream(context, decoding=decoding) as stream:
+                yield Waiting() if len(self.streams) == 2 else stream
+
+    world = _World(model=OneWaits(), options=_STEREO)
+    audio = SendAudio(_interleaved((1,), (2,)))
+    running = asyncio.create_task(world.run(audio, Finalize(), audio))
+    await turns()
+    assert (_texts(world, 0), _texts(world, 1)) == (["w1"], [])
+    assert world.loop.heard_s == WORD_S
+    free.set()
+    await turns()
+    assert world.loop.heard_s == 2 * WORD_S
+    world.client.say(Close())
+    await running
+
+
+async def test_a_file_of_several_channels_is_named() -> None:
+    world = _World(model=_Apart(), options=_STEREO)
+    end = await world.run(SendAudio(b"fLaC\0\0\0\x22" + bytes(range(92))))
+
+    assert isinstance(end, UndecodableAudioError)
+    assert "FLAC, not raw 2-channel pcm_f32le at 8000 Hz" in end.message

@@ -148,3 +148,9 @@ def test_the_head_of_a_wav_that_says_the_same_is_no_fault(announced: Encoding, t
 def test_no_tone_is_taken_for_anything_else(period: list[int], odd: bool) -> None:  # noqa: FBT001
     samples = np.resize(np.array(period, "<i2"), LONGEST_HEAD_BYTES // 2).tobytes()
     assert recognise(samples[odd:], PCM) is None
+
+
+def test_a_wav_file_of_the_channels_that_were_announced_is_taken() -> None:
+    stereo = RawFormat(Encoding.PCM_S16LE, 16_000, channels=2)
+    assert recognise(wav(channels=2), stereo) is None
+    assert recognise(wav(), stereo) == "a WAV file of 16-bit PCM, 16000 Hz, 1 channel"

@@ -60,7 +60,7 @@ def router(transcribe_file: TranscribeFile, *, model: SpeechModel) -> APIRouter:
         transcript = await while_connected(request, work)
         note(request, audio_s=round(transcript.duration_s, 3))
         response = await asyncio.to_thread(answer, transcript, output, language=spoken, words=word_timestamps)
-        response.headers["asr-engine"] = "parakeet-mlx"
+        response.headers["asr-engine"] = "parakeet"
         response.headers["content-disposition"] = (
             f'attachment; filename="{quote(audio_file.filename or "audio")}.{output}"'
         )

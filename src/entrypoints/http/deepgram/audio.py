@@ -29,9 +29,9 @@ class RawAudio:
     channels: int
 
     @property
-    def mono_encoding(self) -> Encoding:
-        """What `MonoReader` makes of it."""
-        return self.encoding if self.channels == 1 else Encoding.PCM_F32LE
+    def mixed(self) -> "RawAudio":
+        """What `MixReader` makes of it."""
+        return self if self.channels == 1 else RawAudio(Encoding.PCM_F32LE, self.rate_hz, 1)
 
     @property
     def wave_head(self) -> bytes:
@@ -48,8 +48,8 @@ class RawAudio:
         )
 
 
-class MonoReader:
-    """Makes one channel of raw samples that are split anywhere."""
+class FrameReader:
+    """Gives the whole frames of raw samples that are split anywhere, all channels of them."""
 
     def __init__(self, audio: RawAudio) -> None:
         """Begin before the first sample."""
@@ -58,13 +58,22 @@ class MonoReader:
         self._rest = b""
 
     def read(self, data: bytes) -> bytes:
-        """Average the channels of the whole frames, and keep the bytes of one that is not whole yet."""
-        if self._audio.channels == 1:
-            return data
+        """Keep the bytes of a frame that is not whole yet."""
         data = self._rest + data
         whole = len(data) - len(data) % self._frame
         self._rest = data[whole:]
-        samples = PcmReader(self._audio.encoding).read(data[:whole])
+        return data[:whole]
+
+
+class MixReader(FrameReader):
+    """Makes one channel of them."""
+
+    def read(self, data: bytes) -> bytes:
+        """Average the channels of the whole frames."""
+        frames = super().read(data)
+        if self._audio.channels == 1:
+            return frames
+        samples = PcmReader(self._audio.encoding).read(frames)
         mono: Samples = samples.reshape(-1, self._audio.channels).mean(axis=1, dtype=np.float32)
         return mono.tobytes()
 

@@ -25,15 +25,15 @@ from ....application.ports.speech_model import ModelDescription
 from ....application.stream_session import LiveOptions
 from ....domain.endpointing import Endpointing
 from ....domain.errors import InvalidRequestError, ServiceError, SessionIdleError, UndecodableAudioError
-from ....domain.live import EndCause, Final, Partial, SpeechStarted
-from ....domain.transcript import Word
+from ....domain.live import Final, Partial, SpeechStarted
 from ..guards.errors import FrameTooLargeError, ProtocolError
 from ..guards.websocket_gateway import Farewell, JsonObject, farewell
 from . import messages
-from .audio import MonoReader, RawAudio, WaveHead
+from .audio import FrameReader, MixReader, RawAudio, WaveHead
 from .messages import CloseStreamMessage, ConfigureMessage, FinalizeMessage, KeepAliveMessage, read_message
 from .query import LiveQuery, favouring
-from .words import confidence_of, model_info, model_uuid, seconds, text_of, words_json
+from .spoken_channel import SpokenChannel
+from .words import seconds
 
 FRAME_BYTES = 16 << 20
 """Largest message of a client."""
@@ -49,10 +49,6 @@ class _Change:
 
     told: JsonObject | None = None
     writes: Mapping[str, bool] = field(default_factory=dict[str, bool])
-
-    def apply(self, to: dict[str, bool]) -> Sequence[JsonObject]:
-        to.update(self.writes)
-        return () if self.told is None else (self.told,)
 
 
 class ListenCodec:
@@ -78,9 +74,8 @@ class ListenCodec:
         self._writes = {"punctuate": query.punctuate is not False, "smart_format": query.smart_format}
         encoding = query.raw_encoding
         self._head = None if encoding else WaveHead()
-        self._take_for(RawAudio(encoding or defaults.encoding, query.rate_hz, query.channels))
         self._options = replace(
-            self._with_audio(defaults),
+            self._take_for(RawAudio(encoding or defaults.encoding, query.rate_hz, query.channels), defaults),
             language=query.language_code(model),
             endpointing=_endpointing(query),
             decoding=query.decoding(model),
@@ -89,11 +84,8 @@ class ListenCodec:
         self._digest = hashlib.sha256()
         self._progress: LiveProgress | None = None
         self._begun_s = 0.0  # where the present options begin
-        self._span_s = 0.0  # where the text begins that is not final
-        self._finalizes = 0  # to be answered
+        self._channels = self._spoken()
         self._pending = deque[_Change]()
-        self._told_start = False
-        self._last_word_end_s: float | None = None  # of a silence that is to be told
 
     def begin(self) -> LiveOptions:
         """See the port."""
@@ -118,8 +110,7 @@ class ListenCodec:
             case CloseStreamMessage():
                 return iter((Close(),))
             case FinalizeMessage():
-                self._finalizes += 1
-        return iter((Finalize(),))
+                return self._finalize(said, message)
 
     def encode(self, event: LoopEvent) -> Sequence[JsonObject]:
         """See the port."""
@@ -128,15 +119,15 @@ class ListenCodec:
                 self._progress = progress
             case Configured(at_s):
                 self._begun_s = at_s
-                return self._pending.popleft().apply(self._writes)
+                if len(self._channels) != self._options.channels:
+                    self._channels = self._spoken()
+                return self._apply(self._pending.popleft())
             case SpeechStarted(at_s):
-                told = self._silence_until(self._begun_s + at_s)
-                self._last_word_end_s, self._told_start = None, self._query.vad_events
-                return (*told, messages.speech_started(self._begun_s + at_s)) if self._told_start else told
-            case Partial(words=words) if words and self._query.interim_results:
-                return (self._results(words, is_final=False),)
+                return self._channels[event.channel].started(at_s)
+            case Partial(words=words):
+                return self._channels[event.channel].interim(words)
             case Final():
-                return self._end(event)
+                return self._channels[event.channel].end(event)
             case Failed(error):
                 return (messages.error_message(error),)
             case _:
@@ -164,8 +155,7 @@ class ListenCodec:
                 return
             audio, data = found
             self._head = None
-            self._take_for(audio)
-            self._options = self._with_audio(self._options)
+            self._options = self._take_for(audio, self._options)
             self._pending.append(_Change())
             yield Configure(self._options)
         for message in self._silence_until(self._heard_s):
@@ -180,12 +170,19 @@ class ListenCodec:
         return 0.0 if self._progress is None else self._progress.heard_s
 
     def _silence_until(self, time_s: float) -> Sequence[JsonObject]:
-        """Tells once that nobody has spoken, since the last word, for as long as the client wants to be told of."""
-        limit_ms, last_s = self._query.utterance_end_ms, self._last_word_end_s
-        if limit_ms is None or last_s is None or time_s - last_s < limit_ms / 1000:
-            return ()
-        self._last_word_end_s = None
-        return (messages.utterance_end(last_s),)
+        return [message for channel in self._channels for message in channel.silence_until(time_s)]
+
+    def _finalize(self, said: FinalizeMessage, message: str) -> _Commands:
+        channel, count = said.channel, len(self._channels)
+        if not self._query.multichannel:
+            # There is one text, that of their mix.
+            channel = None
+        elif channel is not None and not 0 <= channel < count:
+            error = ProtocolError(f"channel: it must be from 0 to {count - 1}.")
+            return iter((Reply(messages.schema_error(error, message)),))
+        for one in self._channels if channel is None else (self._channels[channel],):
+            one.finalize()
+        return iter((Finalize(channel),))
 
     def _configure(self, said: ConfigureMessage) -> _Commands:
         failure = self._failure_of(said)
@@ -198,7 +195,7 @@ class ListenCodec:
         if said.keyterms is not None:
             options = replace(options, decoding=favouring(said.keyterms))
         if options == self._options:
-            for message in change.apply(self._writes):
+            for message in self._apply(change):
                 yield Reply(message)
             return
         self._options = options
@@ -220,52 +217,11 @@ class ListenCodec:
             return messages.not_configured(self._request_id, "CONFIGURE_INTERNAL_ERROR", description)
         return None
 
-    def _end(self, final: Final) -> Sequence[JsonObject]:
-        """The text of what is final now; empty where the client waits for one."""
-        words, told_start = final.words, self._told_start
-        self._told_start = False
-        finalized = final.cause is EndCause.ASKED and self._finalizes > 0
-        self._finalizes -= finalized
-        if words:
-            self._last_word_end_s = self._begun_s + words[-1].end_s
-        if not (words or finalized or told_start):
-            return ()
-        paused = final.cause is EndCause.SILENCE and self._query.silence_s is not None
-        told = self._results(
-            words, is_final=True, speech_final=paused or (finalized and bool(words)), from_finalize=finalized
-        )
-        if words:
-            self._span_s = self._begun_s + words[-1].end_s
-        return (told,)
-
-    def _results(
-        self, words: Sequence[Word], *, is_final: bool, speech_final: bool = False, from_finalize: bool = False
-    ) -> JsonObject:
-        until_s = self._begun_s + words[-1].end_s if words else self._span_s
-        timed = [
-            replace(word, start_s=self._begun_s + word.start_s, end_s=self._begun_s + word.end_s) for word in words
-        ]
-        punctuates = any(self._writes.values())
-        alternative: JsonObject = {
-            "transcript": text_of(words, punctuates=punctuates),
-            "confidence": confidence_of(words),
-            "words": words_json(timed, punctuates=punctuates),
-        }
-        return {
-            "type": "Results",
-            "channel_index": [0, 1],
-            "duration": seconds(max(until_s - self._span_s, 0.0)),
-            "start": seconds(self._span_s),
-            "is_final": is_final,
-            "speech_final": speech_final,
-            "from_finalize": from_finalize,
-            "channel": {"alternatives": [alternative]},
-            "metadata": {
-                "request_id": self._request_id,
-                "model_info": model_info(self._model),
-                "model_uuid": model_uuid(self._model),
-            },
-        }
+    def _apply(self, change: _Change) -> Sequence[JsonObject]:
+        self._writes.update(change.writes)
+        for channel in self._channels:
+            channel.begin(self._begun_s, punctuates=any(self._writes.values()))
+        return () if change.told is None else (change.told,)
 
     def _metadata(self) -> JsonObject:
         return {
@@ -275,14 +231,22 @@ class ListenCodec:
             "sha256": self._digest.hexdigest(),
             "created": self._created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "duration": seconds(0.0 if self._progress is None else self._progress.audio_s),
-            "channels": self._query.channels,
+            "channels": self._audio.channels,
         }
 
-    def _take_for(self, audio: RawAudio) -> None:
-        self._audio, self._reader = audio, MonoReader(audio)
+    def _take_for(self, audio: RawAudio, options: LiveOptions) -> LiveOptions:
+        """The options for such audio, which is what comes from now on."""
+        self._audio = audio
+        self._reader = FrameReader(audio) if self._query.multichannel else MixReader(audio)
+        heard = audio if self._query.multichannel else audio.mixed
+        return replace(options, encoding=heard.encoding, sample_rate_hz=heard.rate_hz, channels=heard.channels)
 
-    def _with_audio(self, options: LiveOptions) -> LiveOptions:
-        return replace(options, encoding=self._audio.mono_encoding, sample_rate_hz=self._audio.rate_hz)
+    def _spoken(self) -> Sequence[SpokenChannel]:
+        count = self._options.channels
+        return [
+            SpokenChannel((number, count), self._model, self._query, request_id=self._request_id)
+            for number in range(count)
+        ]
 
 
 def _endpointing(query: LiveQuery) -> Endpointing:

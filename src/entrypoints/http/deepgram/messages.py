@@ -1,5 +1,6 @@
 """The messages of a live session: those of the client, and the answers."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -18,9 +19,10 @@ class KeepAliveMessage(BaseModel):
 
 
 class FinalizeMessage(BaseModel):
-    """Say what you have, and go on."""
+    """Say what you have, of all channels or of one, and go on."""
 
     type: Literal["Finalize"]
+    channel: int | None = None
 
 
 class CloseStreamMessage(BaseModel):
@@ -86,11 +88,11 @@ def not_configured(request_id: str, code: FailureCode, description: str) -> Json
     return {"type": "ConfigureFailure", "request_id": request_id, "code": code, "description": description}
 
 
-def speech_started(at_s: float) -> JsonObject:
-    """Somebody begins to speak."""
-    return {"type": "SpeechStarted", "channel": [0, 1], "timestamp": round(at_s, 3)}
+def speech_started(place: Sequence[int], at_s: float) -> JsonObject:
+    """Somebody begins to speak; `place`: the number of the channel, counted from 0, and how many there are."""
+    return {"type": "SpeechStarted", "channel": place, "timestamp": round(at_s, 3)}
 
 
-def utterance_end(last_word_end_s: float) -> JsonObject:
+def utterance_end(place: Sequence[int], last_word_end_s: float) -> JsonObject:
     """Nobody has spoken for as long as the client wants to be told of."""
-    return {"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": round(last_word_end_s, 3)}
+    return {"type": "UtteranceEnd", "channel": place, "last_word_end": round(last_word_end_s, 3)}

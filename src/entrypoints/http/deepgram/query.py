@@ -9,6 +9,7 @@ from starlette.datastructures import QueryParams
 
 from ....application.ports.speech_model import GREEDY, Decoding, ModelDescription
 from ....domain.audio import Encoding
+from ....domain.channels import MOST_CHANNELS
 from ....domain.errors import InvalidRequestError
 from ..guards.errors import UnknownModelError
 from ..openai.models import names_of
@@ -201,10 +202,9 @@ class LiveQuery(ListenQuery):
     def of(cls, params: QueryParams) -> Self:
         """Read them; see `ListenQuery`."""
         query = super().of(params)
-        if query.multichannel and query.channels > 1:
-            raise InvalidRequestError(
-                "multichannel: live channels are mixed here; open a session for each of them.", param="multichannel"
-            )
+        if query.multichannel and query.channels > MOST_CHANNELS:
+            message = f"channels: up to {MOST_CHANNELS} can be transcribed each by itself."
+            raise InvalidRequestError(message, param="channels")
         return query
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from parakeet_service.adapters.inference.engine import EngineFacts
 from parakeet_service.adapters.inference.job_queue import Urgency
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
-from parakeet_service.adapters.ray.workers import StartedWorker, WorkerLostError
+from parakeet_service.adapters.ray.workers import Demand, StartedWorker, WorkerLostError
 from parakeet_service.application.ports.speech_model import ModelDescription
 from parakeet_service.domain.errors import ModelLoadError
 
@@ -78,6 +78,7 @@ class FakeWorkers:
         self.count = count
         self.started: list[FakeWorker] = []
         self.closed = False
+        self.leaving: set[str] = set()
         self._at_once = at_once
         self._is_poison = is_poison
         self.failures = list(failures)
@@ -85,9 +86,9 @@ class FakeWorkers:
     async def connect(self) -> None:
         """Nothing to do."""
 
-    async def wanted(self) -> int:
+    async def demand(self) -> Demand:
         """What the test wants."""
-        return self.count
+        return Demand(self.count, self.leaving)
 
     async def start_worker(self, number: int) -> StartedWorker:
         """A worker at once, or the next failure."""
@@ -95,7 +96,7 @@ class FakeWorkers:
             raise self.failures.pop(0)
         worker = FakeWorker(number, self._at_once, self._is_poison)
         self.started.append(worker)
-        return StartedWorker(worker, FACTS)
+        return StartedWorker(worker, FACTS, f"machine {len(self.started)}")
 
     async def aclose(self) -> None:
         """Remember it."""

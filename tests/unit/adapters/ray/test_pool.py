@@ -291,6 +291,44 @@ async def test_follows_the_number_of_workers_wanted() -> None:
         assert [worker.stopped for worker in workers.started] == [False, True, True]
 
 
+async def test_workers_of_a_machine_that_leaves_finish_and_are_replaced() -> None:
+    sleeps = Sleeps()
+    metrics = CountedMetrics()
+    workers = FakeWorkers(2)
+    async with started(workers, sleeps=sleeps, metrics=metrics) as pool:
+        tasks = submitted(pool, job(1), job(2))
+        await settle()
+        first, second = workers.started
+        workers.leaving = {"machine 1"}
+        sleeps.pass_by()
+        await settle()
+        assert (pool.up, first.stopped) == (1, False)
+        tasks += submitted(pool, job(3))
+        await settle()
+        assert [numbers(worker) for worker in workers.started] == [[[1]], [[2], [3]]]
+        first.finish()
+        await settle()
+        assert first.stopped
+        # On another machine, under the same number: nobody else's worker has it now.
+        assert [worker.number for worker in workers.started] == [0, 1, 0]
+        assert metrics.workers == (2, 2)
+        second.finish()
+        second.finish()
+        assert [result.finalized_until for result in await asyncio.gather(*tasks)] == [1, 2, 3]
+    assert metrics.lost == 0
+
+
+async def test_a_machine_that_leaves_takes_its_worker_out_of_the_number_wanted() -> None:
+    sleeps = Sleeps()
+    workers = FakeWorkers(2)
+    async with started(workers, sleeps=sleeps) as pool:
+        workers.leaving, workers.count = {"machine 1"}, 1
+        sleeps.pass_by()
+        await settle()
+        assert pool.up == 1
+        assert [worker.stopped for worker in workers.started] == [True, False]
+
+
 async def test_turns_recordings_away_when_the_queue_is_full_but_no_live_window() -> None:
     workers = FakeWorkers(1)
     async with started(workers, most_waiting=1) as pool:

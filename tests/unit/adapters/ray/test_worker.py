@@ -8,6 +8,7 @@ import pytest
 from parakeet_service.adapters.inference.job_queue import Urgency
 from parakeet_service.adapters.inference.model import EngineModel
 from parakeet_service.adapters.ray.cluster import fingerprint
+from parakeet_service.adapters.ray.payload import packed
 from parakeet_service.adapters.ray.worker import EngineWorker
 from parakeet_service.domain.errors import ModelLoadError
 
@@ -28,7 +29,7 @@ async def test_loads_once_for_all_fronts_that_start_it() -> None:
 
 async def test_runs_nothing_before_it_was_started() -> None:
     with pytest.raises(RuntimeError, match="once it was started"):
-        await EngineWorker().run([], Urgency.SHORT)
+        await EngineWorker().run(*packed([], Urgency.SHORT))
 
 
 def test_fronts_with_equal_recipes_have_workers_of_the_same_name() -> None:

@@ -39,6 +39,7 @@ async def test_every_text_format(output: str | None, text: str) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["content-disposition"] == f'attachment; filename="my%20talk.wav.{output or "txt"}"'
+    assert answer.headers["asr-engine"] == "parakeet"
     assert answer.text == text
     assert "x-ignored-parameters" not in answer.headers
 

@@ -312,7 +312,12 @@ async def refused(world: World, query: str, **given: Any) -> tuple[int, dict[str
         ("redact=pci", 400, "redact: This service does not redact"),
         ("callback=https%3A%2F%2Fexample.org", 400, "callback: "),
         ("encoding=opus&sample_rate=48000", 400, "encoding: "),
-        ("multichannel=true&channels=2&encoding=linear16", 400, "multichannel: "),
+        (
+            "multichannel=true&channels=17&encoding=linear16",
+            400,
+            "channels: up to 16 can be transcribed each by itself",
+        ),
+        ("multichannel=perhaps", 400, "multichannel: "),
         ("sample_rate=7", 400, "sample_rate: "),
         ("language=fr", 400, "The model does not support 'fr'"),
         ("model=gpt-9", 400, "The model 'gpt-9' is not available"),
@@ -374,3 +379,160 @@ async def test_a_shutdown_tells_what_was_said() -> None:
 async def _rest(client: LiveClient) -> tuple[list[Message], int]:
     heard, code = await client.hear_until_close()
     return checked(heard), code
+
+
+MULTI = f"{RAW}&multichannel=true&channels=2"
+
+
+def interleaved(*channels: bytes) -> bytes:
+    """Shorter ones are followed by silence."""
+    most = max(map(len, channels))
+    return np.stack([np.frombuffer(one.ljust(most, b"\0"), "<i2") for one in channels], axis=1).tobytes()
+
+
+TURNS = interleaved(pcm(1.75), pcm(2, level=0) + pcm(0.75))
+"""The first channel speaks for 1.75 s; the second one after 2 s, for 0.75 s."""
+
+
+def told_on(messages: list[Message], channel: int, *, of: int = 2) -> list[tuple[Any, ...]]:
+    place = [channel, of]
+    return told([one for one in messages if place in (one.get("channel_index"), one.get("channel"))])
+
+
+@pytest.mark.parametrize("piece", [1001, 1 << 20])
+async def test_each_channel_may_have_a_text_of_its_own(piece: int) -> None:
+    said = [TURNS[at : at + piece] for at in range(0, len(TURNS), piece)]
+    heard, code = await talk(await numbers(), MULTI, *said, CLOSE)
+    assert told_on(heard, 0) == [("One two.", True, True, False)]
+    assert told_on(heard, 1) == [("One", True, False, False)]
+    (second,) = [one for one in heard if one.get("channel_index") == [1, 2]]
+    assert (second["start"], second["duration"]) == (0.0, second["channel"]["alternatives"][0]["words"][0]["end"])
+    assert second["channel"]["alternatives"][0]["words"][0]["start"] == pytest.approx(2, abs=0.2)
+    metadata = heard[-1]
+    assert (metadata["type"], metadata["channels"], metadata["duration"], code) == ("Metadata", 2, 2.75, 1000)
+
+
+async def test_interim_results_and_events_say_their_channel() -> None:
+    query = f"{MULTI}&interim_results=true&utterance_end_ms=1000&vad_events=true"
+    quiet = interleaved(pcm(0.25, level=0), b"")
+    said = [TURNS[at : at + 16_000] for at in range(0, len(TURNS), 16_000)]
+    heard, _ = await talk(await numbers(), query, *said, *[quiet] * 8, CLOSE)
+    for channel, (text, start_s, end_s) in enumerate([("One two.", 0.0, 1.75), ("One", 1.9, 2.65)]):
+        kinds = [one[0] for one in told_on(heard, channel) if one[1:2] != (False,)]
+        assert kinds == ["SpeechStarted", text, "UtteranceEnd"]
+        mine = [one for one in heard if one.get("channel") == [channel, 2]]
+        assert mine[0]["timestamp"] == pytest.approx(start_s, abs=0.2)
+        assert mine[1]["last_word_end"] == pytest.approx(end_s, abs=0.2)
+    # How many there are depends on when the model's turn comes.
+    interim = [one for one in heard if one.get("is_final") is False]
+    assert any(one["channel_index"] == [0, 2] for one in interim)
+
+
+async def test_a_finalize_is_answered_by_every_channel_or_by_the_one_that_it_names() -> None:
+    both = interleaved(pcm(0.75), pcm(0.75))
+    one = {"type": "Finalize", "channel": 1}
+    heard, _ = await talk(await numbers(), MULTI, both, one, one, {"type": "Finalize"}, CLOSE)
+    assert told_on(heard, 0) == [("One", True, True, True)]
+    assert told_on(heard, 1) == [("One", True, True, True), ("", True, False, True), ("", True, False, True)]
+
+
+@pytest.mark.parametrize("channel", [-1, 2, 1 << 70, "first"])
+async def test_a_finalize_of_a_channel_that_there_is_not_costs_nothing(channel: object) -> None:
+    heard, code = await talk(await numbers(), MULTI, TURNS, {"type": "Finalize", "channel": channel}, CLOSE)
+    (error,) = [one for one in heard if one["type"] == "Error"]
+    assert (error["variant"], code) == ("SchemaError", 1000)
+    assert not any(one["from_finalize"] for one in heard if one["type"] == "Results")
+
+
+async def test_terms_are_changed_on_all_channels_and_told_once() -> None:
+    model = SearchingModel(("en",))
+    both = interleaved(pcm(0.5), pcm(0.5))
+    changed = {"type": "Configure", "keyterms": ["Kowalski"], "features": {"punctuate": False}}
+    # The first byte of a frame before, and the rest after it: channels must not be exchanged.
+    heard, _ = await talk(await started(model=model), MULTI, both + both[:3], changed, both[3:], CLOSE)
+    assert [one["type"] for one in heard].count("ConfigureSuccess") == 1
+    for channel in (0, 1):
+        assert [one[0] for one in told_on(heard, channel)] == ["This", "this"]
+    assert model.asked == [GREEDY, GREEDY, *[Decoding(phrases=("Kowalski",))] * 2]
+
+
+async def test_a_wave_file_says_how_many_channels_it_has() -> None:
+    said = wave(TURNS, channels=2)
+    heard, code = await talk(await numbers(), "multichannel=true", said[:30], said[30:50], said[50:], CLOSE)
+    assert (told_on(heard, 0)[0][0], told_on(heard, 1)[0][0], code) == ("One two.", "One", 1000)
+    assert heard[-1]["channels"] == 2
+
+
+async def test_a_wave_file_of_too_many_channels_is_refused() -> None:
+    heard, code = await talk(await numbers(), "multichannel=true", wave(bytes(34), channels=17))
+    assert ([one["variant"] for one in heard], code) == (["invalid_request"], 1008)
+
+
+async def test_one_channel_is_a_channel_of_one() -> None:
+    heard, _ = await talk(await numbers(), f"{RAW}&multichannel=true", pcm(0.75), {"type": "Finalize"}, CLOSE)
+    assert told_on(heard, 0, of=1) == [("One", True, True, True)]
+
+
+async def test_each_channel_takes_a_place() -> None:
+    world = await numbers(model=ScriptedModel(max_streams=3))
+    async with world.live(path="/v1/listen", query=MULTI) as first:
+        await first.accepted()
+        await first.said()
+        heard, code = await talk(world, MULTI)
+        assert ([one["variant"] for one in heard], code) == (["too_many_streams"], 1013)
+        assert world.model.open_streams == 2
+    assert world.model.open_streams == 0
+
+
+async def test_each_channel_is_charged() -> None:
+    world = await numbers(settings=a_settings(api_keys="alice:s3cret", audio_rate_limit="5/hour"))
+    async with world.live(path="/v1/listen", query=MULTI, headers={"authorization": "Token s3cret"}) as client:
+        await client.accepted()
+        await client.say(interleaved(pcm(3), b""))
+        heard, code = await _rest(client)
+    # Two seconds of two channels are four; their third ones are too many.
+    assert (heard[-1]["variant"], code) == ("rate_limit_exceeded", 1013)
+    assert told_on(heard, 0) == [("One two.", True, False, False)]
+
+
+async def test_a_shutdown_tells_what_was_said_on_every_channel() -> None:
+    world = await numbers()
+    async with world.live(path="/v1/listen", query=MULTI) as client:
+        await client.accepted()
+        await client.say(interleaved(pcm(0.75), pcm(0.75)))
+        await client.said()
+        finishing = asyncio.create_task(world.service.drain.finish())
+        heard, code = await _rest(client)
+        await finishing
+    assert (told_on(heard, 0), told_on(heard, 1)) == ([("One", True, False, False)], [("One", True, False, False)])
+    assert (heard[-1]["type"], code) == ("Metadata", 1001)
+    assert world.model.open_streams == 0
+
+
+@pytest.mark.leaping_clock
+async def test_who_falls_silent_is_told_what_was_said_on_every_channel() -> None:
+    async with (await numbers()).live(path="/v1/listen", query=MULTI) as client:
+        await client.accepted()
+        await client.say(interleaved(pcm(0.75), pcm(0.75)))
+        heard, code = await _rest(client)
+    assert (told_on(heard, 0), told_on(heard, 1)) == ([("One", True, True, False)], [("One", True, True, False)])
+    assert (heard[-1]["variant"], code) == ("session_idle", 1011)
+
+
+async def test_files_are_refused_with_several_channels() -> None:
+    heard, code = await talk(await numbers(), MULTI, b"fLaC\0\0\0\x22" + bytes(range(92)))
+    assert ([one["variant"] for one in heard], code) == (["undecodable_audio"], 1008)
+
+
+@pytest.mark.parametrize("leaves_after", range(40))
+async def test_a_client_that_leaves_at_any_moment_leaves_nothing(leaves_after: int) -> None:
+    world = await numbers()
+    async with world.live(path="/v1/listen", query=f"{MULTI}&interim_results=true") as client:
+        await client.accepted()
+        await client.say(TURNS)
+        await client.say({"type": "Finalize"})
+        await client.say({"type": "Configure", "features": {"punctuate": False}})
+        await client.say(CLOSE)
+        for _ in range(leaves_after * 3):
+            await asyncio.sleep(0)
+    assert world.model.open_streams == 0
