@@ -107,6 +107,17 @@ class Head:
     settings: dict[str, str]
 
 
+def environment_for_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo after the test what a connection to Ray sets in this process."""
+    for name in (
+        *("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"),
+        *("RAY_max_direct_call_object_size", "RAY_task_events_report_interval_ms"),
+    ):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
 @contextmanager
 def ray_head(*options: str, more_nodes: bool = False, address: str = NODE_ADDRESS, **settings: str) -> Generator[Head]:
     """A cluster of one node on loopback, as an operator starts it; with `more_nodes`, others may join at `address`."""

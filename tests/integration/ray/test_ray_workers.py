@@ -1,0 +1,115 @@
+"""Workers as Ray actors, without a service: who sees which GPU, of which Ray is told and none is there, and who waits for whom."""
+
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parakeet_service.adapters.inference.model import EngineModel
+from parakeet_service.adapters.onnx.model import onnx_model
+from parakeet_service.adapters.ray import cluster
+from parakeet_service.adapters.ray.cluster import Cluster, RayWorkers
+from tests.integration.ray.clusters import Head, environment_for_ray, needs_ray, ray_head
+
+pytestmark = needs_ray
+
+
+def visible(_: object) -> str:
+    """In a worker: the GPUs that it sees."""
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.fixture(scope="module")
+def cluster_head() -> Generator[Head]:
+    """One for all: Ray reads its token when it is imported."""
+    with ray_head("--num-gpus=2") as head:
+        yield head
+
+
+@pytest.fixture
+def head(cluster_head: Head, monkeypatch: pytest.MonkeyPatch) -> Head:
+    """The same, with nothing left of the test before."""
+    environment_for_ray(monkeypatch)
+    return cluster_head
+
+
+def slow_model(cache: Path) -> EngineModel:
+    """In a worker: it is impatient, and loads for a while."""
+    worker: Any = importlib.import_module("parakeet_service.adapters.ray.worker")
+    worker._LEASE_S = 2.0
+    model = onnx_model(
+        model_id="embedded",
+        precision="fp32",
+        offline=True,
+        sample_rate_hz=16000,
+        batch_size=1,
+        most_waiting=64,
+        most_streams=1,
+        cache=cache,
+    )
+    start = model.start
+
+    async def slow_start() -> None:
+        # It looks for its fronts after five seconds.
+        await asyncio.sleep(6.0)
+        await start()
+
+    model.start = slow_start  # type: ignore[method-assign]
+    return model
+
+
+async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(head: Head, tmp_path: Path) -> None:
+    make = partial(
+        onnx_model,
+        model_id="embedded",
+        precision="fp32",
+        offline=True,
+        sample_rate_hz=16000,
+        batch_size=1,
+        most_waiting=64,
+        most_streams=1,
+        cache=tmp_path,
+    )
+    workers = RayWorkers(
+        make, Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], on_gpus=True)
+    )
+    await workers.connect()
+    # Not before: Ray reads the environment when it is imported.
+    ray: Any = importlib.import_module("ray")
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        assert (await workers.demand()).workers == 2
+        started = await asyncio.gather(*(workers.start_worker(number) for number in range(2)))
+        names = await asyncio.to_thread(ray.util.list_named_actors)
+        actors = [ray.get_actor(name) for name in names]
+        seen = [await actor.__ray_call__.remote(visible) for actor in actors]
+        assert sorted(seen) == ["0", "1"]
+        for one in started:
+            await one.worker.stop()
+    finally:
+        await workers.aclose()
+
+
+async def test_a_worker_that_loads_is_held(head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "HOLD_EVERY_S", 0.5)
+    workers = RayWorkers(
+        partial(slow_model, tmp_path),
+        Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], workers=1),
+    )
+    await workers.connect()
+    # Not before: Ray reads the environment when it is imported.
+    ray: Any = importlib.import_module("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        started = await workers.start_worker(0)
+        assert started.facts.description.id == "embedded"
+        await started.worker.stop()
+    finally:
+        await workers.aclose()
