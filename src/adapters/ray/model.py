@@ -25,9 +25,6 @@ from .workers import Workers
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
-_BATCHES_OUT = 2
-"""Batches of drafts for each worker: one that runs, and one that is there when that ends."""
-
 
 class ClusterModel:
     """One queue here, and engines in workers elsewhere; live streams and their state are kept here."""
@@ -47,7 +44,7 @@ class ClusterModel:
             raise
         description = self.describe()
         workers = (description.workers_wanted or 1) / (description.workers_up or 1)
-        self._windows.allow_drafts(round(_BATCHES_OUT * description.batch_size * workers))
+        self._windows.allow_drafts(round(description.batch_size * workers))
         _log.info("model_loaded", model=description.id, device=description.device, workers=description.workers_up)
 
     async def aclose(self) -> None:
