@@ -100,7 +100,7 @@ def advice(settings: Settings, machine: Machine | None = None) -> str | None:
     """
     machine = machine or Machine.this()
     has_one = settings.http and settings.http_processes == 1
-    can_have_more = settings.cluster == "none" and not settings.mcp and sys.platform != "win32"
+    can_have_more = not settings.mcp and sys.platform != "win32"
     if not (has_one and can_have_more and machine.cores >= _MANY_CORES and _is_fast(settings, machine)):
         return None
     return (
