@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Generator, Sequence, Set
+from collections.abc import Collection, Generator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from ..inference.model import EngineModel
 from .local_ray import LocalRay, is_here
 from .payload import packed, unpacked_results
 from .worker import HOLD_EVERY_S, EngineWorker
-from .workers import Demand, StartedWorker, WorkerLostError
+from .workers import Demand, StartedWorker, Worker, WorkerLostError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -67,6 +67,8 @@ class RayWorkers:
         self._cluster = cluster
         self._front = secrets.token_hex(8)
         self._held: set[RayWorker] = set()
+        self._lost: set[Worker] = set()
+        self._telling: set[asyncio.Task[None]] = set()
         self._holding: asyncio.Task[None] | None = None
         self._local: LocalRay | None = None
         self._recipe: Any = None
@@ -102,16 +104,21 @@ class RayWorkers:
     async def demand(self) -> Demand:
         """See `Workers`."""
         leaving = await asyncio.to_thread(_leaving)
+        count = await self._wanted(leaving)
+        lost, self._lost = self._lost, set()
+        return Demand(count, leaving, lost)
+
+    async def _wanted(self, leaving: Collection[str]) -> int:
         if self._cluster.workers is not None:
-            return Demand(self._cluster.workers, leaving)
+            return self._cluster.workers
         nodes = [node for node in await asyncio.to_thread(_ray().nodes) if node["Alive"]]
         staying = [node for node in nodes if node["NodeID"] not in leaving]
         if self._cluster.on_gpus:
             gpus: float = sum(node["Resources"].get("GPU", 0) for node in staying)
-            return Demand(max(round(gpus), 1), leaving)
+            return max(round(gpus), 1)
         # Those of services have no cores.
         with_cores = [node for node in staying if node["Resources"].get("CPU", 0)]
-        return Demand(max(len(with_cores), 1), leaving)
+        return max(len(with_cores), 1)
 
     async def start_worker(self, number: int) -> StartedWorker:
         """See `Workers`."""
@@ -167,11 +174,20 @@ class RayWorkers:
         )
 
     async def _hold(self) -> None:
-        """Tell workers that this front is there; the pool hears of one that is not from its jobs."""
+        """Tell workers that this front is there, and find out which have died while they had nothing to do."""
         while True:
             await asyncio.sleep(HOLD_EVERY_S)
             for worker in tuple(self._held):
-                worker.hold()
+                # One whose machine does not answer must not keep the others waiting.
+                telling = asyncio.create_task(self._tell(worker))
+                self._telling.add(telling)
+                telling.add_done_callback(self._telling.discard)
+
+    async def _tell(self, worker: "RayWorker") -> None:
+        try:
+            await worker.hold()
+        except WorkerLostError:
+            self._lost.add(worker)
 
     def _cores(self, number: int) -> Sequence[int]:
         """The share of this machine's cores; elsewhere a worker has its machine."""
@@ -187,6 +203,8 @@ class RayWorkers:
         """See `Workers`; a cluster that was here before stays, with the workers that other fronts use."""
         if self._holding is not None:
             self._holding.cancel()
+        for telling in self._telling:
+            telling.cancel()
         if _ray().is_initialized():
             await asyncio.to_thread(_ray().shutdown)
         if self._local is not None:
@@ -212,9 +230,17 @@ class RayWorker:
             raise
         return unpacked_results(results)
 
-    def hold(self) -> None:
-        """Have it live on."""
-        self._actor.hold.remote(self._front)
+    async def hold(self) -> None:
+        """Have it live on.
+
+        Raises:
+            WorkerLostError: It is dead.
+        """
+        try:
+            await _answer(self._actor.hold.remote(self._front))
+        except WorkerLostError:
+            self._held.discard(self)
+            raise
 
     def leave(self) -> Any:
         """No longer use it; it ends if nobody else does. Gives the reference of the answer."""

@@ -52,10 +52,12 @@ class LocalRay:
             RAY_AUTH_TOKEN=token or secrets.token_hex(32),
         )
         directory = _new_directory()
-        address_file = directory / "ray_current_cluster"
+        # Ray opens its directory to everybody.
+        place = directory / "r"
+        address_file = place / "ray_current_cluster"
         address = await self._run(
             directory,
-            *("--head", "--node-ip-address=127.0.0.1", "--port=0", f"--temp-dir={directory}", f"--num-cpus={cores}"),
+            *("--head", "--node-ip-address=127.0.0.1", "--port=0", f"--temp-dir={place}", f"--num-cpus={cores}"),
             *("--include-dashboard=false", "--include-log-monitor=false", "--no-monitor"),
             is_up=lambda _: _read(address_file),
         )

@@ -299,6 +299,8 @@ class WorkerPool:
         while True:
             await self._sleep(self._rules.look_every_s)
             demand = await self._workers.demand()
+            for place in [place for place in self._dispatch.places if place.worker in demand.lost]:
+                self._lost(place)
             on_leaving = [place for place in self._dispatch.places if place.machine in demand.leaving]
             self._vacate([place for place in on_leaving if not place.leaving])
             if demand.workers != self._wanted:

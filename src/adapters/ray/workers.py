@@ -48,10 +48,12 @@ class Demand:
     Attributes:
         workers: How many there should be.
         leaving: Machines that will end soon: their workers finish what they have, and get nothing new.
+        lost: Workers that were found dead since this was last asked; of those that run something their callers know, too.
     """
 
     workers: int
     leaving: Collection[str] = ()
+    lost: Collection[Worker] = ()
 
 
 class Workers(Protocol):

@@ -1,5 +1,6 @@
 """`HTTP_PROCESSES` together with `CLUSTER=ray`: the processes share one queue before all workers, and one Ray."""
 
+import asyncio
 import re
 import time
 from collections.abc import Generator, Iterator
@@ -63,8 +64,10 @@ async def test_processes_share_the_workers_and_what_is_counted(tmp_path: Path) -
                 re.findall(r'^parakeet_cluster_worker_audio_seconds_total\{worker="(\d)"\} (\S+)', metrics, re.M)
             )
             assert all(float(audio[worker]) > 0 for worker in "01")
-        # A worker that dies is known to all, and so is its successor.
+        # A worker that dies with nothing to do is known to all, and so is its successor.
         workers_among(family(server))[0].kill()
+        while "parakeet_cluster_workers_lost_total 1.0" not in httpx2.get(f"{url}/metrics", trust_env=False).text:
+            await asyncio.sleep(0.2)
         assert (await load(url, uploads=4, sessions=2)) == (texts * 4, finals * 2)
         wait_for_workers(url)
         everything = family(server)
@@ -87,5 +90,15 @@ async def test_the_process_that_owns_the_workers_is_replaced_and_takes_its_ray_w
 def test_nothing_is_left_of_a_service_that_was_killed(tmp_path: Path) -> None:
     with cluster(tmp_path) as (server, _):
         everything = family(server)
+        (place,) = [
+            Path(argument)
+            for process in everything
+            if "parakeet_service.adapters.ray.node" in process.cmdline()
+            for argument in process.cmdline()
+            if Path(argument).is_dir()
+        ]
+        # What is in it Ray opens to everybody.
+        assert place.stat().st_mode & 0o077 == 0
         server.process.kill()
         gone(everything)
+        assert not place.exists()

@@ -80,8 +80,8 @@ class AccessMiddleware:
         if name is not None:
             request_context(HTTPConnection(scope)).key = name
             note(HTTPConnection(scope), key=name)
-            if kind is PathKind.METRICS:
-                return None
+        if kind is PathKind.METRICS and (name is not None or self._keys.is_empty):
+            return None
         # Whoever has no key is counted, too, by address: guessing has its limit.
         caller = caller_of(scope) if name is None else f"key {name}"
         await self._quota.admit(caller)

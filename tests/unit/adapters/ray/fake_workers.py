@@ -79,6 +79,7 @@ class FakeWorkers:
         self.started: list[FakeWorker] = []
         self.closed = False
         self.leaving: set[str] = set()
+        self.lost: set[FakeWorker] = set()
         self._at_once = at_once
         self._is_poison = is_poison
         self.failures = list(failures)
@@ -88,7 +89,7 @@ class FakeWorkers:
 
     async def demand(self) -> Demand:
         """What the test wants."""
-        return Demand(self.count, self.leaving)
+        return Demand(self.count, self.leaving, self.lost)
 
     async def start_worker(self, number: int) -> StartedWorker:
         """A worker at once, or the next failure."""

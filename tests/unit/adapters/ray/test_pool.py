@@ -318,6 +318,25 @@ async def test_workers_of_a_machine_that_leaves_finish_and_are_replaced() -> Non
     assert metrics.lost == 0
 
 
+async def test_a_worker_that_dies_with_nothing_to_do_is_replaced() -> None:
+    sleeps = Sleeps()
+    metrics = CountedMetrics()
+    workers = FakeWorkers(2)
+    async with started(workers, sleeps=sleeps, metrics=metrics) as pool:
+        first, second = workers.started
+        workers.lost = {first}
+        sleeps.pass_by()
+        await settle()
+        assert metrics.lost == 1
+        assert [worker.number for worker in workers.started] == [0, 1, 0]
+        assert pool.up == 2
+        # It is told of once more, and is known.
+        sleeps.pass_by()
+        await settle()
+        assert metrics.lost == 1
+        assert not second.stopped
+
+
 async def test_a_machine_that_leaves_takes_its_worker_out_of_the_number_wanted() -> None:
     sleeps = Sleeps()
     workers = FakeWorkers(2)

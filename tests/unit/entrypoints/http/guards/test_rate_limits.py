@@ -104,10 +104,11 @@ async def test_guessing_keys_has_a_limit_that_owners_do_not_feel() -> None:
     assert [(await get(world, key=key)).status_code for key in ("x", "y", "z", "one")] == [401, 401, 429, 200]
 
 
-async def test_probes_documentation_and_figures_are_free() -> None:
-    world = await started(settings=a_settings(rate_limit="1/day", **KEYS))
+@pytest.mark.parametrize(("keys", "key"), [(KEYS, "one"), ({}, "")])
+async def test_probes_documentation_and_figures_are_free(keys: dict[str, str], key: str) -> None:
+    world = await started(settings=a_settings(rate_limit="1/day", **keys))
     for path in ("/healthz", "/readyz", "/docs", "/metrics"):
-        assert [(await get(world, path, key="one")).status_code for _ in range(3)] == [200] * 3
+        assert [(await get(world, path, key=key)).status_code for _ in range(3)] == [200] * 3
 
 
 async def test_a_recording_is_charged_to_its_sender() -> None:
