@@ -21,15 +21,20 @@ from ..processes.child import Handle, Host, Reply
 
 
 class Transcribe(Struct, tag=True, omit_defaults=True):
-    """One window; answered by its tokens.
-
-    One that was under way when a process died is read `alone`, for it may be what killed it.
-    """
+    """One window; answered by its tokens. With `alone` its sender has asked for that, and was answered."""
 
     samples: Samples
     after_s: float
     decoding: Decoding
     alone: bool = False
+
+
+class BeAlone(Struct, tag=True):
+    """Run nothing else until this call is cancelled; answered once nothing runs.
+
+    A window that was under way when a process died is read so, for it may be what killed it. Whose turn has not come when
+    another one does that is not suspected again.
+    """
 
 
 class OpenStream(Struct, tag=True):
@@ -73,7 +78,7 @@ class Metric(Struct):
     values: dict[str, bool | int | float]
 
 
-_Request: TypeAlias = Transcribe | OpenStream | Decode | Flush | Describe
+_Request: TypeAlias = Transcribe | BeAlone | OpenStream | Decode | Flush | Describe
 
 
 class MakeModel(Protocol):
@@ -93,19 +98,35 @@ async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGe
     def connect() -> Handle:
         streams: dict[int, RecognitionStream] = {}
 
+        async def compute(request: Transcribe | Decode | Flush) -> object:
+            match request:
+                case Transcribe():
+                    return await model.transcribe(request.samples, after_s=request.after_s, decoding=request.decoding)
+                case Decode():
+                    return await streams[request.stream].decode(request.samples, start_s=request.start_s)
+                case Flush():
+                    return await streams[request.stream].flush()
+
         async def handle(number: int, request: _Request, reply: Reply) -> None:
             match request:
                 case Describe():
                     await reply(model.describe())
-                case Transcribe():
-                    await floor.enter(alone=request.alone)
+                case Transcribe(alone=True):
+                    await reply(await compute(request))
+                case Transcribe() | Decode() | Flush():
+                    await floor.enter()
                     try:
-                        tokens = await model.transcribe(
-                            request.samples, after_s=request.after_s, decoding=request.decoding
-                        )
+                        result = await compute(request)
                     finally:
-                        floor.leave(alone=request.alone)
-                    await reply(tokens)
+                        floor.leave()
+                    await reply(result)
+                case BeAlone():
+                    await floor.enter(alone=True)
+                    try:
+                        await reply(None)
+                        await asyncio.Event().wait()
+                    finally:
+                        floor.leave(alone=True)
                 case OpenStream():
                     async with model.open_stream(request.context, decoding=request.decoding) as streams[number]:
                         try:
@@ -113,20 +134,6 @@ async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGe
                             await asyncio.Event().wait()
                         finally:
                             del streams[number]
-                case Decode():
-                    await floor.enter()
-                    try:
-                        step = await streams[request.stream].decode(request.samples, start_s=request.start_s)
-                    finally:
-                        floor.leave()
-                    await reply(step)
-                case Flush():
-                    await floor.enter()
-                    try:
-                        last = await streams[request.stream].flush()
-                    finally:
-                        floor.leave()
-                    await reply(last)
 
         return handle
 

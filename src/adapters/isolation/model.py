@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from enum import Enum, auto
 from functools import partial
 from typing import TypeVar
@@ -22,7 +22,7 @@ from ...domain.transcript import Token
 from ..processes.connection import Connection, ProcessEndedError
 from ..processes.messages import decoded, decoder_of, nothing
 from ..processes.process import ChildProcess, Recipe
-from .host import Decode, Describe, Flush, MakeModel, Metric, OpenStream, Transcribe, model_host
+from .host import BeAlone, Decode, Describe, Flush, MakeModel, Metric, OpenStream, Transcribe, model_host
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -148,15 +148,30 @@ class IsolatedModel:
         except ProcessEndedError:
             self._suspects += 1
         try:
-            async with self._alone:
-                process = await self._serving_soon(suspect=True)
-                return await process.call(replace(request, alone=True), _tokens)
+            return await self._read_alone(request)
         except ProcessEndedError as error:
             _log.error("window_given_up", samples=len(samples))
             raise InferenceError("The model's process died of this audio, twice.") from error
         finally:
             self._suspects -= 1
             self._notify()
+
+    async def _read_alone(self, request: Transcribe) -> tuple[Token, ...]:
+        """Read a suspect.
+
+        Raises:
+            ProcessEndedError: The process died of it.
+        """
+        async with self._alone:
+            while True:
+                process = await self._serving_soon(suspect=True)
+                async with AsyncExitStack() as turn:
+                    try:
+                        await turn.enter_async_context(process.held(BeAlone()))
+                    except ProcessEndedError:
+                        # Of a suspect of another process that shares the model.
+                        continue
+                    return await process.call(replace(request, alone=True), _tokens)
 
     @asynccontextmanager
     async def open_stream(
