@@ -16,14 +16,12 @@ from typing import Any
 
 import structlog
 
-from ...domain.errors import ModelLoadError, ServiceError
+from ...domain.errors import ModelLoadError
 from ..inference.cores import usable_cores
 from ..inference.engine import EngineFacts
-from ..inference.job_queue import Urgency
-from ..inference.jobs import DecodeResult, EncoderJob
 from ..inference.model import EngineModel
+from .actor import RayWorker, answer, the_ray
 from .local_ray import LocalRay, is_here
-from .payload import packed, unpacked_results
 from .worker import HOLD_EVERY_S, EngineWorker
 from .workers import Demand, StartedWorker, Worker, WorkerLostError
 
@@ -33,8 +31,6 @@ _MOST_CALLS = 64
 """That a worker answers at once; the pool of one front gives it far fewer."""
 _SHARE_OF_A_CORE = 0.001
 """So that no worker is on a node that was started without cores; otherwise Ray does not count them here."""
-_LEAVE_S = 5.0
-"""How long a worker may take to hear that this front leaves; it finds out itself later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +92,7 @@ class RayWorkers:
         self._holding = asyncio.create_task(self._hold())
 
     def _connect(self, address: str) -> None:
-        ray = _ray()
+        ray = the_ray()
         ray.init(address, log_to_driver=False, configure_logging=False, namespace="parakeet-service")
         # Sent once to each node, not with each worker.
         self._recipe = ray.put(self._make)
@@ -111,7 +107,7 @@ class RayWorkers:
     async def _wanted(self, leaving: Collection[str]) -> int:
         if self._cluster.workers is not None:
             return self._cluster.workers
-        nodes = [node for node in await asyncio.to_thread(_ray().nodes) if node["Alive"]]
+        nodes = [node for node in await asyncio.to_thread(the_ray().nodes) if node["Alive"]]
         staying = [node for node in nodes if node["NodeID"] not in leaving]
         if self._cluster.on_gpus:
             gpus: float = sum(node["Resources"].get("GPU", 0) for node in staying)
@@ -133,13 +129,13 @@ class RayWorkers:
         # From now on: to load may take longer than a worker waits for word of its fronts.
         self._held.add(worker)
         try:
-            facts: EngineFacts = await _answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
-            machine: str = await _answer(actor.machine.remote())
+            facts: EngineFacts = await answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
+            machine: str = await answer(actor.machine.remote())
             leaving = await asyncio.to_thread(_leaving)
         except ModelLoadError:
             # Whoever tries again must find a new one.
             self._held.discard(worker)
-            _ray().kill(actor, no_restart=True)
+            the_ray().kill(actor, no_restart=True)
             raise
         except WorkerLostError:
             self._held.discard(worker)
@@ -155,7 +151,7 @@ class RayWorkers:
 
     def _actor(self, number: int) -> Any:
         return (
-            _ray()
+            the_ray()
             .remote(EngineWorker)
             .options(
                 name=f"worker-{number}-{fingerprint(self._make)}",
@@ -205,61 +201,11 @@ class RayWorkers:
             self._holding.cancel()
         for telling in self._telling:
             telling.cancel()
-        if _ray().is_initialized():
-            await asyncio.to_thread(_ray().shutdown)
+        if the_ray().is_initialized():
+            await asyncio.to_thread(the_ray().shutdown)
         if self._local is not None:
             await self._local.aclose()
             self._local = None
-
-
-class RayWorker:
-    """One actor, as one front sees it."""
-
-    def __init__(self, actor: Any, front: str, held: "set[RayWorker]") -> None:
-        """Talk to `actor` in the name of `front`; `held` are the workers of that front."""
-        self._actor = actor
-        self._front = front
-        self._held = held
-
-    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
-        """See `Worker`."""
-        try:
-            results: bytes = await _answer(self._actor.run.remote(*packed(jobs, urgency)))
-        except WorkerLostError:
-            self._held.discard(self)
-            raise
-        return unpacked_results(results)
-
-    async def hold(self) -> None:
-        """Have it live on.
-
-        Raises:
-            WorkerLostError: It is dead.
-        """
-        try:
-            await _answer(self._actor.hold.remote(self._front))
-        except WorkerLostError:
-            self._held.discard(self)
-            raise
-
-    def leave(self) -> Any:
-        """No longer use it; it ends if nobody else does. Gives the reference of the answer."""
-        self._held.discard(self)
-        return self._actor.leave.remote(self._front)
-
-    async def stop(self) -> None:
-        """See `Worker`."""
-        try:
-            await asyncio.wait_for(_answer(self.leave()), _LEAVE_S)
-        except WorkerLostError:
-            return
-        except TimeoutError:
-            _log.warning("worker_not_told", after_s=_LEAVE_S)
-
-    async def pid(self) -> int:
-        """The worker's process, on whatever machine."""
-        pid: int = await _answer(self._actor.pid.remote())
-        return pid
 
 
 def fingerprint(make: "partial[EngineModel]") -> str:
@@ -282,20 +228,7 @@ def _environment(cluster: Cluster) -> dict[str, str]:
 def _leaving() -> Set[str]:
     """The machines that were told to end: SIGTERM to `ray start`, or `ray drain-node`."""
     # Not a public interface; Ray Serve uses it for the same purpose, and `ray.nodes` does not tell.
-    return set(_ray()._private.state.state.get_draining_nodes())
-
-
-async def _answer(reference: Any) -> Any:
-    """What a call of an actor gives."""
-    exceptions = _ray().exceptions
-    try:
-        return await reference
-    except exceptions.RayTaskError as error:
-        cause = error.cause
-        # Ours, and not the class that Ray derives from ours.
-        raise (cause if isinstance(cause, ServiceError) else RuntimeError(str(error))) from None
-    except exceptions.RayError as error:
-        raise WorkerLostError(str(error).splitlines()[0]) from error
+    return set(the_ray()._private.state.state.get_draining_nodes())
 
 
 @contextmanager
@@ -315,11 +248,3 @@ def _take_signals_back() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if (handler := signal.getsignal(number)) is not None:
             signal.signal(number, handler)
-
-
-def _ray() -> Any:
-    try:
-        import ray  # noqa: PLC0415 - takes seconds, and few have it
-    except ImportError as error:
-        raise ModelLoadError("CLUSTER=ray needs the extra: pip install 'parakeet-service[ray]'.") from error
-    return ray

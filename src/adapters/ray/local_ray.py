@@ -84,7 +84,7 @@ class LocalRay:
                     *(sys.executable, "-P", "-m", f"{__package__}.node", str(directory), "start", "--block"),
                     *("--disable-usage-stats", f"--object-store-memory={_store_bytes()}", *options),
                 ],
-                # It is told to end once nobody needs it.
+                # Nothing runs on it any more when it is ended.
                 env=os.environ | {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
                 stdin=subprocess.PIPE,
                 stdout=log,

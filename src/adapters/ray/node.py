@@ -1,4 +1,4 @@
-"""Keeps a Ray node on this machine for as long as whoever started this holds its standard input open, however that ends.
+"""Keeps a Ray node on this machine running until standard input closes, as it does when the parent ends in any way.
 
 Called with the node's directory, which is deleted in the end, and the arguments of `ray`.
 """

@@ -26,7 +26,7 @@ class Loads:
     """What each process has to do, in a file that all map; a process has written its number only if it serves."""
 
     def __init__(self, path: Path, count: int) -> None:
-        """Open the file for `count` processes; whoever comes first makes it."""
+        """Open the file for `count` processes; the first one creates it."""
         size = count * _NUMBER.size
         with path.open("a+b") as file:
             if file.tell() < size:

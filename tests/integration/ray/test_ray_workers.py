@@ -1,4 +1,4 @@
-"""Workers as Ray actors, without a service: who sees which GPU, of which Ray is told and none is there, and who waits for whom."""
+"""Workers as Ray actors, without a service: each has its own GPU (Ray believes in two), and may take long to load."""
 
 import asyncio
 import importlib
@@ -39,20 +39,23 @@ def head(cluster_head: Head, monkeypatch: pytest.MonkeyPatch) -> Head:
     return cluster_head
 
 
+embedded_model = partial(
+    onnx_model,
+    model_id="embedded",
+    precision="fp32",
+    offline=True,
+    sample_rate_hz=16000,
+    batch_size=1,
+    most_waiting=64,
+    most_streams=1,
+)
+
+
 def slow_model(cache: Path) -> EngineModel:
     """In a worker: it is impatient, and loads for a while."""
     worker: Any = importlib.import_module("parakeet_service.adapters.ray.worker")
     worker._LEASE_S = 2.0
-    model = onnx_model(
-        model_id="embedded",
-        precision="fp32",
-        offline=True,
-        sample_rate_hz=16000,
-        batch_size=1,
-        most_waiting=64,
-        most_streams=1,
-        cache=cache,
-    )
+    model = embedded_model(cache=cache)
     start = model.start
 
     async def slow_start() -> None:
@@ -65,17 +68,7 @@ def slow_model(cache: Path) -> EngineModel:
 
 
 async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(head: Head, tmp_path: Path) -> None:
-    make = partial(
-        onnx_model,
-        model_id="embedded",
-        precision="fp32",
-        offline=True,
-        sample_rate_hz=16000,
-        batch_size=1,
-        most_waiting=64,
-        most_streams=1,
-        cache=tmp_path,
-    )
+    make = partial(embedded_model, cache=tmp_path)
     workers = RayWorkers(
         make, Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], on_gpus=True)
     )

@@ -1,0 +1,99 @@
+"""One worker as a Ray actor, as one front sees it, and what every call to it goes through."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from ...domain.errors import ModelLoadError, ServiceError
+from ..inference.job_queue import Urgency
+from ..inference.jobs import DecodeResult, EncoderJob
+from .payload import packed, unpacked_results
+from .workers import WorkerLostError
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+_LEAVE_S = 5.0
+"""How long a worker may take to hear that this front leaves; it finds out itself later."""
+
+
+class RayWorker:
+    """One actor, as one front sees it."""
+
+    def __init__(self, actor: Any, front: str, held: "set[RayWorker]") -> None:
+        """Talk to `actor` in the name of `front`; `held` are the workers of that front."""
+        self._actor = actor
+        self._front = front
+        self._held = held
+
+    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
+        """See `Worker`."""
+        try:
+            results: bytes = await answer(self._actor.run.remote(*packed(jobs, urgency)))
+        except WorkerLostError:
+            self._held.discard(self)
+            raise
+        return unpacked_results(results)
+
+    async def hold(self) -> None:
+        """Have it live on.
+
+        Raises:
+            WorkerLostError: It is dead.
+        """
+        try:
+            await answer(self._actor.hold.remote(self._front))
+        except WorkerLostError:
+            self._held.discard(self)
+            raise
+
+    def leave(self) -> Any:
+        """No longer use it; it ends if nobody else does. Gives the reference of the answer."""
+        self._held.discard(self)
+        return self._actor.leave.remote(self._front)
+
+    async def stop(self) -> None:
+        """See `Worker`."""
+        try:
+            await asyncio.wait_for(answer(self.leave()), _LEAVE_S)
+        except WorkerLostError:
+            return
+        except TimeoutError:
+            _log.warning("worker_not_told", after_s=_LEAVE_S)
+
+    async def pid(self) -> int:
+        """The worker's process, on whatever machine."""
+        pid: int = await answer(self._actor.pid.remote())
+        return pid
+
+
+async def answer(reference: Any) -> Any:
+    """What a call of an actor gives.
+
+    Raises:
+        ServiceError: As the actor raised it.
+        WorkerLostError: It is dead.
+    """
+    exceptions = the_ray().exceptions
+    try:
+        return await reference
+    except exceptions.RayTaskError as error:
+        cause = error.cause
+        # Ours, and not the class that Ray derives from ours.
+        raise (cause if isinstance(cause, ServiceError) else RuntimeError(str(error))) from None
+    except exceptions.RayError as error:
+        raise WorkerLostError(str(error).splitlines()[0]) from error
+
+
+def the_ray() -> Any:
+    """Ray, which takes seconds to import.
+
+    Raises:
+        ModelLoadError: It is not installed.
+    """
+    try:
+        import ray  # noqa: PLC0415 - takes seconds, and few have it
+    except ImportError as error:
+        raise ModelLoadError("CLUSTER=ray needs the extra: pip install 'parakeet-service[ray]'.") from error
+    return ray
