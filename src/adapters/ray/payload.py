@@ -1,56 +1,95 @@
-"""Jobs and results as they travel: as bytes, which Ray passes on as they are. It pickles anything else in Python."""
+"""Windows and outcomes as they travel: as bytes, which Ray passes on as they are. It pickles anything else in Python."""
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.msgpack import Decoder, Encoder
 
 from ...domain.audio import Samples
 from ...domain.errors import ServiceError
+from ...domain.transcript import Token
 from ..inference.job_queue import Urgency
 from ..inference.jobs import DecodeResult, EncoderJob
+from .workers import Outcome, Window
 
 _SCALE = np.float32(32768)
-_NOTHING: Samples = np.zeros(0, np.float32)
+_BEGINNING = 16000
+"""Samples that are tried first: what has more than 16 bits shows it there."""
 
 
-def packed(jobs: Sequence[EncoderJob], urgency: Urgency) -> tuple[bytes, bytes]:
-    """The jobs without their audio, and the audio of all of them: in 16 bits where that loses nothing."""
-    sounds = [_sound(job.samples) for job in jobs]
-    widths = [len(sound) // max(len(job.samples), 1) for sound, job in zip(sounds, jobs, strict=True)]
-    sizes = [(len(job.samples), width) for job, width in zip(jobs, widths, strict=True)]
-    bare = [replace(job, samples=_NOTHING) for job in jobs]
-    return pickle.dumps((bare, sizes, urgency), pickle.HIGHEST_PROTOCOL), b"".join(sounds)
+class _Sent(Struct, array_like=True):
+    """An outcome; the decoder's state and an error are pickled, for they have parts of every kind."""
+
+    number: int
+    finalized: tuple[Token, ...] = ()
+    draft: tuple[Token, ...] = ()
+    finalized_until: int = 0
+    decoded_until: int = 0
+    state: bytes = b""
+    error: bytes = b""
 
 
-def unpacked(head: bytes, sound: bytes) -> tuple[list[EncoderJob], Urgency]:
+# Several times as fast as pickle, which calls Python functions for each token.
+_encoder = Encoder()
+_decoder: Decoder[list[_Sent]] = Decoder(list[_Sent])
+
+
+def packed(windows: Sequence[Window]) -> tuple[bytes, bytes]:
+    """Windows without their audio, and the audio of all of them: in 16 bits where that loses nothing."""
+    sounds = [_sound(window.job.samples) for window in windows]
+    # Values, not objects, whose pickling would call Python functions.
+    heads = [
+        (window.number, int(window.urgency), len(sound), sound.itemsize, _fields(window.job))
+        for window, sound in zip(windows, sounds, strict=True)
+    ]
+    return pickle.dumps(heads, pickle.HIGHEST_PROTOCOL), b"".join(sound.data for sound in sounds)
+
+
+def unpacked(head: bytes, sound: bytes) -> list[Window]:
     """What was packed."""
-    bare, sizes, urgency = pickle.loads(head)  # noqa: S301 - of a front, which may run any code here
-    jobs: list[EncoderJob] = []
+    heads: list[tuple[int, int, int, int, Any]] = pickle.loads(head)  # noqa: S301 - of a front, which may run any code here
+    windows: list[Window] = []
     at = 0
-    for job, (count, width) in zip(bare, sizes, strict=True):
-        jobs.append(replace(job, samples=_samples(sound, at, count, width)))
+    for number, urgency, count, width, fields in heads:
+        windows.append(Window(number, EncoderJob(_samples(sound, at, count, width), *fields), Urgency(urgency)))
         at += count * width
-    return jobs, urgency
+    return windows
 
 
-def packed_results(results: Sequence[DecodeResult | ServiceError]) -> bytes:
-    """Results, for `unpacked_results`."""
-    return pickle.dumps(list(results), pickle.HIGHEST_PROTOCOL)
+def packed_outcomes(outcomes: Sequence[tuple[int, Outcome]]) -> bytes:
+    """Outcomes by their windows' numbers, for `unpacked_outcomes`."""
+    return _encoder.encode([_sent(number, outcome) for number, outcome in outcomes])
 
 
-def unpacked_results(data: bytes) -> Sequence[DecodeResult | ServiceError]:
+def unpacked_outcomes(data: bytes) -> list[tuple[int, Outcome]]:
     """What was packed."""
-    results: Sequence[DecodeResult | ServiceError] = pickle.loads(data)  # noqa: S301 - of a worker that we started
-    return results
+    return [(sent.number, _outcome(sent)) for sent in _decoder.decode(data)]
 
 
-def _sound(samples: Samples) -> bytes:
+def _fields(job: EncoderJob) -> tuple[object, ...]:
+    """All but the samples, in their order."""
+    return (
+        *(job.begin, job.finalized_until, job.end, job.state, job.first_frame, job.start_s, job.full),
+        job.decoding,
+    )
+
+
+def _sound(samples: Samples) -> np.ndarray[tuple[int], np.dtype[Any]]:
     # Most recordings have 16 bits at the model's rate; what was resampled has more.
+    if _narrow(samples[:_BEGINNING]) is not None and (narrow := _narrow(samples)) is not None:
+        return narrow
+    return np.ascontiguousarray(samples, "<f4")
+
+
+def _narrow(samples: Samples) -> np.ndarray[tuple[int], np.dtype[Any]] | None:
     with np.errstate(invalid="ignore"):
-        narrow = (samples * _SCALE).astype("<i2")
-    return narrow.tobytes() if np.array_equal(narrow / _SCALE, samples) else samples.astype("<f4").tobytes()
+        # The product is exact, so that whatever is a whole number in range has 16 bits.
+        scaled = samples * _SCALE
+        narrow = scaled.astype("<i2")
+    return narrow if np.array_equal(narrow, scaled) else None
 
 
 def _samples(sound: bytes, at: int, count: int, width: int) -> Samples:
@@ -59,3 +98,18 @@ def _samples(sound: bytes, at: int, count: int, width: int) -> Samples:
         samples /= _SCALE
         return samples
     return np.frombuffer(sound, "<f4", count, at)
+
+
+def _sent(number: int, outcome: Outcome) -> _Sent:
+    if isinstance(outcome, ServiceError):
+        return _Sent(number, error=pickle.dumps(outcome))
+    state = b"" if outcome.state is None else pickle.dumps(outcome.state, pickle.HIGHEST_PROTOCOL)
+    return _Sent(number, outcome.finalized, outcome.draft, outcome.finalized_until, outcome.decoded_until, state)
+
+
+def _outcome(sent: _Sent) -> Outcome:
+    if sent.error:
+        error: ServiceError = pickle.loads(sent.error)  # noqa: S301 - of a worker that we started
+        return error
+    state = pickle.loads(sent.state) if sent.state else None  # noqa: S301 - likewise
+    return DecodeResult(sent.finalized, sent.draft, sent.finalized_until, sent.decoded_until, state)

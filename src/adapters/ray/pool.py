@@ -14,7 +14,7 @@ from ..inference.engine import EngineFacts
 from ..inference.job_queue import JobQueue, QueuedJob, Urgency
 from ..inference.jobs import DecodeResult, EncoderJob
 from .dispatch import Dispatch, Place, Planner, Queued
-from .workers import WorkerLostError, Workers
+from .workers import Outcome, Window, WorkerLostError, Workers
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -31,6 +31,7 @@ class PoolRules:
         longest_pause_s: At most.
         look_every_s: How often the number of workers is compared with the number wanted.
         patience_s: How long what runs may take at the end.
+        gather_s: How long a window waits for others that go with it, where all workers have something to do.
     """
 
     most_losses: int = 3
@@ -38,6 +39,7 @@ class PoolRules:
     longest_pause_s: float = 30.0
     look_every_s: float = 5.0
     patience_s: float = 15.0
+    gather_s: float = 0.005
 
 
 class WorkerPool:
@@ -90,6 +92,7 @@ class WorkerPool:
         self._wanted = 0
         self._starting: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._handing: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
@@ -112,10 +115,12 @@ class WorkerPool:
     async def aclose(self) -> None:
         """Let what runs finish, cancel what waits, and end the workers."""
         self._closed = True
+        if self._handing is not None:
+            self._handing.cancel()
         self._queue.close()
         for suspect in self._dispatch.suspects:
             suspect.future.cancel()
-        running = [queued.future for place in self._dispatch.places for batch in place.batches for queued in batch]
+        running = [queued.future for place in self._dispatch.places for queued in place.given.values()]
         if running:
             await asyncio.wait(running, timeout=self._rules.patience_s)
         tasks = [*self._starting.values(), *self._tasks]
@@ -154,12 +159,10 @@ class WorkerPool:
         """
         if self._closed:
             raise ShuttingDownError("The service is shutting down.")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[DecodeResult] = loop.create_future()
+        future: asyncio.Future[DecodeResult] = asyncio.get_running_loop().create_future()
         queued = QueuedJob(job, urgency, self._planner.seconds(job), next(self._numbers), self._clock(), future)
         self._queue.put(queued, mean_s=self._mean_s / max(self.up, 1))
-        # Once the loop has handed over all that it has now: what arrives together runs together.
-        loop.call_soon(self._hand_out)
+        self._hand_out_soon(urgency)
         try:
             return await future
         finally:
@@ -171,48 +174,81 @@ class WorkerPool:
     def _per_worker(self) -> int:
         return self._batch_size or (1 if self._facts is None else self._facts.description.batch_size)
 
-    def _hand_out(self) -> None:
-        while not self._closed and (handed := self._dispatch.next()) is not None:
-            place, batch = handed
-            place.batches.append(batch)
-            self._keep(self._run(place, batch))
+    def _hand_out_soon(self, urgency: Urgency) -> None:
+        """Hand out what waits: at once where that saves time, else together with what comes soon."""
+        if urgency is Urgency.FINAL or self._dispatch.has_idle:
+            # Once the loop has handed over all that it has now: what arrives together runs together.
+            asyncio.get_running_loop().call_soon(self._hand_out)
+        elif self._handing is None:
+            self._handing = asyncio.get_running_loop().call_later(self._rules.gather_s, self._hand_out)
 
-    async def _run(self, place: Place, batch: Sequence[Queued]) -> None:
-        urgency, began = batch[0].urgency, self._clock()
-        for queued in batch:
-            self._metrics.window_began(live=urgency.is_live, waited_s=began - queued.arrived)
+    def _hand_out(self) -> None:
+        if self._handing is not None:
+            self._handing.cancel()
+            self._handing = None
+        if self._closed:
+            return
+        for place, windows in self._dispatch.hand_out():
+            self._call(place, windows)
+
+    def _call(self, place: Place, windows: Sequence[Queued]) -> None:
+        now = self._clock()
+        if len(windows) == len(place.given):
+            place.since = now
+        for queued in windows:
+            self._metrics.window_began(live=queued.urgency.is_live, waited_s=now - queued.arrived)
+        place.calls += 1
+        self._keep(self._run(place, windows))
+
+    async def _run(self, place: Place, windows: Sequence[Queued]) -> None:
         try:
-            results = await place.worker.run([queued.job for queued in batch], urgency)
+            outcomes = await place.worker.run([Window(one.number, one.job, one.urgency) for one in windows])
         except WorkerLostError:
             self._lost(place)
             return
+        except Exception:
+            # A defect of ours; nobody shall wait for what has never arrived.
+            for queued in windows:
+                if place.take(queued.number) is not None and not queued.future.done():
+                    queued.future.set_exception(InferenceError("The model failed on this audio."))
+            raise
         finally:
-            if batch in place.batches:
-                place.batches.remove(batch)
-        took_s = self._clock() - began
-        if not urgency.is_live:
-            self._mean_s += 0.1 * (took_s / len(batch) - self._mean_s)
-        audio_s = sum(queued.seconds for queued in batch)
-        self._metrics.batch_read(size=len(batch), audio_s=audio_s, took_s=took_s)
-        self._metrics.worker_answered(worker=place.number, audio_s=audio_s)
-        for queued, result in zip(batch, results, strict=True):
-            if queued.future.done():
-                continue  # the caller has left
-            if isinstance(result, Exception):
-                queued.future.set_exception(result)
-            else:
-                queued.future.set_result(result)
+            place.calls -= 1
+        self._accept(place, outcomes)
         self._hand_out()
-        if place.leaving and not place.batches:
+        if place.given and not place.calls:
+            # What it still has must find somebody who waits.
+            self._call(place, ())
+        elif place.leaving and not place.given:
             await self._let_go(place)
 
+    def _accept(self, place: Place, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Tell those who wait."""
+        read = [(queued, outcome) for number, outcome in outcomes if (queued := place.take(number)) is not None]
+        if not read:
+            return
+        now = self._clock()
+        took_s, place.since = now - place.since, now
+        if not any(queued.urgency.is_live for queued, _ in read):
+            self._mean_s += 0.1 * (took_s / len(read) - self._mean_s)
+        audio_s = sum(queued.seconds for queued, _ in read)
+        self._metrics.batch_read(size=len(read), audio_s=audio_s, took_s=took_s)
+        self._metrics.worker_answered(worker=place.number, audio_s=audio_s)
+        for queued, outcome in read:
+            if queued.future.done():
+                continue  # the caller has left
+            if isinstance(outcome, Exception):
+                queued.future.set_exception(outcome)
+            else:
+                queued.future.set_result(outcome)
+
     def _lost(self, place: Place) -> None:
-        """A worker is dead: all that it was given runs elsewhere, and another is started. Heard once for each batch."""
+        """A worker is dead: all that it was given runs elsewhere, and another is started. Heard once for each call."""
         if place not in self._dispatch.places:
             return
         self._dispatch.places.remove(place)
         self._metrics.worker_lost()
-        suspects = [queued for batch in place.batches for queued in batch if not queued.future.done()]
+        suspects = [queued for queued in place.given.values() if not queued.future.done()]
         _log.warning("worker_lost", worker=place.number, windows=len(suspects), up=self.up, wanted=self._wanted)
         for queued in suspects:
             losses = self._losses[queued.number] = self._losses.get(queued.number, 0) + 1
@@ -221,7 +257,7 @@ class WorkerPool:
             else:
                 _log.error("window_given_up", workers=losses, samples=len(queued.job.samples))
                 queued.future.set_exception(InferenceError(f"{losses} workers died of this audio."))
-        place.batches.clear()
+        place.given.clear()
         self._resize(self._wanted)
         self._hand_out()
 
@@ -245,10 +281,10 @@ class WorkerPool:
     def _vacate(self, places: Sequence[Place]) -> None:
         """Give them nothing new, and let them go once they have nothing left."""
         for place in places:
-            _log.info("worker_leaves", worker=place.number, windows=sum(map(len, place.batches)))
+            _log.info("worker_leaves", worker=place.number, windows=len(place.given))
             place.leaving = True
             place.reserved = False
-            if not place.batches:
+            if not place.given:
                 self._keep(self._let_go(place))
 
     async def _let_go(self, place: Place) -> None:
