@@ -207,9 +207,10 @@ class WorkerPool:
             self._lost(place)
             return
         except Exception:
-            # A defect of ours; nobody shall wait for what has never arrived.
-            for queued in windows:
-                if place.take(queued.number) is not None and not queued.future.done():
+            # A defect of ours: what the worker still has is not known. Nobody shall wait for it.
+            for queued in tuple(place.given.values()):
+                place.take(queued.number)
+                if not queued.future.done():
                     queued.future.set_exception(InferenceError("The model failed on this audio."))
             raise
         finally:
