@@ -54,10 +54,17 @@ class _Calls(NullMetrics):
     """How many answers workers gave, and how many windows were in them."""
 
     def __init__(self) -> None:
-        self.up = self.wanted = self.calls = self.windows = 0
+        self.calls = self.windows = 0
+        self._up = 0
+
+    async def are_up(self, count: int) -> None:
+        """Return once so many workers are."""
+        while self._up < count:
+            await asyncio.sleep(0.1)  # noqa: ASYNC110 - it is told in a callback
 
     def workers_changed(self, *, up: int, wanted: int) -> None:
-        self.up, self.wanted = up, wanted
+        del wanted
+        self._up = up
 
     def batch_read(self, *, size: int, audio_s: float, took_s: float) -> None:
         del audio_s, took_s
@@ -111,8 +118,7 @@ async def _run(
             path, metrics = str(Path(scratch) / "model"), _Calls()
             model = IsolatedModel(partial(_model, count, slower), path=path, metrics=metrics, prepare=_quiet)
             await model.start()
-            while metrics.up < count:
-                await asyncio.sleep(0.1)
+            await metrics.are_up(count)
             process = psutil.Process(model.pid)
             for kind, loads in (("files", at_once), ("live", sessions)):
                 for load in loads:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
+from numpy.typing import NDArray
 
 from ...domain.audio import Samples
 from ...domain.errors import ServiceError
@@ -16,8 +17,25 @@ from ..inference.jobs import DecodeResult, EncoderJob
 from .workers import Outcome, Window
 
 _SCALE = np.float32(32768)
-_BEGINNING = 16000
-"""Samples that are tried first: what has more than 16 bits shows it there."""
+_NARROW, _WIDE = 2, 4
+"""Bytes of a sample."""
+
+
+class _Room:
+    """Memory that is written to again and again: to get it anew takes longer than to fill it."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def of(self, size: int) -> NDArray[np.uint8]:
+        """So many bytes, until this is called again."""
+        if len(self._bytes) < size:
+            self._bytes = np.empty(size, np.uint8)
+        return self._bytes[:size]
+
+
+_room = _Room()
+_scaled = np.empty(1 << 14, np.float32)
 
 
 class _Sent(Struct, array_like=True):
@@ -39,13 +57,16 @@ _decoder: Decoder[list[_Sent]] = Decoder(list[_Sent])
 
 def packed(windows: Sequence[Window]) -> tuple[bytes, bytes]:
     """Windows without their audio, and the audio of all of them: in 16 bits where that loses nothing."""
-    sounds = [_sound(window.job.samples) for window in windows]
-    # Values, not objects, whose pickling would call Python functions.
-    heads = [
-        (window.number, int(window.urgency), len(sound), sound.itemsize, _fields(window.job))
-        for window, sound in zip(windows, sounds, strict=True)
-    ]
-    return pickle.dumps(heads, pickle.HIGHEST_PROTOCOL), b"".join(sound.data for sound in sounds)
+    sizes = [len(window.job.samples) for window in windows]
+    room = _room.of(_WIDE * sum(sizes))
+    heads: list[tuple[object, ...]] = []
+    at = 0
+    for window, size in zip(windows, sizes, strict=True):
+        width = _put(window.job.samples, room[at:])
+        at += size * width
+        # Values, not objects, whose pickling would call Python functions.
+        heads.append((window.number, int(window.urgency), size, width, _fields(window.job)))
+    return pickle.dumps(heads, pickle.HIGHEST_PROTOCOL), room[:at].tobytes()
 
 
 def unpacked(head: bytes, sound: bytes) -> list[Window]:
@@ -77,23 +98,24 @@ def _fields(job: EncoderJob) -> tuple[object, ...]:
     )
 
 
-def _sound(samples: Samples) -> np.ndarray[tuple[int], np.dtype[Any]]:
-    # Most recordings have 16 bits at the model's rate; what was resampled has more.
-    if _narrow(samples[:_BEGINNING]) is not None and (narrow := _narrow(samples)) is not None:
-        return narrow
-    return np.ascontiguousarray(samples, "<f4")
-
-
-def _narrow(samples: Samples) -> np.ndarray[tuple[int], np.dtype[Any]] | None:
+def _put(samples: Samples, room: NDArray[np.uint8]) -> int:
+    """Write samples; gives how many bytes each of them took."""
+    narrow = room[: _NARROW * len(samples)].view("<i2")
     with np.errstate(invalid="ignore"):
-        # The product is exact, so that whatever is a whole number in range has 16 bits.
-        scaled = samples * _SCALE
-        narrow = scaled.astype("<i2")
-    return narrow if np.array_equal(narrow, scaled) else None
+        # Most recordings have 16 bits at the model's rate; what was resampled has more, and shows it in the first block.
+        for begin in range(0, len(samples), len(_scaled)):
+            block, scaled = narrow[begin : begin + len(_scaled)], _scaled[: len(samples) - begin]
+            # The product is exact: what is a whole number in range has 16 bits.
+            np.multiply(samples[begin : begin + len(_scaled)], _SCALE, out=scaled)
+            np.copyto(block, scaled, casting="unsafe")
+            if not np.array_equal(block, scaled):
+                room[: _WIDE * len(samples)].view("<f4")[:] = samples
+                return _WIDE
+    return _NARROW
 
 
 def _samples(sound: bytes, at: int, count: int, width: int) -> Samples:
-    if width == np.dtype("<i2").itemsize:
+    if width == _NARROW:
         samples = np.frombuffer(sound, "<i2", count, at).astype(np.float32)
         samples /= _SCALE
         return samples

@@ -23,7 +23,7 @@ NOISE = np.random.default_rng(7).standard_normal(1000, np.float32)
     ("samples", "width"),
     [
         (EVERY, 2),
-        (np.zeros(0, np.float32), 0),
+        (np.zeros(0, np.float32), 2),
         (NOISE, 4),
         (np.ones(10, np.float32), 4),
         (np.concatenate([np.zeros(20000, np.float32), NOISE]), 4),
