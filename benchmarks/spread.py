@@ -56,15 +56,18 @@ class _Calls(NullMetrics):
     def __init__(self) -> None:
         self.calls = self.windows = 0
         self._up = 0
+        self._told = asyncio.Event()
 
     async def are_up(self, count: int) -> None:
         """Return once so many workers are."""
         while self._up < count:
-            await asyncio.sleep(0.1)  # noqa: ASYNC110 - it is told in a callback
+            await self._told.wait()
+            self._told.clear()
 
     def workers_changed(self, *, up: int, wanted: int) -> None:
         del wanted
         self._up = up
+        self._told.set()
 
     def batch_read(self, *, size: int, audio_s: float, took_s: float) -> None:
         del audio_s, took_s

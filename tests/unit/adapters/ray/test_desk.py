@@ -22,7 +22,8 @@ class Engine:
 
     async def run(self, job: EncoderJob, urgency: Urgency) -> DecodeResult:
         del urgency
-        end = self.ends[job.first_frame] = asyncio.get_running_loop().create_future()
+        end: asyncio.Future[DecodeResult] = asyncio.get_running_loop().create_future()
+        self.ends[job.first_frame] = end
         return await end
 
     def finish(self, *numbers: int) -> None:
