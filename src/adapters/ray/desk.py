@@ -36,6 +36,11 @@ class Desk:
         self._done: list[tuple[int, Outcome]] = []
         self._news = asyncio.Event()  # of the call that waits
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left that a call could be answered with."""
+        return not self._running and not self._done
+
     async def run(self, runner: Runner, windows: Sequence[Window]) -> Sequence[tuple[int, Outcome]]:
         """See `Worker`."""
         # The one that has waited until now need not: this one waits.

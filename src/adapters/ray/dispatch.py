@@ -31,6 +31,7 @@ class Place:
         given: Windows that it was given and has not answered, by their numbers.
         seconds: Audio in them.
         calls: To it, not answered.
+        called: How often it was called.
         since: When it answered last, or was given something after it had nothing.
         reserved: It gets nothing new; once idle it runs one suspect.
         leaving: It gets nothing new; once idle it is stopped.
@@ -43,6 +44,7 @@ class Place:
     given: dict[int, Queued] = field(default_factory=dict[int, Queued])
     seconds: float = 0.0
     calls: int = 0
+    called: int = 0
     since: float = 0.0
     reserved: bool = False
     leaving: bool = False

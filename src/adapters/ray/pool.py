@@ -198,23 +198,25 @@ class WorkerPool:
         for queued in windows:
             self._metrics.window_began(live=queued.urgency.is_live, waited_s=now - queued.arrived)
         place.calls += 1
-        self._keep(self._run(place, windows))
+        place.called += 1
+        self._keep(self._run(place, windows, place.called))
 
-    async def _run(self, place: Place, windows: Sequence[Queued]) -> None:
+    async def _run(self, place: Place, windows: Sequence[Queued], number: int) -> None:
         try:
             outcomes = await place.worker.run([Window(one.number, one.job, one.urgency) for one in windows])
         except WorkerLostError:
             self._lost(place)
             return
         except Exception:
-            # A defect of ours: what the worker still has is not known. Nobody shall wait for it.
-            for queued in tuple(place.given.values()):
-                place.take(queued.number)
-                if not queued.future.done():
-                    queued.future.set_exception(InferenceError("The model failed on this audio."))
+            # A defect of ours: what the worker still has is not known.
+            _fail(place)
             raise
         finally:
             place.calls -= 1
+        if not windows and not outcomes and number == place.called and place.given:
+            # It was asked for nothing else, and does not know of them.
+            _log.error("windows_lost", worker=place.number, windows=len(place.given))
+            _fail(place)
         self._accept(place, outcomes)
         self._hand_out()
         if place.given and not place.calls:
@@ -354,3 +356,11 @@ class WorkerPool:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("unexpected_error_in_pool", exc_info=error)
+
+
+def _fail(place: Place) -> None:
+    """Nobody shall wait for windows of which nothing will be heard."""
+    for queued in tuple(place.given.values()):
+        place.take(queued.number)
+        if not queued.future.done():
+            queued.future.set_exception(InferenceError("The model failed on this audio."))

@@ -95,7 +95,10 @@ class EngineWorker:
             await asyncio.sleep(HOLD_EVERY_S)
             oldest = time.monotonic() - _LEASE_S
             self._heard = {front: at for front, at in self._heard.items() if at > oldest}
-            self._desks = {front: desk for front, desk in self._desks.items() if front in self._heard}
+            # One that was thought gone may come back for what it gave.
+            self._desks = {
+                front: desk for front, desk in self._desks.items() if front in self._heard or not desk.is_empty
+            }
             self._end_if_alone()
 
     def _end_if_alone(self) -> None:

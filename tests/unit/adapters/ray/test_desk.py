@@ -75,6 +75,23 @@ async def test_what_ended_between_two_calls_is_told_to_the_next_at_once() -> Non
     assert [number for number, _ in await desk.run(engine, ())] == [2]
 
 
+async def test_is_empty_once_everything_is_told() -> None:
+    engine, desk = Engine(), Desk()
+    assert desk.is_empty
+    first = asyncio.create_task(desk.run(engine, windows(1)))
+    await settle()
+    assert not desk.is_empty
+    second = asyncio.create_task(desk.run(engine, ()))
+    await settle()
+    second.cancel()
+    engine.finish(1)
+    await settle()
+    assert not desk.is_empty
+    await desk.run(engine, ())
+    assert desk.is_empty
+    await first
+
+
 async def test_a_call_that_nothing_is_left_for_is_answered() -> None:
     assert await Desk().run(Engine(), ()) == []
 

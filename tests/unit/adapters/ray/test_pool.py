@@ -265,6 +265,19 @@ async def test_a_defect_of_a_worker_leaves_nobody_waiting() -> None:
         assert (await tasks[0]).finalized_until == 2
 
 
+async def test_windows_of_which_a_worker_knows_nothing_are_not_waited_for() -> None:
+    workers = FakeWorkers(1)
+    async with started(workers) as pool:
+        tasks = submitted(pool, job(0), job(1))
+        await settle()
+        (worker,) = workers.started
+        worker.finish(1)
+        worker.running.clear()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in done] == [DecodeResult, InferenceError]
+        assert worker.calls == 2
+
+
 async def test_live_windows_go_to_a_worker_that_is_full_of_recordings() -> None:
     workers = FakeWorkers(1)
     async with started(workers) as pool:
