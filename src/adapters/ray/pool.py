@@ -13,8 +13,9 @@ from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError,
 from ..inference.engine import EngineFacts
 from ..inference.job_queue import JobQueue, QueuedJob, Urgency
 from ..inference.jobs import DecodeResult, EncoderJob
-from .dispatch import Dispatch, Place, Planner, Queued
-from .workers import Outcome, Window, WorkerLostError, Workers
+from .calls import Calls
+from .dispatch import Dispatch, Place, Planner
+from .workers import WorkerLostError, Workers
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -85,14 +86,21 @@ class WorkerPool:
             most_waiting=most_waiting or _LEAST_QUEUE, most_per_batch=batch_size or 1, metrics=metrics
         )
         self._dispatch = Dispatch(self._queue, self._planner, batch_size=batch_size or 1)
+        self._calls = Calls(
+            self._dispatch,
+            metrics,
+            gather_s=self._rules.gather_s,
+            clock=clock,
+            keep=self._keep,
+            on_loss=self._lost,
+            on_leave=self._let_go,
+        )
         self._numbers = itertools.count()
         self._losses: dict[int, int] = {}
-        self._mean_s = 0.5  # per job of a recording, a first guess
         self._facts: EngineFacts | None = None
         self._wanted = 0
         self._starting: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handing: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
@@ -115,8 +123,7 @@ class WorkerPool:
     async def aclose(self) -> None:
         """Let what runs finish, cancel what waits, and end the workers."""
         self._closed = True
-        if self._handing is not None:
-            self._handing.cancel()
+        self._calls.close()
         self._queue.close()
         for suspect in self._dispatch.suspects:
             suspect.future.cancel()
@@ -161,8 +168,8 @@ class WorkerPool:
             raise ShuttingDownError("The service is shutting down.")
         future: asyncio.Future[DecodeResult] = asyncio.get_running_loop().create_future()
         queued = QueuedJob(job, urgency, self._planner.seconds(job), next(self._numbers), self._clock(), future)
-        self._queue.put(queued, mean_s=self._mean_s / max(self.up, 1))
-        self._hand_out_soon(urgency)
+        self._queue.put(queued, mean_s=self._calls.mean_s / max(self.up, 1))
+        self._calls.hand_out_soon(urgency)
         try:
             return await future
         finally:
@@ -173,77 +180,6 @@ class WorkerPool:
     @property
     def _per_worker(self) -> int:
         return self._batch_size or (1 if self._facts is None else self._facts.description.batch_size)
-
-    def _hand_out_soon(self, urgency: Urgency) -> None:
-        """Hand out what waits: at once where that saves time, else together with what comes soon."""
-        if urgency is Urgency.FINAL or self._dispatch.has_idle:
-            # Once the loop has handed over all that it has now: what arrives together runs together.
-            asyncio.get_running_loop().call_soon(self._hand_out)
-        elif self._handing is None:
-            self._handing = asyncio.get_running_loop().call_later(self._rules.gather_s, self._hand_out)
-
-    def _hand_out(self) -> None:
-        if self._handing is not None:
-            self._handing.cancel()
-            self._handing = None
-        if self._closed:
-            return
-        for place, windows in self._dispatch.hand_out():
-            self._call(place, windows)
-
-    def _call(self, place: Place, windows: Sequence[Queued]) -> None:
-        now = self._clock()
-        if len(windows) == len(place.given):
-            place.since = now
-        for queued in windows:
-            self._metrics.window_began(live=queued.urgency.is_live, waited_s=now - queued.arrived)
-        place.calls += 1
-        place.called += 1
-        self._keep(self._run(place, windows, place.called))
-
-    async def _run(self, place: Place, windows: Sequence[Queued], number: int) -> None:
-        try:
-            outcomes = await place.worker.run([Window(one.number, one.job, one.urgency) for one in windows])
-        except WorkerLostError:
-            self._lost(place)
-            return
-        except Exception:
-            # A defect of ours: what the worker still has is not known.
-            _fail(place)
-            raise
-        finally:
-            place.calls -= 1
-        if not windows and not outcomes and number == place.called and place.given:
-            # It was asked for nothing else, and does not know of them.
-            _log.error("windows_lost", worker=place.number, windows=len(place.given))
-            _fail(place)
-        self._accept(place, outcomes)
-        self._hand_out()
-        if place.given and not place.calls:
-            # What it still has must find somebody who waits.
-            self._call(place, ())
-        elif place.leaving and not place.given:
-            await self._let_go(place)
-
-    def _accept(self, place: Place, outcomes: Sequence[tuple[int, Outcome]]) -> None:
-        """Tell those who wait."""
-        read = [(queued, outcome) for number, outcome in outcomes if (queued := place.take(number)) is not None]
-        if not read:
-            return
-        now = self._clock()
-        took_s, place.since = now - place.since, now
-        if not any(queued.urgency.is_live for queued, _ in read):
-            self._mean_s += 0.1 * (took_s / len(read) - self._mean_s)
-        audio_s = sum(queued.seconds for queued, _ in read)
-        self._metrics.batch_read(size=len(read), audio_s=audio_s, took_s=took_s)
-        self._metrics.worker_answered(worker=place.number, audio_s=audio_s)
-        for queued, outcome in read:
-            if queued.future.done():
-                continue  # the caller has left
-            if isinstance(outcome, Exception):
-                queued.future.set_exception(outcome)
-            else:
-                queued.future.set_result(outcome)
 
     def _lost(self, place: Place) -> None:
         """A worker is dead: all that it was given runs elsewhere, and another is started. Heard once for each call."""
@@ -262,7 +198,7 @@ class WorkerPool:
                 queued.future.set_exception(InferenceError(f"{losses} workers died of this audio."))
         place.given.clear()
         self._resize(self._wanted)
-        self._hand_out()
+        self._calls.hand_out()
 
     def _resize(self, wanted: int, first: "asyncio.Future[None] | None" = None) -> None:
         """Start workers or have some leave, so that there are `wanted`."""
@@ -322,7 +258,7 @@ class WorkerPool:
         _log.info("worker_up", worker=number, up=self.up, wanted=self._wanted)
         if first is not None and not first.done():
             first.set_result(None)
-        self._hand_out()
+        self._calls.hand_out()
 
     def _know(self, facts: EngineFacts) -> None:
         self._facts = facts
@@ -356,11 +292,3 @@ class WorkerPool:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("unexpected_error_in_pool", exc_info=error)
-
-
-def _fail(place: Place) -> None:
-    """Nobody shall wait for windows of which nothing will be heard."""
-    for queued in tuple(place.given.values()):
-        place.take(queued.number)
-        if not queued.future.done():
-            queued.future.set_exception(InferenceError("The model failed on this audio."))
