@@ -172,9 +172,9 @@ def _calls(handed: Sequence[tuple[Place, Queued]]) -> Sequence[tuple[Place, Sequ
     calls: list[tuple[Place, list[Queued]]] = []
     begun: dict[int, tuple[list[Queued], float]] = {}
     for place, queued in handed:
-        call, seconds = begun.get(place.number, ([], 0.0))
-        if not call or seconds + queued.seconds > _CALL_S:
-            call, seconds = [], 0.0
+        call, seconds = begun.get(place.number, (None, 0.0))
+        if call is None or seconds + queued.seconds > _CALL_S:
+            call, seconds = list[Queued](), 0.0
             calls.append((place, call))
         call.append(queued)
         begun[place.number] = call, seconds + queued.seconds

@@ -137,11 +137,12 @@ async def test_samples_are_sent_in_their_order(model: Model) -> None:
         return await model(request, results)
 
     stream = IsolatedRecognitionStream(step, 1, hop=HOP, rate_hz=RATE_HZ)
+    tasks: list[asyncio.Task[Any]] = []
     for at in range(0, HOP + 20, TENTH):
-        task = asyncio.create_task(stream.decode(np.arange(at, at + TENTH, dtype=np.float32)))
+        tasks.append(asyncio.create_task(stream.decode(np.arange(at, at + TENTH, dtype=np.float32))))
         await asyncio.sleep(0)
     flushing = asyncio.create_task(stream.flush())
     await asyncio.sleep(0)
     assert sent == list(range(HOP + 20))
-    flushing.cancel()
-    task.cancel()
+    for task in (*tasks, flushing):
+        task.cancel()
