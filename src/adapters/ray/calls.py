@@ -13,6 +13,10 @@ from .workers import Outcome, Window, WorkerLostError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
+_GATHER = 0.3
+"""Of the time that a batch takes, how much windows wait for others that go with them."""
+_LONGEST_GATHER_S = 0.05
+
 
 class Calls:
     """Calls workers with what they are to run, and has a call with each that has something."""
@@ -48,6 +52,7 @@ class Calls:
         self._on_leave = on_leave
         self.mean_s = 0.5
         """For each job of a recording; a first guess."""
+        self._batch_s = 0.0  # from one answer of a worker to the next
         self._handing: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -63,7 +68,9 @@ class Calls:
             # Once the loop has handed over all that it has now: what arrives together runs together.
             asyncio.get_running_loop().call_soon(self.hand_out)
         elif self._handing is None:
-            self._handing = asyncio.get_running_loop().call_later(self._gather_s, self.hand_out)
+            # Workers need it when their batches end, and each call costs this process more than a window does.
+            wait_s = min(max(self._batch_s * _GATHER, self._gather_s), _LONGEST_GATHER_S)
+            self._handing = asyncio.get_running_loop().call_later(wait_s, self.hand_out)
 
     def hand_out(self) -> None:
         """Hand out what waits."""
@@ -116,6 +123,7 @@ class Calls:
             return
         now = self._clock()
         took_s, place.since = now - place.since, now
+        self._batch_s += 0.1 * (took_s - self._batch_s)
         if not any(queued.urgency.is_live for queued, _ in read):
             self.mean_s += 0.1 * (took_s / len(read) - self.mean_s)
         audio_s = sum(queued.seconds for queued, _ in read)
