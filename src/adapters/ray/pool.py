@@ -32,7 +32,7 @@ class PoolRules:
         longest_pause_s: At most.
         look_every_s: How often the number of workers is compared with the number wanted.
         patience_s: How long what runs may take at the end.
-        gather_s: How long a window waits for others that go with it, where all workers have something to do.
+        gather_s: How long a window waits at least for others that go with it, where all workers have something to do.
     """
 
     most_losses: int = 3

@@ -1,7 +1,8 @@
 """Jobs on workers that come, go and die."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -75,6 +76,7 @@ async def started(
     metrics: CountedMetrics | None = None,
     most_waiting: int | None = None,
     gather_s: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[WorkerPool]:
     """A pool with all of its workers up."""
     pool = WorkerPool(
@@ -84,6 +86,7 @@ async def started(
         batch_size=None,
         most_waiting=most_waiting,
         rules=PoolRules(patience_s=0.0, gather_s=gather_s),
+        clock=clock,
         sleep=sleeps or Sleeps(),
     )
     await pool.start()
@@ -224,6 +227,26 @@ async def test_windows_that_come_one_by_one_go_to_busy_workers_together() -> Non
         while len(worker.batches) == 1:
             await asyncio.sleep(0.001)
         assert numbers(worker) == [[0], [1, 2]]
+        worker.finish()
+        worker.finish()
+        await asyncio.gather(*tasks)
+
+
+async def test_where_batches_take_long_windows_wait_longer_for_others() -> None:
+    workers, now_s = FakeWorkers(1), 0.0
+    async with started(workers, clock=lambda: now_s) as pool:
+        tasks = submitted(pool, job(0), job(1))
+        await settle()
+        (worker,) = workers.started
+        now_s = 100.0
+        worker.finish(1)
+        await settle()
+        tasks += submitted(pool, job(2))
+        await settle()
+        assert numbers(worker) == [[0, 1]]
+        while len(worker.batches) == 1:
+            await asyncio.sleep(0.001)
+        assert numbers(worker) == [[0, 1], [2]]
         worker.finish()
         worker.finish()
         await asyncio.gather(*tasks)
