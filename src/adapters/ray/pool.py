@@ -11,7 +11,7 @@ import structlog
 from ...application.ports.metrics import ClusterMetrics
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, ShuttingDownError
 from ..inference.engine import EngineFacts
-from ..inference.job_queue import JobQueue, QueuedJob, Urgency
+from ..inference.job_queue import JobQueue, QueuedJob, Urgency, weight_of
 from ..inference.jobs import DecodeResult, EncoderJob
 from .calls import Calls
 from .dispatch import Dispatch, Place, Planner
@@ -167,8 +167,9 @@ class WorkerPool:
         if self._closed:
             raise ShuttingDownError("The service is shutting down.")
         future: asyncio.Future[DecodeResult] = asyncio.get_running_loop().create_future()
-        queued = QueuedJob(job, urgency, self._planner.seconds(job), next(self._numbers), self._clock(), future)
-        self._queue.put(queued, mean_s=self._calls.mean_s / max(self.up, 1))
+        seconds, mean_s = self._planner.seconds(job), self._calls.mean_s / max(self.up, 1)
+        queued = QueuedJob(job, urgency, seconds, next(self._numbers), self._clock(), future, weight_of(mean_s))
+        self._queue.put(queued, mean_s=mean_s)
         self._calls.hand_out_soon(urgency)
         try:
             return await future

@@ -252,6 +252,31 @@ async def test_where_batches_take_long_windows_wait_longer_for_others() -> None:
         await asyncio.gather(*tasks)
 
 
+async def test_fast_workers_soon_get_to_a_long_window() -> None:
+    workers, now_s = FakeWorkers(1, at_once=True), 0.0
+    async with started(workers, clock=lambda: now_s) as pool:
+        (worker,) = workers.started
+        for number in range(60):
+            # The pool learns that a window takes no time worth speaking of.
+            await pool.submit(job(number), Urgency.SHORT)
+        worker.at_once = False
+        tasks = submitted(pool, *(job(number) for number in range(100, 104)))
+        await settle()
+        tasks += submitted(pool, job(200, seconds=30.0))
+        await settle()
+        now_s = 2.0
+        tasks += submitted(pool, job(201))
+        await settle()
+        assert numbers(worker)[-1] == [100, 101, 102, 103]
+        worker.finish(1)
+        await settle()
+        assert numbers(worker)[-1] == [200]
+        while worker.running:
+            worker.finish()
+            await settle()
+        await asyncio.gather(*tasks)
+
+
 async def test_the_end_of_an_utterance_waits_for_no_others() -> None:
     workers = FakeWorkers(1)
     async with started(workers, gather_s=60.0) as pool:
