@@ -13,7 +13,7 @@ import os
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,9 +24,11 @@ from torch.nn import functional
 from .augmentation import Augmentation, Strength
 from .batches import END_S, Batch, Corpus, items_of
 from .convert import from_mlx, read_weights
+from .distillation import at_frames, distance
 from .features import HOP, RATE, LogMel, frames_of
 from .loss import token_and_duration_loss
 from .network import SUBSAMPLING, Attention, Shape, Transducer, encoded_length
+from .teacher import LONGEST, Teacher
 from .vocabulary import Vocabulary
 
 _LENGTHS_S = (3.0, 5.0, 8.0, 12.0, 17.0, 24.0, 34.0)
@@ -51,6 +53,7 @@ class Plan:
     ctc_share: float = 0.3
     calmer_from: float = 0.8
     late_from: float = 0.6
+    teacher_until: float = 0.4
 
     def rate(self, spent: float) -> float:
         """Learning rate: up in a line, level, and down to zero along a cosine."""
@@ -79,9 +82,35 @@ class Plan:
         turned = (spent - self.transducer_from) / self.turning
         return min(1.0, max(self.ctc_share, 1 - (1 - self.ctc_share) * turned))
 
+    def taught(self, spent: float) -> float:
+        """Of the teacher's weight: whole at first, a quarter at the end, when the texts alone decide."""
+        return 1 - 0.75 * max(0.0, spent - self.teacher_until) / (1 - self.teacher_until)
+
     def longest(self, spent: float) -> int:
         """How many of the lengths of items are in use."""
         return 3 if spent < self.short_until else len(_LENGTHS_S)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Heard:
+    """A batch as the model hears it."""
+
+    mel: Tensor
+    frames: Tensor
+    frames_here: Tensor
+    """The same on the CPU."""
+    earliest: Tensor
+    """The encoder's frame before which each label should not come."""
+    lesson: tuple[Tensor, Tensor] | None = None
+    """The teacher's features at the encoder's frames, and which of them there are."""
+
+
+class _Losses(NamedTuple):
+    """Sums over a batch, and the teacher's mean."""
+
+    ctc: Tensor
+    tdt: Tensor
+    teacher: Tensor
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,6 +174,7 @@ class Trainer:
         if self.rank == 0 and (absent := self.late.keys() - set(self.corpus.corpora)):
             print(f"--weight: no shard has {', '.join(sorted(absent))} so far", flush=True)
         self.features = LogMel(self.device, self.shape.mels)
+        self.teacher = Teacher(arguments.teacher, self.device) if arguments.teacher else None
         self.chance = np.random.default_rng([self.step, self.rank])
         self.augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
 
@@ -220,7 +250,7 @@ class Trainer:
         stop_s = min(total_s, before + self.arguments.call_minutes * 60)
         reported = saved = 0.0
         heard_s = 0.0
-        sums, steps = torch.zeros(2, device=self.device), 0
+        sums, steps = torch.zeros(3, device=self.device), 0
         while self.spent_s < stop_s:
             losses, seconds = self._one_step(self.spent_s / total_s)
             heard_s += seconds
@@ -229,10 +259,11 @@ class Trainer:
             now = time.monotonic() - begun
             self.spent_s = self._agreed(before + now)
             if now - reported > self.arguments.report_s and self.rank == 0:
-                ctc, tdt = (sums / steps).tolist()
+                ctc, tdt, teacher = (sums / steps).tolist()
                 fast = heard_s * self.world / (now - reported)
                 print(
-                    f"{self.spent_s:6.0f} s  step {self.step}  ctc {ctc:.3f}  tdt {tdt:.3f}  {fast:.0f} x  "
+                    f"{self.spent_s:6.0f} s  step {self.step}  ctc {ctc:.3f}  tdt {tdt:.3f}  teacher {teacher:.3f}  "
+                    f"{fast:.0f} x  "
                     f"{self.corpus.hours:.0f} h  rate {self.optimiser.param_groups[0]['lr']:.1e}  "
                     f"gradient {float(self._steep):.2f}",
                     flush=True,
@@ -270,7 +301,7 @@ class Trainer:
         seconds = float(self.chance.choice(_LENGTHS_S[:count], p=odds / odds.sum()))
         batch = self.corpus.draw(self.chance, seconds, self.arguments.batch_s)
         with torch.no_grad():
-            mel, frames, earliest, frames_here = self._heard(batch, plan.strength(spent))
+            heard = self._heard(batch, plan.strength(spent))
         self.model.train()
         with_tdt = spent >= plan.transducer_from
         if with_tdt and not self._turned:
@@ -278,11 +309,12 @@ class Trainer:
             self._turned, self._best = True, None
         share = plan.share(spent)
         shared = not with_tdt or share > 0
-        ctc, tdt = self._losses(mel, frames, frames_here, batch, shared=shared, earliest=earliest if with_tdt else None)
+        ctc, tdt, teacher = self._losses(heard, batch, shared=shared, with_tdt=with_tdt)
         # One more for each item, for its end: a batch of silence must not weigh like one of speech.
         number = (batch.lengths + 1).sum()
         # Without a share the encoder does not feel the CTC head; it is only there to watch by.
         loss = ((share or 1.0) * ctc + tdt) / number if with_tdt else ctc / number
+        loss = loss + self.arguments.teacher_weight * plan.taught(spent) * teacher
         loss.backward()
         rate = plan.rate(spent)
         for group in self.optimiser.param_groups:
@@ -295,58 +327,72 @@ class Trainer:
         self.optimiser.zero_grad()
         self._follow()
         self.step += 1
-        return torch.stack([ctc, tdt]).detach() / number, float(batch.samples.sum()) / 16_000
+        return torch.stack([ctc / number, tdt / number, teacher]).detach(), float(batch.samples.sum()) / 16_000
 
-    def _heard(self, batch: Batch, factor: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features, their frames, the encoder's frame before which each label should not come, and frames on the CPU."""
+    def _heard(self, batch: Batch, factor: float) -> _Heard:
+        """Features of the batch, augmented so much, and what the teacher hears before it is."""
         magnitude = bool(self.chance.random() < 0.5)
         if factor == 0:
             mel, frames = self.features(batch.signal, batch.samples, magnitude=magnitude)
-            return mel, frames, (batch.bounds / (SUBSAMPLING * HOP)).round(), frames_of(batch.samples)
+            earliest = (batch.bounds / (SUBSAMPLING * HOP)).round()
+            return _Heard(mel, frames, frames_of(batch.samples), earliest, self._lesson(batch.signal, batch.samples))
         strength = Strength().scaled(factor)
-        signal, samples = self.augmentation.speed(batch.signal, batch.samples, strength)
-        signal = self.augmentation.surroundings(signal, samples, strength)
+        clean, samples = self.augmentation.speed(batch.signal, batch.samples, strength)
+        signal = self.augmentation.surroundings(clean, samples, strength)
         variation = self.augmentation.variation(len(signal), strength)
         mel, frames = self.features(signal, samples, magnitude=magnitude, variation=variation)
         share = samples / batch.samples / (SUBSAMPLING * variation.hop)
         earliest = (batch.bounds * share.to(self.device)[:, None]).round()
         mel = self.augmentation.masked(mel, frames, strength)
-        return mel, frames, earliest, frames_of(samples, variation.hop)
+        return _Heard(
+            mel, frames, frames_of(samples, variation.hop), earliest, self._lesson(clean, samples, variation.hop)
+        )
 
-    def _losses(
-        self,
-        mel: Tensor,
-        frames: Tensor,
-        frames_here: Tensor,
-        batch: Batch,
-        *,
-        shared: bool,
-        earliest: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """CTC's, which the encoder feels if it is shared, and the transducer's, if labels have an earliest frame."""
+    def _lesson(self, clean: Tensor, samples: Tensor, hop: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+        if self.teacher is None:
+            return None
+        # Of what is longer than it can hear the teacher hears the beginning.
+        features = self.teacher(clean[:, :LONGEST], samples.clamp(max=LONGEST))
+        return at_frames(features, int(encoded_length(frames_of(samples, HOP if hop is None else hop)).max()), hop)
+
+    def _losses(self, heard: _Heard, batch: Batch, *, shared: bool, with_tdt: bool) -> _Losses:
+        """CTC's, which the encoder feels if it is shared, the transducer's from its turn on, and the teacher's."""
         on_gpu = self.device.type == "cuda"
+        nothing = torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
-            encoded, lengths = self.model.encoder(mel, frames)
+            encoded, lengths, middle = self.model.encoder(heard.mel, heard.frames)
             scores = self.model.ctc(encoded if shared else encoded.detach())
-            logits = None if earliest is None else self.model.joint(encoded, self.model.decoder(batch.labels))
+            logits = self.model.joint(encoded, self.model.decoder(batch.labels)) if with_tdt else None
+            guess = self.model.pupil(middle) if heard.lesson else None
+        teacher = nothing
+        if guess is not None and heard.lesson is not None:
+            features, known = heard.lesson
+            inside = torch.arange(guess.shape[1], device=self.device)[None] < lengths[:, None]
+            teacher = distance(guess, features, known & inside)
         blank = self.shape.vocabulary
         written = scores.float().log_softmax(-1).transpose(0, 1)
         # Lengths on the CPU: those on the GPU would be fetched, and the whole queue waited for.
         ctc = functional.ctc_loss(
             written,
             batch.labels,
-            encoded_length(frames_here),
+            encoded_length(heard.frames_here),
             batch.lengths_here,
             blank=blank,
             reduction="sum",
             zero_infinity=True,
         )
         if logits is None:
-            return ctc, torch.zeros((), device=self.device)
+            return _Losses(ctc, nothing, teacher)
         tdt = token_and_duration_loss(
-            logits, batch.labels, lengths, batch.lengths, durations=self.shape.durations, sigma=0.02, earliest=earliest
+            logits,
+            batch.labels,
+            lengths,
+            batch.lengths,
+            durations=self.shape.durations,
+            sigma=0.02,
+            earliest=heard.earliest,
         )
-        return ctc, torch.where(tdt < 1e8, tdt, 0.0).sum()
+        return _Losses(ctc, torch.where(tdt < 1e8, tdt, 0.0).sum(), teacher)
 
     def _share_gradients(self) -> None:
         weights = list(self.model.parameters())
@@ -426,7 +472,7 @@ class Trainer:
             chosen = list(range(start, min(start + 32, len(held.texts))))
             batch = held.gather([[index] for index in chosen], [[0.0]] * len(chosen), np.zeros(len(chosen)))
             mel, frames = self.features(batch.signal, batch.samples, magnitude=False)
-            encoded, lengths = self.model.encoder(mel, frames)
+            encoded, lengths, _ = self.model.encoder(mel, frames)
             best = self.model.ctc(encoded).argmax(-1)
             for row, index in enumerate(chosen):
                 path = torch.unique_consecutive(best[row, : int(lengths[row])]).tolist()
@@ -482,6 +528,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint", type=Path, help="model.safetensors to go on from; --vocabulary is the config.json beside it"
     )
+    parser.add_argument("--teacher", type=Path, help="what training.teacher wrote: an encoder to hear by")
+    parser.add_argument("--teacher-weight", type=float, default=1.0)
     parser.add_argument("--encoder-from", type=Path, help="model.safetensors whose encoder to begin with")
     parser.add_argument("--shape", help="sizes of the network, as JSON, where they are not the default")
     parser.add_argument("--save-s", type=float, default=120, help="what is killed goes on from the last time")
