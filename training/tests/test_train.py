@@ -113,9 +113,26 @@ def test_frames_are_known_without_asking_the_gpu(given: list[str]) -> None:
     trainer = train.Trainer(train.options().parse_args(given))
     batch = trainer.corpus.draw(trainer.chance, 5.0, 20.0)
     for strength in (0.0, 1.0):
-        _, frames, _, here = trainer._heard(batch, strength)
-        assert torch.equal(frames, here)
+        heard = trainer._heard(batch, strength)
+        assert torch.equal(heard.frames, heard.frames_here)
     assert torch.equal(batch.lengths, batch.lengths_here)
+
+
+def test_learns_what_a_teacher_hears(given: list[str]) -> None:
+    class Loud:
+        """Hears nothing but how loud it is."""
+
+        def __call__(self, signal: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            assert signal.shape[1] >= int(lengths.max())
+            power = torch.nn.functional.avg_pool1d(signal.square()[:, None], 320, ceil_mode=True).transpose(1, 2)
+            return (power + 1e-6).log().expand(-1, -1, 512)
+
+    # The bounds of attention apart nothing keeps so small a network from it in so few steps.
+    trainer = train.Trainer(train.options().parse_args([*given, "--peak", "1e-2", "--teacher-weight", "10"]))
+    trainer.teacher = Loud()  # type: ignore[assignment]
+    losses = [float(trainer._one_step(0.025)[0][2]) for _ in range(60)]
+    assert 0.7 < losses[0] < 3
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:3])
 
 
 def test_goes_on_where_it_was_stopped(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
