@@ -73,17 +73,18 @@ class Augmentation:
         """Play faster or slower, pitch and formants along with it; by cubic interpolation."""
         factor = self._factor(len(signal), strength.speed)
         shorter = (lengths / factor).long()
-        place = torch.arange(int(shorter.max()), device=self._device) * factor.to(self._device)[:, None]
+        here = factor.to(self._device, non_blocking=True)
+        place = torch.arange(int(shorter.max()), device=self._device) * here[:, None]
         whole = place.long()
         part = place - whole
         a, b, c, d = (signal.gather(1, (whole + step).clamp(0, signal.shape[1] - 1)) for step in (-1, 0, 1, 2))
         value = b + 0.5 * part * (c - a + part * (2 * a - 5 * b + 4 * c - d + part * (3 * (b - c) + d - a)))
-        return value * (place < lengths.to(self._device)[:, None]), shorter
+        return value * (place < lengths.to(self._device, non_blocking=True)[:, None]), shorter
 
     def surroundings(self, signal: Tensor, lengths: Tensor, strength: Strength) -> Tensor:
         """Add rooms, noise and other voices, then send some of it over a bad line; the shape stays."""
         batch, samples = signal.shape
-        lengths = lengths.to(self._device)
+        lengths = lengths.to(self._device, non_blocking=True)
         size = 2 ** math.ceil(math.log2(samples + 8000))
         inside = torch.arange(samples, device=self._device)[None] < lengths[:, None]
         spectrum = torch.fft.rfft(signal, n=size)
@@ -173,7 +174,8 @@ class Augmentation:
 
     def variation(self, batch: int, strength: Strength) -> Variation:
         """How features are to differ: tempo, vocal tract, and the microphone's frequency response."""
-        hop = HOP * self._factor(batch, strength.tempo)
+        # One tempo for all: frames at even distances are cut without a copy.
+        hop = round(HOP * float(self._factor(1, strength.tempo)))
         warp = 1 + strength.warp * (2 * self._uniform(batch) - 1)
         frequency = torch.linspace(0, RATE / 2, 257, device=self._device)
         waves = torch.arange(1, 5, device=self._device)[None, :, None]

@@ -16,27 +16,23 @@ _SMOOTHED = 5
 """So many of the teacher's frames make up for one of the pupil's, which is four times as long."""
 
 
-def at_frames(features: Tensor, frames: int, hop: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def at_frames(features: Tensor, frames: int, hop: int = HOP) -> tuple[Tensor, Tensor]:
     """The teacher's features where the pupil's frames are.
 
     Args:
         features: ``(batch, frames of the teacher, numbers)``.
         frames: How many the pupil has.
-        hop: ``(batch,)``, samples from one of the pupil's feature frames to the next; by default 160.
+        hop: Samples from one of the pupil's feature frames to the next.
 
     Returns:
         ``(batch, frames, numbers)``, and ``(batch, frames)``: whether the teacher heard so far.
     """
-    batch, heard, _ = features.shape
-    if hop is None:
-        hop = torch.full((batch,), float(HOP))
-    step = (hop.to(features.device) * SUBSAMPLING / FRAME)[:, None]
-    place = (torch.arange(frames, device=features.device) * step).round().long()
+    heard = features.shape[1]
+    place = (torch.arange(frames, device=features.device) * (hop * SUBSAMPLING / FRAME)).round().long()
     smooth = functional.avg_pool1d(
         features.transpose(1, 2), _SMOOTHED, stride=1, padding=_SMOOTHED // 2, count_include_pad=False
     ).transpose(1, 2)
-    index = place.clamp(max=heard - 1)[:, :, None].expand(-1, -1, features.shape[2])
-    return smooth.gather(1, index), place < heard
+    return smooth[:, place.clamp(max=heard - 1)], (place < heard).expand(len(features), -1)
 
 
 def distance(own: Tensor, features: Tensor, keep: Tensor) -> Tensor:

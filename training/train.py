@@ -183,7 +183,7 @@ class Trainer:
         fastest = (1 - Strength().speed) * (1 - Strength().tempo)
         sizes: dict[int, int] = {}
         for seconds in _LENGTHS_S:
-            frames = math.ceil((seconds + END_S) * RATE / HOP / fastest) + 1
+            frames = rounded(math.ceil((seconds + END_S) * RATE / HOP / fastest) + 1)
             sizes[items_of(seconds, self.arguments.batch_s)] = int(encoded_length(torch.tensor(frames)))
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             self.model.encoder.capture(sizes)
@@ -335,32 +335,36 @@ class Trainer:
         if factor == 0:
             mel, frames = self.features(batch.signal, batch.samples, magnitude=magnitude)
             earliest = (batch.bounds / (SUBSAMPLING * HOP)).round()
-            return _Heard(mel, frames, frames_of(batch.samples), earliest, self._lesson(batch.signal, batch.samples))
+            lesson = self._lesson(batch.signal, batch.samples)
+            return _Heard(mel, frames, frames_of(batch.samples), earliest, lesson)
         strength = Strength().scaled(factor)
         clean, samples = self.augmentation.speed(batch.signal, batch.samples, strength)
+        clean = functional.pad(clean, (0, rounded(clean.shape[1]) - clean.shape[1]))
         signal = self.augmentation.surroundings(clean, samples, strength)
         variation = self.augmentation.variation(len(signal), strength)
         mel, frames = self.features(signal, samples, magnitude=magnitude, variation=variation)
         share = samples / batch.samples / (SUBSAMPLING * variation.hop)
-        earliest = (batch.bounds * share.to(self.device)[:, None]).round()
+        earliest = (batch.bounds * share.to(self.device, non_blocking=True)[:, None]).round()
         mel = self.augmentation.masked(mel, frames, strength)
-        return _Heard(
-            mel, frames, frames_of(samples, variation.hop), earliest, self._lesson(clean, samples, variation.hop)
-        )
+        mel = functional.pad(mel, (0, 0, 0, rounded(mel.shape[1]) - mel.shape[1]))
+        lesson = self._lesson(clean, samples, variation.hop)
+        return _Heard(mel, frames, frames_of(samples, variation.hop), earliest, lesson)
 
-    def _lesson(self, clean: Tensor, samples: Tensor, hop: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+    def _lesson(self, clean: Tensor, samples: Tensor, hop: int = HOP) -> tuple[Tensor, Tensor] | None:
         if self.teacher is None:
             return None
         # Of what is longer than it can hear the teacher hears the beginning.
         features = self.teacher(clean[:, :LONGEST], samples.clamp(max=LONGEST))
-        return at_frames(features, int(encoded_length(frames_of(samples, HOP if hop is None else hop)).max()), hop)
+        return at_frames(features, int(encoded_length(frames_of(samples, hop)).max()), hop)
 
     def _losses(self, heard: _Heard, batch: Batch, *, shared: bool, with_tdt: bool) -> _Losses:
         """CTC's, which the encoder feels if it is shared, the transducer's from its turn on, and the teacher's."""
         on_gpu = self.device.type == "cuda"
         nothing = torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
-            encoded, lengths, middle = self.model.encoder(heard.mel, heard.frames)
+            whole = self.model.encoder(heard.mel, heard.frames)
+            lengths, lengths_here = whole.lengths, encoded_length(heard.frames_here)
+            encoded, middle = (part[:, : int(lengths_here.max())] for part in (whole.frames, whole.middle))
             scores = self.model.ctc(encoded if shared else encoded.detach())
             logits = self.model.joint(encoded, self.model.decoder(batch.labels)) if with_tdt else None
             guess = self.model.pupil(middle) if heard.lesson else None
@@ -375,7 +379,7 @@ class Trainer:
         ctc = functional.ctc_loss(
             written,
             batch.labels,
-            encoded_length(heard.frames_here),
+            lengths_here,
             batch.lengths_here,
             blank=blank,
             reduction="sum",
@@ -486,6 +490,12 @@ class Trainer:
         print(f"dev: words wrong (CTC): {', '.join(shares)}", flush=True)
         self.model.load_state_dict(kept)
         return wrong.total() / max(1, words.total())
+
+
+def rounded(size: int) -> int:
+    """The next of few sizes, at most an eighth more: what a GPU's library has planned for a shape it need not plan again."""
+    unit = 1 << max(0, size.bit_length() - 4)
+    return -(-size // unit) * unit
 
 
 def _words(text: str) -> list[str]:
