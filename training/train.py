@@ -12,6 +12,8 @@ import math
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -175,7 +177,11 @@ class Trainer:
             print(f"--weight: no shard has {', '.join(sorted(absent))} so far", flush=True)
         self.features = LogMel(self.device, self.shape.mels)
         self.teacher = Teacher(arguments.teacher, self.device) if arguments.teacher else None
-        self.chance = np.random.default_rng([self.step, self.rank])
+        self.chance, self._draws = (np.random.default_rng([self.step, self.rank, use]) for use in (0, 1))
+        self._ahead: Future[Batch] | None = None
+        # A thread has a device of its own.
+        begin = (lambda: torch.cuda.set_device(self.device)) if on_gpu else None
+        self._drawing = ThreadPoolExecutor(1, initializer=begin)
         self.augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
 
     def _capture(self) -> None:
@@ -271,11 +277,12 @@ class Trainer:
             if now - reported > self.arguments.report_s:
                 reported, heard_s, steps = now, 0.0, 0
                 sums.zero_()
-                self.corpus.refresh()
+                self._changed(self.corpus.refresh)
             if self.spent_s - before - saved > self.arguments.save_s:
                 saved = self.spent_s - before
                 self.save()
                 self._guard(self.watch())
+        self._drawing.shutdown()
         self.save()
         self.watch()
         if self.world > 1:
@@ -295,11 +302,8 @@ class Trainer:
         plan = self.plan
         if spent >= plan.late_from and not self._is_late:
             self._is_late = True
-            self.corpus.weigh(self.late)
-        count = plan.longest(spent)
-        odds = np.array(_ODDS[:count])
-        seconds = float(self.chance.choice(_LENGTHS_S[:count], p=odds / odds.sum()))
-        batch = self.corpus.draw(self.chance, seconds, self.arguments.batch_s)
+            self._changed(lambda: self.corpus.weigh(self.late))
+        batch = self._batch(plan.longest(spent))
         with torch.no_grad():
             heard = self._heard(batch, plan.strength(spent))
         self.model.train()
@@ -328,6 +332,25 @@ class Trainer:
         self._follow()
         self.step += 1
         return torch.stack([ctc / number, tdt / number, teacher]).detach(), float(batch.samples.sum()) / 16_000
+
+    def _batch(self, lengths: int) -> Batch:
+        """A batch of one of so many lengths; the next one is drawn while the GPU is given this one."""
+        ready = self._ahead or self._drawing.submit(self._drawn, lengths)
+        batch = ready.result()
+        self._ahead = self._drawing.submit(self._drawn, lengths)
+        return batch
+
+    def _drawn(self, lengths: int) -> Batch:
+        odds = np.array(_ODDS[:lengths])
+        seconds = float(self._draws.choice(_LENGTHS_S[:lengths], p=odds / odds.sum()))
+        return self.corpus.draw(self._draws, seconds, self.arguments.batch_s)
+
+    def _changed(self, change: Callable[[], object]) -> None:
+        """Change the corpus, of which nothing may be drawn meanwhile; what was drawn before is forgotten."""
+        if self._ahead is not None:
+            self._ahead.result()
+            self._ahead = None
+        change()
 
     def _heard(self, batch: Batch, factor: float) -> _Heard:
         """Features of the batch, augmented so much, and what the teacher hears before it is."""

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 
 from training.evaluate import Reading, rate, reading, transcribed
 from training.manifests import Utterance
