@@ -27,6 +27,7 @@ _HEAD = 64
 _VERSION = 6
 _TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 """By CTranslate2's number."""
+_KEPT = ("weight", "bias", "gamma", "beta", "encodings")
 _RENAMED = (
     ("self_attention/layer_norm", "attention_norm"),
     ("self_attention/linear_0", "attention_in"),
@@ -230,9 +231,6 @@ def encoder_weights(variables: dict[str, Tensor]) -> dict[str, Tensor]:
     if width != heads * _HEAD:
         raise ValueError(f"{heads} heads of a width of {width}: not of {_HEAD} each")
     return made
-
-
-_KEPT = ("weight", "bias", "gamma", "beta", "encodings")
 
 
 def main() -> None:
