@@ -94,7 +94,7 @@ class _Encoder(nn.Module):
 
 
 class Teacher:
-    """Whisper's encoder, for use alone."""
+    """Whisper's encoder, which is not trained."""
 
     def __init__(self, path: Path, device: torch.device, *, layer: int | None = None, margin_s: float = 1.0) -> None:
         """Read the weights that ``python -m training.teacher`` wrote.
@@ -103,8 +103,8 @@ class Teacher:
             path: The safetensors file.
             device: Where it runs; on CUDA in bfloat16, elsewhere in float32.
             layer: The features are what so many blocks give; by default all, and the last normalisation.
-            margin_s: Silence behind each item that it attends to. Whisper was trained with as much as makes 30 s of
-                all (which 30 gives); the fewer, the faster.
+            margin_s: Silence behind each item that it attends to. Whisper was trained with as much as fills 30 s, which
+                `30` gives; the less, the faster.
 
         Raises:
             ValueError: There are fewer layers.
@@ -130,7 +130,7 @@ class Teacher:
 
         Args:
             signal: ``(batch, samples)`` within -1 to 1, 16 kHz, on the device, zeros behind the end of each item.
-            lengths: Samples of each item.
+            lengths: Samples of each item, at least one.
 
         Returns:
             ``(batch, frames, width)`` in float32, a frame for each 320 samples begun; what lies behind the end of an
