@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .features import HOP, RATE, mel_points
 
@@ -147,7 +148,9 @@ class Teacher:
         keep = torch.arange(frames, device=self._device) < ends[:, None]
         with torch.autocast(self._device.type, enabled=False):
             mel = self._mel(functional.pad(signal.float(), (0, frames * FRAME - samples)))
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
+        # Not cuDNN's kernel, which is prepared for each shape anew.
+        with half, sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
             features = self._encoder(mel, keep, self._layer)
         return features[:, : math.ceil(samples / FRAME)].float()
 
