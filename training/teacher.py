@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .features import HOP, RATE, mel_points
 
@@ -27,6 +28,7 @@ _HEAD = 64
 _VERSION = 6
 _TYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 """By CTranslate2's number."""
+_KEPT = ("weight", "bias", "gamma", "beta", "encodings")
 _RENAMED = (
     ("self_attention/layer_norm", "attention_norm"),
     ("self_attention/linear_0", "attention_in"),
@@ -93,7 +95,7 @@ class _Encoder(nn.Module):
 
 
 class Teacher:
-    """Whisper's encoder, for use alone."""
+    """Whisper's encoder, which is not trained."""
 
     def __init__(self, path: Path, device: torch.device, *, layer: int | None = None, margin_s: float = 1.0) -> None:
         """Read the weights that ``python -m training.teacher`` wrote.
@@ -102,8 +104,8 @@ class Teacher:
             path: The safetensors file.
             device: Where it runs; on CUDA in bfloat16, elsewhere in float32.
             layer: The features are what so many blocks give; by default all, and the last normalisation.
-            margin_s: Silence behind each item that it attends to. Whisper was trained with as much as makes 30 s of
-                all (which 30 gives); the fewer, the faster.
+            margin_s: Silence behind each item that it attends to. Whisper was trained with as much as fills 30 s, which
+                `30` gives; the less, the faster.
 
         Raises:
             ValueError: There are fewer layers.
@@ -129,7 +131,7 @@ class Teacher:
 
         Args:
             signal: ``(batch, samples)`` within -1 to 1, 16 kHz, on the device, zeros behind the end of each item.
-            lengths: Samples of each item.
+            lengths: Samples of each item, at least one.
 
         Returns:
             ``(batch, frames, width)`` in float32, a frame for each 320 samples begun; what lies behind the end of an
@@ -146,7 +148,9 @@ class Teacher:
         keep = torch.arange(frames, device=self._device) < ends[:, None]
         with torch.autocast(self._device.type, enabled=False):
             mel = self._mel(functional.pad(signal.float(), (0, frames * FRAME - samples)))
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
+        # Not cuDNN's kernel, which is prepared for each shape anew.
+        with half, sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
             features = self._encoder(mel, keep, self._layer)
         return features[:, : math.ceil(samples / FRAME)].float()
 
@@ -230,9 +234,6 @@ def encoder_weights(variables: dict[str, Tensor]) -> dict[str, Tensor]:
     if width != heads * _HEAD:
         raise ValueError(f"{heads} heads of a width of {width}: not of {_HEAD} each")
     return made
-
-
-_KEPT = ("weight", "bias", "gamma", "beta", "encodings")
 
 
 def main() -> None:
