@@ -10,24 +10,45 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Of BIG-bench, the tasks that its authors wrote or took from sets whose licence asks for no more than a name.
-_TASKS = (
-    "abstract_narrative_understanding/4_distractors|anachronisms|causal_judgment|crass_ai|empirical_judgments|"
-    "entailed_polarity|fantasy_reasoning|general_knowledge|human_organs_senses|intent_recognition|irony_identification|"
-    "known_unknowns|metaphor_boolean|misconceptions|natural_instructions/subtask023_cosmosqa_question_generation|"
-    "natural_instructions/subtask040_qasc_question_generation|physical_intuition|riddle_sense|social_iqa|strategyqa"
-).split("|")
-_STORIES = "subtask023"
-"""Of this one only the answers are taken: the stories are of people's diaries."""
+from .texts import names, with_names
+
 _SHORT = {
-    **{word: word[:-1] + "'t" for word in "dont cant wont didnt doesnt isnt wasnt couldnt wouldnt shouldnt".split()},
-    **{word: word[:-1] + "'t" for word in "havent hasnt hadnt arent werent aint".split()},
-    **{"im": "I'm", "ive": "I've", "youre": "you're", "theyre": "they're", "youve": "you've", "thats": "that's"},
-    **{"whats": "what's", "theres": "there's", "lets": "let's", "hes": "he's", "shes": "she's", "i": "I", "id": "I'd"},
-    **{"i'm": "I'm", "i've": "I've", "i'll": "I'll", "i'd": "I'd", "ok": "okay", "u": "you", "ur": "your", "r": "are"},
-    **{"gonna": "gonna", "wanna": "wanna", "yea": "yeah", "alot": "a lot", "cuz": "because", "thx": "thanks"},
+    **{
+        word: word[:-1] + "'t"
+        for word in ["dont", "cant", "wont", "didnt", "doesnt", "isnt", "wasnt", "couldnt", "wouldnt", "shouldnt"]
+    },
+    **{word: word[:-1] + "'t" for word in ["havent", "hasnt", "hadnt", "arent", "werent", "aint"]},
+    "im": "I'm",
+    "ive": "I've",
+    "youre": "you're",
+    "theyre": "they're",
+    "youve": "you've",
+    "thats": "that's",
+    "whats": "what's",
+    "theres": "there's",
+    "lets": "let's",
+    "hes": "he's",
+    "shes": "she's",
+    "i": "I",
+    "id": "I'd",
+    "i'm": "I'm",
+    "i've": "I've",
+    "i'll": "I'll",
+    "i'd": "I'd",
+    "ok": "okay",
+    "u": "you",
+    "ur": "your",
+    "r": "are",
+    "gonna": "gonna",
+    "wanna": "wanna",
+    "yea": "yeah",
+    "alot": "a lot",
+    "cuz": "because",
+    "thx": "thanks",
 }
-_COARSE = re.compile(r"(?i)fuck|shit|bitch|\bass\b|asshole|dick|pussy|porn|\bsex|rape|nazi|hitler|suicid|whore|slut|nigg|fag|\btits")
+_COARSE = re.compile(
+    r"(?i)fuck|shit|bitch|\bass\b|asshole|dick|pussy|porn|\bsex|rape|nazi|hitler|suicid|whore|slut|nigg|fag|\btits"
+)
 _ASKS = re.compile(
     r"(?i)(?:(?:so|and|but|oh|well|yeah|hey|wow|cool|nice),? )?(?:what|who|where|when|why|how|which|do|does|did|are|is|"
     r"was|were|can|could|would|will|have|has|should)\b(?!.*\b(?:lol|haha)\b)"
@@ -47,12 +68,12 @@ def examples(path: Path) -> Iterator[str]:
 
 
 def definitions(path: Path) -> Iterator[str]:
-    """WordNet's definitions of things, said as sentences: `A kite is a bird of prey.`"""
+    """WordNet's definitions of things, said as sentences, such as: A kite is a bird of prey."""
     for line in (path / "data.noun").read_text(encoding="latin-1").splitlines():
         head, _, gloss = line.partition(" | ")
-        meaning = re.split(r'[;"(]', gloss)[0].strip()
+        meaning = re.split(r'[;"]', gloss)[0].strip()
         word = head.split()[4].replace("_", " ") if len(head.split()) > 4 else ""
-        if word.islower() and re.match(r"(?:a|an|the|any|one) ", meaning):
+        if word.islower() and re.fullmatch(r"(?:a|an|the|any|one) [^()]+", meaning):
             yield f"{'An' if word[0] in 'aeiou' else 'A'} {word} is {meaning}."
 
 
@@ -60,9 +81,7 @@ def novels(path: Path) -> Iterator[str]:
     """The strings that an R package's data hold: the lines of Debian's `r-cran-janeaustenr`, paragraph by paragraph."""
     for database in sorted(path.rglob("Rdata.rdb")):
         lines = [
-            text.decode("utf-8", "replace")
-            for block in _blocks(database.read_bytes())
-            for text in _characters(block)
+            text.decode("utf-8", "replace") for block in _blocks(database.read_bytes()) for text in _characters(block)
         ]
         yield from "\n".join(lines).split("\n\n")
 
@@ -71,18 +90,6 @@ def chat(path: Path) -> Iterator[str]:
     """The messages of `chitchat-dataset`, as they were typed."""
     for talk in json.loads(next(path.rglob("dataset.json")).read_text(encoding="utf-8")).values():
         yield from _strings(talk["messages"], "text")
-
-
-def tasks(path: Path) -> Iterator[str]:
-    """Questions, answers and short stories of BIG-bench."""
-    for task in _TASKS:
-        file = next(path.rglob(f"{task}/task.json"))
-        for example in json.loads(file.read_text(encoding="utf-8"))["examples"]:
-            target = example.get("target", "")
-            said = [] if _STORIES in task else [example["input"]]
-            for text in said + (target if isinstance(target, list) else [target]):
-                for line in text.splitlines():
-                    yield re.sub(r"\b(?:Fact|Question|Utterance|Q|A|Speaker \d): ?|'(?=\s|$)|(?<=\s)'", "", line)
 
 
 def assistants(path: Path) -> Iterator[str]:
@@ -107,6 +114,7 @@ def lines(path: Path) -> Iterator[str]:
 
 def typed(text: str) -> str:
     """A message with the apostrophes, the `I` and the mark at its end that are left out in typing."""
+    text = re.sub(r"(?<![A-Za-z])'|'(?![A-Za-z])", "", text)
     words = [_SHORT.get(word.lower(), word) for word in re.findall(r"[\w']+|[^\w\s]+|\s+", text.strip())]
     said = re.sub(r"\s+", " ", re.sub(r"([.!?])[.!?]+", r"\1", "".join(words))).strip()
     if said and said[-1] not in ".!?":
@@ -122,7 +130,7 @@ def proper(paragraphs: Iterable[str], known: Counter[str]) -> Iterator[str]:
             yield text
 
 
-def _strings(of: Any, key: str) -> Iterator[str]:  # noqa: ANN401 - whatever JSON holds
+def _strings(of: Any, key: str) -> Iterator[str]:
     if isinstance(of, dict):
         if isinstance(of.get(key), str):
             yield of[key]
@@ -148,8 +156,7 @@ def _characters(block: bytes) -> Iterator[bytes]:
 
 
 KINDS: dict[str, Callable[[Path], Iterator[str]]] = {
-    reader.__name__: reader
-    for reader in (factbook, examples, definitions, novels, chat, tasks, assistants, dialogues, lines)
+    reader.__name__: reader for reader in (factbook, examples, definitions, novels, chat, assistants, dialogues, lines)
 }
 
 
@@ -163,12 +170,10 @@ def main() -> None:
     arguments = parser.parse_args()
     paragraphs = KINDS[arguments.kind](arguments.path)
     if arguments.known:
-        known = Counter(
-            word
-            for path in arguments.known
-            for word in re.findall(r"[a-z]+(?:'[a-z]+)?", path.read_text(encoding="utf-8").lower())
-        )
-        paragraphs = proper(map(typed, paragraphs), known)
+        edited = [line for path in arguments.known for line in path.read_text(encoding="utf-8").splitlines()]
+        known = Counter(word for line in edited for word in re.findall(r"[a-z]+(?:'[a-z]+)?", line.lower()))
+        capitals = names(edited)
+        paragraphs = (with_names(text, capitals) for text in proper(map(typed, paragraphs), known))
     arguments.out.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
 
 
