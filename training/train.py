@@ -11,7 +11,6 @@ import json
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -26,85 +25,19 @@ from torch.nn import functional
 from .augmentation import Augmentation, Strength
 from .batches import END_S, Batch, Corpus, items_of
 from .convert import from_mlx, read_weights
-from .distillation import at_frames, distance
-from .features import HOP, RATE, LogMel, frames_of
+from .distillation import distance
+from .features import HOP, RATE, LogMel
+from .hearing import Heard, Hearing, rounded
 from .loss import token_and_duration_loss
-from .network import SUBSAMPLING, Attention, Shape, Transducer, encoded_length
-from .teacher import LONGEST, Teacher
+from .network import Attention, Shape, Transducer, encoded_length
+from .schedule import LENGTHS_S, ODDS, Plan
+from .teacher import Teacher
 from .vocabulary import Vocabulary
+from .watching import words_wrong
 
-_LENGTHS_S = (3.0, 5.0, 8.0, 12.0, 17.0, 24.0, 34.0)
 _LOST = 0.06
 """So much more of the words wrong than at best is no accident."""
 _BOUND_EVERY = 8
-_ODDS = (0.12, 0.18, 0.2, 0.16, 0.14, 0.12, 0.08)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """What depends on the share of the time that is spent."""
-
-    peak: float = 8e-4
-    warm_up: float = 0.06
-    clean_until: float = 0.03
-    augmented_from: float = 0.12
-    short_until: float = 0.06
-    transducer_from: float = 0.14
-    turning: float = 0.05
-    shared_from: float = 0.0
-    ctc_share: float = 0.3
-    calmer_from: float = 0.8
-    late_from: float = 0.6
-    teacher_until: float = 0.4
-
-    def rate(self, spent: float) -> float:
-        """Learning rate: up in a line, level, and down to zero along a cosine."""
-        if spent < self.warm_up:
-            return self.peak * spent / self.warm_up
-        level = 0.35
-        if spent < level:
-            return self.peak
-        return self.peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (spent - level) / (1 - level))))
-
-    def strength(self, spent: float) -> float:
-        """Of augmentation, 0 to 1; towards the end, when the rate is low, it falls to a half."""
-        risen = (spent - self.clean_until) / (self.augmented_from - self.clean_until)
-        fallen = 1 - 0.5 * (spent - self.calmer_from) / (1 - self.calmer_from)
-        return min(1.0, max(0.0, risen), max(0.5, fallen))
-
-    def share(self, spent: float) -> float:
-        """Of the CTC loss that the encoder feels beside the transducer's: whole at the turn to TDT, then less.
-
-        A transducer that knows nothing yet must not unmake what CTC has made.
-        """
-        if spent < self.shared_from:
-            return 0.0
-        if not self.transducer_from:
-            return self.ctc_share
-        turned = (spent - self.transducer_from) / self.turning
-        return min(1.0, max(self.ctc_share, 1 - (1 - self.ctc_share) * turned))
-
-    def taught(self, spent: float) -> float:
-        """Of the teacher's weight: whole at first, a quarter at the end, when the texts alone decide."""
-        return 1 - 0.75 * max(0.0, spent - self.teacher_until) / (1 - self.teacher_until)
-
-    def longest(self, spent: float) -> int:
-        """How many of the lengths of items are in use."""
-        return 3 if spent < self.short_until else len(_LENGTHS_S)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Heard:
-    """A batch as the model hears it."""
-
-    mel: Tensor
-    frames: Tensor
-    frames_here: Tensor
-    """The same on the CPU."""
-    earliest: Tensor
-    """The encoder's frame before which each label should not come."""
-    lesson: tuple[Tensor, Tensor] | None = None
-    """The teacher's features at the encoder's frames, and which of them there are."""
 
 
 class _Losses(NamedTuple):
@@ -176,19 +109,20 @@ class Trainer:
         if self.rank == 0 and (absent := self.late.keys() - set(self.corpus.corpora)):
             print(f"--weight: no shard has {', '.join(sorted(absent))} so far", flush=True)
         self.features = LogMel(self.device, self.shape.mels)
-        self.teacher = Teacher(arguments.teacher, self.device) if arguments.teacher else None
         self.chance, self._draws = (np.random.default_rng([self.step, self.rank, use]) for use in (0, 1))
         self._ahead: Future[Batch] | None = None
         # A thread has a device of its own.
         begin = (lambda: torch.cuda.set_device(self.device)) if on_gpu else None
         self._drawing = ThreadPoolExecutor(1, initializer=begin)
-        self.augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
+        teacher = Teacher(arguments.teacher, self.device) if arguments.teacher else None
+        augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
+        self.hearing = Hearing(self.features, augmentation, teacher, self.device)
 
     def _capture(self) -> None:
         """Prepare the encoder for the batches that there will be: before NCCL's first call, whose thread disturbs it."""
         fastest = (1 - Strength().speed) * (1 - Strength().tempo)
         sizes: dict[int, int] = {}
-        for seconds in _LENGTHS_S:
+        for seconds in LENGTHS_S:
             frames = rounded(math.ceil((seconds + END_S) * RATE / HOP / fastest) + 1)
             sizes[items_of(seconds, self.arguments.batch_s)] = int(encoded_length(torch.tensor(frames)))
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
@@ -304,8 +238,8 @@ class Trainer:
             self._is_late = True
             self._changed(lambda: self.corpus.weigh(self.late))
         batch = self._batch(plan.longest(spent))
-        with torch.no_grad():
-            heard = self._heard(batch, plan.strength(spent))
+        magnitude = bool(self.chance.random() < 0.5)
+        heard = self.hearing(batch, plan.strength(spent), magnitude=magnitude)
         self.model.train()
         with_tdt = spent >= plan.transducer_from
         if with_tdt and not self._turned:
@@ -341,8 +275,8 @@ class Trainer:
         return batch
 
     def _drawn(self, lengths: int) -> Batch:
-        odds = np.array(_ODDS[:lengths])
-        seconds = float(self._draws.choice(_LENGTHS_S[:lengths], p=odds / odds.sum()))
+        odds = np.array(ODDS[:lengths])
+        seconds = float(self._draws.choice(LENGTHS_S[:lengths], p=odds / odds.sum()))
         return self.corpus.draw(self._draws, seconds, self.arguments.batch_s)
 
     def _changed(self, change: Callable[[], object]) -> None:
@@ -352,35 +286,7 @@ class Trainer:
             self._ahead = None
         change()
 
-    def _heard(self, batch: Batch, factor: float) -> _Heard:
-        """Features of the batch, augmented so much, and what the teacher hears before it is."""
-        magnitude = bool(self.chance.random() < 0.5)
-        if factor == 0:
-            mel, frames = self.features(batch.signal, batch.samples, magnitude=magnitude)
-            earliest = (batch.bounds / (SUBSAMPLING * HOP)).round()
-            lesson = self._lesson(batch.signal, batch.samples)
-            return _Heard(mel, frames, frames_of(batch.samples), earliest, lesson)
-        strength = Strength().scaled(factor)
-        clean, samples = self.augmentation.speed(batch.signal, batch.samples, strength)
-        clean = functional.pad(clean, (0, rounded(clean.shape[1]) - clean.shape[1]))
-        signal = self.augmentation.surroundings(clean, samples, strength)
-        variation = self.augmentation.variation(len(signal), strength)
-        mel, frames = self.features(signal, samples, magnitude=magnitude, variation=variation)
-        share = samples / batch.samples / (SUBSAMPLING * variation.hop)
-        earliest = (batch.bounds * share.to(self.device, non_blocking=True)[:, None]).round()
-        mel = self.augmentation.masked(mel, frames, strength)
-        mel = functional.pad(mel, (0, 0, 0, rounded(mel.shape[1]) - mel.shape[1]))
-        lesson = self._lesson(clean, samples, variation.hop)
-        return _Heard(mel, frames, frames_of(samples, variation.hop), earliest, lesson)
-
-    def _lesson(self, clean: Tensor, samples: Tensor, hop: int = HOP) -> tuple[Tensor, Tensor] | None:
-        if self.teacher is None:
-            return None
-        # Of what is longer than it can hear the teacher hears the beginning.
-        features = self.teacher(clean[:, :LONGEST], samples.clamp(max=LONGEST))
-        return at_frames(features, int(encoded_length(frames_of(samples, hop)).max()), hop)
-
-    def _losses(self, heard: _Heard, batch: Batch, *, shared: bool, with_tdt: bool) -> _Losses:
+    def _losses(self, heard: Heard, batch: Batch, *, shared: bool, with_tdt: bool) -> _Losses:
         """CTC's, which the encoder feels if it is shared, the transducer's from its turn on, and the teacher's."""
         on_gpu = self.device.type == "cuda"
         nothing = torch.zeros((), device=self.device)
@@ -493,45 +399,13 @@ class Trainer:
         kept = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
-        wrong: Counter[str] = Counter()
-        words: Counter[str] = Counter()
-        for start in range(0, len(held.texts), 32):
-            chosen = list(range(start, min(start + 32, len(held.texts))))
-            batch = held.gather([[index] for index in chosen], [[0.0]] * len(chosen), np.zeros(len(chosen)))
-            mel, frames = self.features(batch.signal, batch.samples, magnitude=False)
-            encoded, lengths, _ = self.model.encoder(mel, frames)
-            best = self.model.ctc(encoded).argmax(-1)
-            for row, index in enumerate(chosen):
-                path = torch.unique_consecutive(best[row, : int(lengths[row])]).tolist()
-                text = self.vocabulary.decode([piece for piece in path if piece != self.shape.vocabulary])
-                reference = _words(held.texts[index])
-                wrong[held.corpora[index]] += _distance(_words(text), reference)
-                words[held.corpora[index]] += len(reference)
+        wrong, words = words_wrong(self.model, held, self.vocabulary, self.features)
         shares = [
             f"{corpus} {100 * wrong[corpus] / words[corpus]:.1f} % of {words[corpus]}" for corpus in sorted(words)
         ]
         print(f"dev: words wrong (CTC): {', '.join(shares)}", flush=True)
         self.model.load_state_dict(kept)
         return wrong.total() / max(1, words.total())
-
-
-def rounded(size: int) -> int:
-    """The next of few sizes, at most an eighth more: what a GPU's library has planned for a shape it need not plan again."""
-    unit = 1 << max(0, size.bit_length() - 4)
-    return -(-size // unit) * unit
-
-
-def _words(text: str) -> list[str]:
-    return "".join(letter for letter in text.lower() if letter.isalnum() or letter in " '").split()
-
-
-def _distance(first: list[str], second: list[str]) -> int:
-    row = list(range(len(second) + 1))
-    for i, word in enumerate(first, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(second, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
-    return row[-1]
 
 
 def _weight(given: str) -> tuple[str, float]:

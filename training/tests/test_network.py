@@ -7,7 +7,7 @@ from training.augmentation import Augmentation, Strength
 from training.convert import from_mlx, to_mlx
 from training.features import LogMel, mel_points
 from training.network import MaskedBatchNorm, Shape, Transducer, encoded_length
-from training.train import Plan
+from training.schedule import Plan
 
 TINY = Shape(width=32, layers=2, heads=2, channels=8, vocabulary=12, dropout=0.0)
 
