@@ -21,6 +21,7 @@ from . import (
     search,
     service,
     sessions,
+    spread,
     start,
 )
 from .report import Chart, check_can_draw, draw
@@ -59,7 +60,12 @@ parser.add_argument("--seconds", type=float, default=60, help="how long each of 
 parser.add_argument(
     "--context", type=live.Context.of, nargs="+", metavar="L,C,R", help="left, chunk and right context in live, s"
 )
-parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="workers on Ray, in cluster and dispatch")
+parser.add_argument(
+    "--workers", type=int, nargs="+", default=[1, 2], help="workers on Ray, in cluster, dispatch and spread"
+)
+parser.add_argument(
+    "--slower", type=float, default=8, help="in spread: how many times as long as an H100 a worker takes"
+)
 parser.add_argument("--find-limit", action="store_true", help="in live and cluster: how many sessions there may be")
 parser.add_argument("--pauses", action="store_true", help="in live and sessions: pauses, and uneven utterances")
 parser.add_argument(
@@ -136,6 +142,7 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     "dispatch": lambda given: dispatch.run(
         given.speech, given.workers, given.at_once, given.seconds, given.sessions, given.setting
     ),
+    "spread": lambda given: spread.run(given.workers, given.at_once, given.sessions, given.seconds, given.slower),
     "host": lambda given: host.run(given.speech, given.rounds),
     "search": lambda given: search.run(given.speech, given.model),
     "start": lambda given: start.run(given.model, given.setting),
@@ -149,7 +156,7 @@ if arguments.plot is not None:
     check_can_draw()
 charts: list[Chart] = []
 # Ray is an extra.
-everything = [name for name in measurements if name not in ("cluster", "dispatch")]
+everything = [name for name in measurements if name not in ("cluster", "dispatch", "spread")]
 for name in everything if arguments.what == "all" else (arguments.what,):
     chart = measurements[name](arguments)
     if chart is not None:

@@ -20,7 +20,7 @@ from parakeet_service.adapters.inference.engine import EngineFacts
 from parakeet_service.adapters.inference.job_queue import Urgency
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
 from parakeet_service.adapters.ray.pool import WorkerPool
-from parakeet_service.adapters.ray.workers import Demand, StartedWorker
+from parakeet_service.adapters.ray.workers import Demand, Outcome, StartedWorker, Window
 from parakeet_service.application.ports.metrics import NullMetrics
 from parakeet_service.config.logs import configure_logging
 
@@ -89,11 +89,10 @@ def run(
 class _IdleWorker:
     """Answers at once, in this process."""
 
-    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult]:
+    async def run(self, windows: Sequence[Window]) -> Sequence[tuple[int, Outcome]]:
         """See `Worker`."""
-        del urgency
         await asyncio.sleep(0)
-        return [DecodeResult((), (), 0, 0, None)] * len(jobs)
+        return [(window.number, DecodeResult((), (), 0, 0, None)) for window in windows]
 
     async def stop(self) -> None:
         """See `Worker`."""

@@ -57,5 +57,7 @@ def _configure_mcp(parser: ArgumentParser) -> Callable[[Namespace], ServeMcp]:
 
 def _read(read: Callable[[Namespace], Settings], parsed: Namespace) -> Settings:
     settings = read(parsed)
-    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    configure_logging(
+        level=settings.log_level, log_format=settings.log_format, names_process=settings.http_processes > 1
+    )
     return settings

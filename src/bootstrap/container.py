@@ -91,11 +91,16 @@ def scoring_processes(settings: Settings) -> ScoringProcesses | None:
 
 def prepare_child(settings: Settings) -> Callable[[], None]:
     """What has a child process write its log lines and multiply as this one does; picklable."""
-    return partial(_prepare_child, level=settings.log_level, log_format=settings.log_format)
+    return partial(
+        _prepare_child,
+        level=settings.log_level,
+        log_format=settings.log_format,
+        names_process=settings.http_processes > 1,
+    )
 
 
-def _prepare_child(*, level: str, log_format: LogFormat) -> None:
-    configure_logging(level=level, log_format=log_format)
+def _prepare_child(*, level: str, log_format: LogFormat, names_process: bool) -> None:
+    configure_logging(level=level, log_format=log_format, names_process=names_process)
     one_thread_for_numpy()
     collect_seldom()
 

@@ -30,9 +30,10 @@ _NOT_WORTH_SAYING = (
 )
 
 
-def configure_logging(*, level: str, log_format: LogFormat) -> None:
+def configure_logging(*, level: str, log_format: LogFormat, names_process: bool = False) -> None:
     """Log from `level` on: for people on a terminal, one JSON object a line elsewhere; may be called again.
 
+    With `names_process` each line has the number of its process as `process`: where several write to one log.
     Call it after uvicorn has configured its own logging, which it does before it imports the application.
     """
     console = _is_console(log_format)
@@ -42,6 +43,7 @@ def configure_logging(*, level: str, log_format: LogFormat) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=not console),
+        *([_add_process] if names_process else []),
     ]
     structlog.configure(
         processors=[
@@ -102,6 +104,12 @@ def _rendering(*, console: bool) -> list[Processor]:
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(),
     ]
+
+
+def _add_process(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Say which process writes this."""
+    event["process"] = os.getpid()
+    return event
 
 
 def _without_colour_copy(

@@ -53,9 +53,10 @@ class Decode(Struct, tag=True):
 
 
 class Flush(Struct, tag=True):
-    """What is left of a stream; answered by a hypothesis."""
+    """The last samples of a stream, and what is left of it; answered by a hypothesis."""
 
     stream: int
+    samples: Samples
 
 
 class Describe(Struct, tag=True):
@@ -104,8 +105,12 @@ async def model_host(make: MakeModel, emit: Callable[[Metric], None]) -> AsyncGe
                     return await model.transcribe(request.samples, after_s=request.after_s, decoding=request.decoding)
                 case Decode():
                     return await streams[request.stream].decode(request.samples, start_s=request.start_s)
-                case Flush():
-                    return await streams[request.stream].flush()
+                case Flush(samples=samples):
+                    stream = streams[request.stream]
+                    if not len(samples):
+                        return await stream.flush()
+                    # The first gives its samples, and what it would wait for is taken over by the second.
+                    return (await asyncio.gather(stream.decode(samples), stream.flush()))[1]
 
         async def handle(number: int, request: _Request, reply: Reply) -> None:
             match request:

@@ -17,22 +17,18 @@ from ...application.ports.metrics import ClusterMetrics, NullMetrics
 from ...application.ports.speech_model import GREEDY, Decoding, ModelDescription, StreamContext
 from ...domain.audio import Samples
 from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError, ServiceError, ShuttingDownError
-from ...domain.hypothesis import Hypothesis
 from ...domain.transcript import Token
 from ..processes.connection import Connection, ProcessEndedError
 from ..processes.messages import decoded, decoder_of, nothing
 from ..processes.process import ChildProcess, Recipe
 from .host import BeAlone, Decode, Describe, Flush, MakeModel, Metric, OpenStream, Transcribe, model_host
+from .stream import IsolatedRecognitionStream
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 _descriptions: Decoder[ModelDescription] = decoder_of(ModelDescription)
 _metrics: Decoder[Metric] = decoder_of(Metric)
 _tokens: Decoder[tuple[Token, ...]] = decoder_of(tuple[Token, ...])
-_steps: Decoder[Hypothesis | None] = decoder_of(Hypothesis | None)
-_flushes: Decoder[Hypothesis] = decoder_of(Hypothesis)
-
-
 _Step = TypeVar("_Step")
 
 _LOOK_EVERY_S = 1.0
@@ -59,6 +55,7 @@ class IsolatedModel:
 
     _process: Connection  # once there is one
     _description: ModelDescription | ModelNotReadyError
+    _rate_hz: int
 
     def __init__(
         self,
@@ -180,7 +177,10 @@ class IsolatedModel:
         """See the port."""
         try:
             async with self._serving().held(OpenStream(context, decoding)) as number:
-                yield IsolatedRecognitionStream(self, self._process, number)
+                hop = max(round(context.chunk_s * self._rate_hz), 1)
+                yield IsolatedRecognitionStream(
+                    partial(self.step, self._process), number, hop=hop, rate_hz=self._rate_hz
+                )
         except ProcessEndedError as error:
             raise self._refusal or InferenceError("The model's process died.") from error
 
@@ -232,6 +232,7 @@ class IsolatedModel:
         began = time.monotonic()
         self._process = await self._begin(on_end=self._on_end)
         self._description = description = decoded(self._process.greeting, _descriptions)
+        self._rate_hz = description.sample_rate_hz
         self._load_s = time.monotonic() - began
         _log.info("model_process_ready", **self._whose(), load_s=round(self._load_s, 2))
         # It may have died since it answered: then the supervisor finds out.
@@ -301,21 +302,3 @@ class IsolatedModel:
             else:
                 return death
         raise ModelLoadError(f"The model's process died {len(self._pauses_s)} times in a row; it was given up.")
-
-
-class IsolatedRecognitionStream:
-    """The port RecognitionStream: one stream of the child's model."""
-
-    def __init__(self, model: IsolatedModel, process: Connection, number: int) -> None:
-        """Begin with silence; `process` knows the stream by its `number`."""
-        self._model = model
-        self._process = process
-        self._number = number
-
-    async def decode(self, samples: Samples, *, start_s: float | None = None) -> Hypothesis | None:
-        """See the port."""
-        return await self._model.step(self._process, Decode(self._number, samples, start_s), _steps)
-
-    async def flush(self) -> Hypothesis:
-        """See the port."""
-        return await self._model.step(self._process, Flush(self._number), _flushes)

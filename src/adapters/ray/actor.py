@@ -7,10 +7,8 @@ from typing import Any
 import structlog
 
 from ...domain.errors import ModelLoadError, ServiceError
-from ..inference.job_queue import Urgency
-from ..inference.jobs import DecodeResult, EncoderJob
-from .payload import packed, unpacked_results
-from .workers import WorkerLostError
+from .payload import packed, unpacked_outcomes
+from .workers import Outcome, Window, WorkerLostError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -27,14 +25,14 @@ class RayWorker:
         self._front = front
         self._held = held
 
-    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
+    async def run(self, windows: Sequence[Window]) -> Sequence[tuple[int, Outcome]]:
         """See `Worker`."""
         try:
-            results: bytes = await answer(self._actor.run.remote(*packed(jobs, urgency)))
+            outcomes: bytes = await answer(self._actor.run.remote(self._front, *packed(windows)))
         except WorkerLostError:
             self._held.discard(self)
             raise
-        return unpacked_results(results)
+        return unpacked_outcomes(outcomes)
 
     async def hold(self) -> None:
         """Have it live on.

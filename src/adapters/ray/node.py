@@ -3,6 +3,7 @@
 Called with the node's directory, which is deleted in the end, and the arguments of `ray`.
 """
 
+import ctypes
 import os
 import select
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 _LOOK_EVERY_S = 0.2
 _END_S = 20.0
 
@@ -23,7 +25,11 @@ def main() -> None:
         signal.signal(number, _heard)
     directory, *arguments = sys.argv[1:]
     command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
-    node = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - our caller's own words; no shell
+    node = subprocess.Popen(  # noqa: S603 - our caller's own words; no shell
+        command,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is one thread
+    )
     while node.poll() is None and not select.select([sys.stdin], [], [], _LOOK_EVERY_S)[0]:
         pass
     node.terminate()
@@ -41,6 +47,12 @@ def main() -> None:
             continue
     shutil.rmtree(directory, ignore_errors=True)
     sys.exit(code)
+
+
+def _end_with_parent() -> None:
+    """Have the node told to end when this process is killed and cannot tell it; where the system offers that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _heard(_number: int, _frame: object) -> None:

@@ -13,7 +13,8 @@ from ...domain.errors import InferenceError, ModelLoadError, ModelNotReadyError,
 from ..inference.engine import EngineFacts
 from ..inference.job_queue import JobQueue, QueuedJob, Urgency
 from ..inference.jobs import DecodeResult, EncoderJob
-from .dispatch import Dispatch, Place, Planner, Queued
+from .calls import Calls
+from .dispatch import Dispatch, Place, Planner
 from .workers import WorkerLostError, Workers
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
@@ -31,6 +32,7 @@ class PoolRules:
         longest_pause_s: At most.
         look_every_s: How often the number of workers is compared with the number wanted.
         patience_s: How long what runs may take at the end.
+        gather_s: How long a window waits at least for others that go with it, where all workers have something to do.
     """
 
     most_losses: int = 3
@@ -38,6 +40,7 @@ class PoolRules:
     longest_pause_s: float = 30.0
     look_every_s: float = 5.0
     patience_s: float = 15.0
+    gather_s: float = 0.005
 
 
 class WorkerPool:
@@ -83,9 +86,17 @@ class WorkerPool:
             most_waiting=most_waiting or _LEAST_QUEUE, most_per_batch=batch_size or 1, metrics=metrics
         )
         self._dispatch = Dispatch(self._queue, self._planner, batch_size=batch_size or 1)
+        self._calls = Calls(
+            self._dispatch,
+            metrics,
+            gather_s=self._rules.gather_s,
+            clock=clock,
+            keep=self._keep,
+            on_loss=self._lost,
+            on_leave=self._let_go,
+        )
         self._numbers = itertools.count()
         self._losses: dict[int, int] = {}
-        self._mean_s = 0.5  # per job of a recording, a first guess
         self._facts: EngineFacts | None = None
         self._wanted = 0
         self._starting: dict[int, asyncio.Task[None]] = {}
@@ -112,10 +123,11 @@ class WorkerPool:
     async def aclose(self) -> None:
         """Let what runs finish, cancel what waits, and end the workers."""
         self._closed = True
+        self._calls.close()
         self._queue.close()
         for suspect in self._dispatch.suspects:
             suspect.future.cancel()
-        running = [queued.future for place in self._dispatch.places for batch in place.batches for queued in batch]
+        running = [queued.future for place in self._dispatch.places for queued in place.given.values()]
         if running:
             await asyncio.wait(running, timeout=self._rules.patience_s)
         tasks = [*self._starting.values(), *self._tasks]
@@ -154,12 +166,10 @@ class WorkerPool:
         """
         if self._closed:
             raise ShuttingDownError("The service is shutting down.")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[DecodeResult] = loop.create_future()
+        future: asyncio.Future[DecodeResult] = asyncio.get_running_loop().create_future()
         queued = QueuedJob(job, urgency, self._planner.seconds(job), next(self._numbers), self._clock(), future)
-        self._queue.put(queued, mean_s=self._mean_s / max(self.up, 1))
-        # Once the loop has handed over all that it has now: what arrives together runs together.
-        loop.call_soon(self._hand_out)
+        self._queue.put(queued, mean_s=self._calls.mean_s / max(self.up, 1))
+        self._calls.hand_out_soon(urgency)
         try:
             return await future
         finally:
@@ -171,48 +181,13 @@ class WorkerPool:
     def _per_worker(self) -> int:
         return self._batch_size or (1 if self._facts is None else self._facts.description.batch_size)
 
-    def _hand_out(self) -> None:
-        while not self._closed and (handed := self._dispatch.next()) is not None:
-            place, batch = handed
-            place.batches.append(batch)
-            self._keep(self._run(place, batch))
-
-    async def _run(self, place: Place, batch: Sequence[Queued]) -> None:
-        urgency, began = batch[0].urgency, self._clock()
-        for queued in batch:
-            self._metrics.window_began(live=urgency.is_live, waited_s=began - queued.arrived)
-        try:
-            results = await place.worker.run([queued.job for queued in batch], urgency)
-        except WorkerLostError:
-            self._lost(place)
-            return
-        finally:
-            if batch in place.batches:
-                place.batches.remove(batch)
-        took_s = self._clock() - began
-        if not urgency.is_live:
-            self._mean_s += 0.1 * (took_s / len(batch) - self._mean_s)
-        audio_s = sum(queued.seconds for queued in batch)
-        self._metrics.batch_read(size=len(batch), audio_s=audio_s, took_s=took_s)
-        self._metrics.worker_answered(worker=place.number, audio_s=audio_s)
-        for queued, result in zip(batch, results, strict=True):
-            if queued.future.done():
-                continue  # the caller has left
-            if isinstance(result, Exception):
-                queued.future.set_exception(result)
-            else:
-                queued.future.set_result(result)
-        self._hand_out()
-        if place.leaving and not place.batches:
-            await self._let_go(place)
-
     def _lost(self, place: Place) -> None:
-        """A worker is dead: all that it was given runs elsewhere, and another is started. Heard once for each batch."""
+        """A worker is dead: all that it was given runs elsewhere, and another is started. Heard once for each call."""
         if place not in self._dispatch.places:
             return
         self._dispatch.places.remove(place)
         self._metrics.worker_lost()
-        suspects = [queued for batch in place.batches for queued in batch if not queued.future.done()]
+        suspects = [queued for queued in place.given.values() if not queued.future.done()]
         _log.warning("worker_lost", worker=place.number, windows=len(suspects), up=self.up, wanted=self._wanted)
         for queued in suspects:
             losses = self._losses[queued.number] = self._losses.get(queued.number, 0) + 1
@@ -221,9 +196,9 @@ class WorkerPool:
             else:
                 _log.error("window_given_up", workers=losses, samples=len(queued.job.samples))
                 queued.future.set_exception(InferenceError(f"{losses} workers died of this audio."))
-        place.batches.clear()
+        place.given.clear()
         self._resize(self._wanted)
-        self._hand_out()
+        self._calls.hand_out()
 
     def _resize(self, wanted: int, first: "asyncio.Future[None] | None" = None) -> None:
         """Start workers or have some leave, so that there are `wanted`."""
@@ -245,10 +220,10 @@ class WorkerPool:
     def _vacate(self, places: Sequence[Place]) -> None:
         """Give them nothing new, and let them go once they have nothing left."""
         for place in places:
-            _log.info("worker_leaves", worker=place.number, windows=sum(map(len, place.batches)))
+            _log.info("worker_leaves", worker=place.number, windows=len(place.given))
             place.leaving = True
             place.reserved = False
-            if not place.batches:
+            if not place.given:
                 self._keep(self._let_go(place))
 
     async def _let_go(self, place: Place) -> None:
@@ -283,7 +258,7 @@ class WorkerPool:
         _log.info("worker_up", worker=number, up=self.up, wanted=self._wanted)
         if first is not None and not first.done():
             first.set_result(None)
-        self._hand_out()
+        self._calls.hand_out()
 
     def _know(self, facts: EngineFacts) -> None:
         self._facts = facts

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ...domain.errors import ServiceError
 from ..inference.engine import EngineFacts
-from ..inference.jobs import DecodeResult
 from ..inference.model import EngineModel
-from .payload import packed_results, unpacked
+from .desk import Desk
+from .payload import packed_outcomes, unpacked
 
 MakeEngine: TypeAlias = Callable[[], EngineModel]
 """Makes a model that is not loaded yet. A queue without a bound suits it: the pool's has one."""
@@ -34,6 +33,7 @@ class EngineWorker:
     def __init__(self) -> None:
         """Begin without an engine."""
         self._heard: dict[str, float] = {}
+        self._desks: dict[str, Desk] = {}
         self._loading: asyncio.Task[EngineModel] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -62,16 +62,22 @@ class EngineWorker:
     async def leave(self, front: str) -> None:
         """The front is gone; what it has not been answered is no longer wanted. The last one ends this process."""
         self._heard.pop(front, None)
+        self._desks.pop(front, None)
         asyncio.get_running_loop().call_later(_LAST_ANSWER_S, self._end_if_alone)
 
-    async def run(self, head: bytes, sound: bytes) -> bytes:
-        """See `Worker`; what it takes and gives is packed."""
+    async def run(self, front: str, head: bytes, sound: bytes) -> bytes:
+        """See `Worker`; what it takes and gives is packed.
+
+        Args:
+            front: Whose windows these are.
+            head: See `packed`.
+            sound: Likewise.
+        """
         if self._loading is None:
             raise RuntimeError("A worker runs jobs once it was started.")
         model = await self._loading
-        jobs, urgency = unpacked(head, sound)
-        results = await asyncio.gather(*(model.run(job, urgency) for job in jobs), return_exceptions=True)
-        return packed_results([_sendable(result) for result in results])
+        desk = self._desks.setdefault(front, Desk())
+        return packed_outcomes(await desk.run(model, unpacked(head, sound)))
 
     async def pid(self) -> int:
         """The process."""
@@ -89,6 +95,10 @@ class EngineWorker:
             await asyncio.sleep(HOLD_EVERY_S)
             oldest = time.monotonic() - _LEASE_S
             self._heard = {front: at for front, at in self._heard.items() if at > oldest}
+            # One that was thought gone may come back for what it gave.
+            self._desks = {
+                front: desk for front, desk in self._desks.items() if front in self._heard or not desk.is_empty
+            }
             self._end_if_alone()
 
     def _end_if_alone(self) -> None:
@@ -103,9 +113,3 @@ async def _loaded(make: MakeEngine, cores: Sequence[int]) -> EngineModel:
     model = make()
     await model.start()
     return model
-
-
-def _sendable(result: DecodeResult | BaseException) -> DecodeResult | ServiceError:
-    if isinstance(result, DecodeResult | ServiceError):
-        return result
-    raise result

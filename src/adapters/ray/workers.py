@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from ...domain.errors import ServiceError
 from ..inference.engine import EngineFacts
 from ..inference.job_queue import Urgency
 from ..inference.jobs import DecodeResult, EncoderJob
@@ -13,14 +14,31 @@ class WorkerLostError(Exception):
     """A worker died, or its machine did; what it was running must run elsewhere."""
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A job on its way to a worker; its number is its own among all that the worker has for this front."""
+
+    number: int
+    job: EncoderJob
+    urgency: Urgency
+
+
+Outcome: TypeAlias = DecodeResult | ServiceError
+"""What a worker gives for a window."""
+
+
 class Worker(Protocol):
     """One process with one loaded engine."""
 
-    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
-        """Run jobs, in batches as suit the engine, the most urgent of everything it was given first.
+    async def run(self, windows: Sequence[Window]) -> Sequence[tuple[int, Outcome]]:
+        """Add windows to those that it has, and wait for news.
+
+        It runs them in batches as suit the engine, the most urgent of all that it has first. One call waits at a time: it
+        is answered as soon as a batch has ended, or when another call comes. Whoever waits for windows must have a call
+        with the worker, be it one that brings nothing.
 
         Returns:
-            For each job its result, or why it has none.
+            Outcomes that no call has been answered with yet, by number, whichever call brought the windows; be it none.
 
         Raises:
             WorkerLostError: It is dead.

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -145,6 +146,14 @@ def test_what_libraries_write_down_for_debugging_is_in_no_log(
     structlog.stdlib.get_logger("parakeet_service.here").debug("own")
     library.setLevel(logging.NOTSET)
     assert [line["event"] for line in lines(capsys)] == ["it is old", "own"]
+
+
+def test_names_the_process_where_several_write_to_one_log(capsys: pytest.CaptureFixture[str]) -> None:
+    for names_process in (True, False):
+        configure_logging(level="INFO", log_format="json", names_process=names_process)
+        structlog.stdlib.get_logger("parakeet_service.test").info("one_of_ours")
+        logging.getLogger("library").warning("one of a library")
+    assert [line.get("process") for line in lines(capsys)] == [os.getpid(), os.getpid(), None, None]
 
 
 def test_says_nothing_below_its_level(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from parakeet_service.adapters.inference.engine import EngineFacts
 from parakeet_service.adapters.inference.job_queue import Urgency
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
-from parakeet_service.adapters.ray.workers import Demand, StartedWorker, WorkerLostError
+from parakeet_service.adapters.ray.workers import Demand, Outcome, StartedWorker, Window, WorkerLostError
 from parakeet_service.application.ports.speech_model import ModelDescription
 from parakeet_service.domain.errors import ModelLoadError
 
@@ -24,39 +24,57 @@ def result_of(job: EncoderJob) -> DecodeResult:
 
 @dataclass(eq=False)
 class FakeWorker:
-    """A worker whose batches end when the test says so, or at once."""
+    """A worker that runs the windows of each call as one batch, which ends when the test says so, or at once."""
 
     number: int
     at_once: bool
     is_poison: Callable[[EncoderJob], bool]
     batches: list[tuple[list[EncoderJob], Urgency]] = field(default_factory=list)
-    running: list[tuple[list[EncoderJob], asyncio.Future[None]]] = field(default_factory=list)
+    running: list[list[Window]] = field(default_factory=list)
     beside: list[int] = field(default_factory=list)
+    calls: int = 0
     stopped: bool = False
+    broken: bool = False
+    _dead: bool = False
+    _done: list[tuple[int, Outcome]] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run(self, jobs: Sequence[EncoderJob], urgency: Urgency) -> Sequence[DecodeResult | Exception]:
-        """Keep the batch until `finish` or `die`."""
-        self.batches.append((list(jobs), urgency))
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.running.append((list(jobs), ended))
-        self.beside.append(len(self.running))
-        if any(self.is_poison(job) for job in jobs):
+    async def run(self, windows: Sequence[Window]) -> Sequence[tuple[int, Outcome]]:
+        """Keep the windows until `finish` or `die`."""
+        self.calls += 1
+        if windows:
+            self.batches.append(([window.job for window in windows], windows[0].urgency))
+            self.running.append(list(windows))
+            self.beside.append(len(self.running))
+        if self.broken:
+            raise TypeError("a defect")
+        if any(self.is_poison(window.job) for window in windows):
             self.die()
-        elif self.at_once:
+        elif self.at_once and windows:
             self.finish()
-        await ended
-        return [result_of(job) for job in jobs]
+        self._news.set()
+        news = self._news = asyncio.Event()
+        if self.running and not self._done:
+            await news.wait()
+        if self._dead:
+            raise WorkerLostError("killed")
+        done, self._done = self._done, []
+        return done
 
-    def finish(self) -> None:
-        """End the oldest batch."""
-        self.running.pop(0)[1].set_result(None)
+    def finish(self, count: int | None = None) -> None:
+        """End the oldest batch, or so many windows of it."""
+        batch = self.running.pop(0)
+        ended = batch[:count]
+        if len(ended) < len(batch):
+            self.running.insert(0, batch[len(ended) :])
+        self._done += [(window.number, result_of(window.job)) for window in ended]
+        self._news.set()
 
     def die(self) -> None:
         """As kill -9 does: every call fails."""
-        self.stopped = True
-        for _, ended in self.running:
-            ended.set_exception(WorkerLostError("killed"))
+        self.stopped = self._dead = True
         self.running.clear()
+        self._news.set()
 
     async def stop(self) -> None:
         """Remember it."""

@@ -1,7 +1,8 @@
 """Jobs on workers that come, go and die."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -74,6 +75,8 @@ async def started(
     sleeps: Sleeps | None = None,
     metrics: CountedMetrics | None = None,
     most_waiting: int | None = None,
+    gather_s: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[WorkerPool]:
     """A pool with all of its workers up."""
     pool = WorkerPool(
@@ -82,7 +85,8 @@ async def started(
         sample_rate_hz=RATE_HZ,
         batch_size=None,
         most_waiting=most_waiting,
-        rules=PoolRules(patience_s=0.0),
+        rules=PoolRules(patience_s=0.0, gather_s=gather_s),
+        clock=clock,
         sleep=sleeps or Sleeps(),
     )
     await pool.start()
@@ -145,19 +149,156 @@ async def test_takes_turns_among_workers_that_have_nothing_to_do() -> None:
 async def test_keeps_what_workers_cannot_begin_in_its_own_queue() -> None:
     workers = FakeWorkers(1)
     async with started(workers) as pool:
-        tasks = submitted(pool, *(job(number) for number in range(6)))
+        tasks = submitted(pool, *(job(number) for number in range(7)))
+        await settle()
+        (worker,) = workers.started
+        assert numbers(worker) == [[0, 1, 2, 3]]
+        tasks[4].cancel()
+        await settle()
+        worker.finish(1)
+        await settle()
+        assert numbers(worker)[1] == [5]
+        worker.finish()
+        worker.finish()
+        await settle()
+        worker.finish()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(result, DecodeResult) for result in done] == [number != 4 for number in range(7)]
+
+
+async def test_gives_each_result_when_its_batch_has_ended_whatever_else_the_call_brought() -> None:
+    workers = FakeWorkers(1)
+    async with started(workers) as pool:
+        tasks = submitted(pool, *(job(number) for number in range(4)))
+        await settle()
+        (worker,) = workers.started
+        worker.finish(2)
+        await settle()
+        assert [task.done() for task in tasks] == [True, True, False, False]
+        # Nothing else waits, and yet somebody must hear of the rest.
+        assert worker.calls == 2
+        worker.finish()
+        results = await asyncio.gather(*tasks)
+    assert [result.finalized_until for result in results] == [0, 1, 2, 3]
+    assert worker.calls == 2
+
+
+async def test_shares_a_burst_evenly_to_its_end() -> None:
+    workers = FakeWorkers(2)
+    async with started(workers) as pool:
+        tasks = submitted(pool, *(job(number, seconds) for number, seconds in enumerate((9, 9, 9, 9, 9, 9, 9, 9))))
+        await settle()
+        assert [numbers(worker) for worker in workers.started] == [[[0, 2, 4, 6]], [[1, 3, 5, 7]]]
+        for worker in workers.started:
+            worker.finish()
+        await asyncio.gather(*tasks)
+        # The long one is due last, and goes where there is less.
+        tasks = submitted(pool, *(job(number, seconds) for number, seconds in enumerate((3, 4, 5, 20))))
+        await settle()
+        assert [numbers(worker)[1] for worker in workers.started] == [[0, 2], [1, 3]]
+        for worker in workers.started:
+            worker.finish()
+        await asyncio.gather(*tasks)
+
+
+async def test_calls_are_of_bounded_size() -> None:
+    workers = FakeWorkers(1)
+    async with started(workers) as pool:
+        tasks = submitted(pool, *(job(number, 100.0) for number in range(4)))
         await settle()
         (worker,) = workers.started
         assert numbers(worker) == [[0, 1], [2, 3]]
-        tasks[4].cancel()
+        worker.finish()
+        worker.finish()
+        await asyncio.gather(*tasks)
+
+
+async def test_windows_that_come_one_by_one_go_to_busy_workers_together() -> None:
+    workers = FakeWorkers(1)
+    async with started(workers, gather_s=0.001) as pool:
+        tasks = submitted(pool, job(0))
         await settle()
-        worker.finish()
+        tasks += submitted(pool, job(1))
         await settle()
-        assert numbers(worker)[2] == [5]
+        tasks += submitted(pool, job(2))
+        await settle()
+        (worker,) = workers.started
+        assert numbers(worker) == [[0]]
+        while len(worker.batches) == 1:
+            await asyncio.sleep(0.001)
+        assert numbers(worker) == [[0], [1, 2]]
         worker.finish()
         worker.finish()
+        await asyncio.gather(*tasks)
+
+
+async def test_where_batches_take_long_windows_wait_longer_for_others() -> None:
+    workers, now_s = FakeWorkers(1), 0.0
+    async with started(workers, clock=lambda: now_s) as pool:
+        tasks = submitted(pool, job(0), job(1))
+        await settle()
+        (worker,) = workers.started
+        now_s = 100.0
+        worker.finish(1)
+        await settle()
+        tasks += submitted(pool, job(2))
+        await settle()
+        assert numbers(worker) == [[0, 1]]
+        while len(worker.batches) == 1:
+            await asyncio.sleep(0.001)
+        assert numbers(worker) == [[0, 1], [2]]
+        worker.finish()
+        worker.finish()
+        await asyncio.gather(*tasks)
+
+
+async def test_the_end_of_an_utterance_waits_for_no_others() -> None:
+    workers = FakeWorkers(1)
+    async with started(workers, gather_s=60.0) as pool:
+        tasks = submitted(pool, job(0))
+        await settle()
+        tasks += submitted(pool, job(1))
+        await settle()
+        tasks += submitted(pool, job(2), urgency=Urgency.FINAL)
+        await settle()
+        (worker,) = workers.started
+        # Those that are ready go along.
+        assert sorted(numbers(worker)) == [[0], [2, 1]]
+        worker.finish()
+        worker.finish()
+        await asyncio.gather(*tasks)
+
+
+async def test_a_defect_of_a_worker_leaves_nobody_waiting() -> None:
+    workers = FakeWorkers(1)
+    async with started(workers) as pool:
+        tasks = submitted(pool, job(0))
+        await settle()
+        (worker,) = workers.started
+        worker.broken = True
+        tasks += submitted(pool, job(1))
         done = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [isinstance(result, DecodeResult) for result in done] == [True, True, True, True, False, True]
+        assert [type(result) for result in done] == [InferenceError, InferenceError]
+        worker.broken = False
+        worker.finish()
+        worker.finish()
+        tasks = submitted(pool, job(2))
+        await settle()
+        worker.finish()
+        assert (await tasks[0]).finalized_until == 2
+
+
+async def test_windows_of_which_a_worker_knows_nothing_are_not_waited_for() -> None:
+    workers = FakeWorkers(1)
+    async with started(workers) as pool:
+        tasks = submitted(pool, job(0), job(1))
+        await settle()
+        (worker,) = workers.started
+        worker.finish(1)
+        worker.running.clear()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in done] == [DecodeResult, InferenceError]
+        assert worker.calls == 2
 
 
 async def test_live_windows_go_to_a_worker_that_is_full_of_recordings() -> None:

@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 
-from parakeet_service.adapters.inference.job_queue import Urgency
 from parakeet_service.adapters.inference.model import EngineModel
 from parakeet_service.adapters.ray.cluster import fingerprint
 from parakeet_service.adapters.ray.payload import packed
@@ -29,7 +28,7 @@ async def test_loads_once_for_all_fronts_that_start_it() -> None:
 
 async def test_runs_nothing_before_it_was_started() -> None:
     with pytest.raises(RuntimeError, match="once it was started"):
-        await EngineWorker().run(*packed([], Urgency.SHORT))
+        await EngineWorker().run("front", *packed([]))
 
 
 def test_fronts_with_equal_recipes_have_workers_of_the_same_name() -> None:
