@@ -51,7 +51,7 @@ class Here:
     def text(self, features: Tensor) -> str:
         """What the network reads."""
         with torch.no_grad():
-            encoded, _ = self._model.encoder(features, torch.tensor([features.shape[1]]))
+            encoded, _, _ = self._model.encoder(features, torch.tensor([features.shape[1]]))
             return self._pieces.decode([piece for piece, _ in greedy(self._model, encoded[0])])
 
 

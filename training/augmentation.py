@@ -73,17 +73,18 @@ class Augmentation:
         """Play faster or slower, pitch and formants along with it; by cubic interpolation."""
         factor = self._factor(len(signal), strength.speed)
         shorter = (lengths / factor).long()
-        place = torch.arange(int(shorter.max()), device=self._device) * factor.to(self._device)[:, None]
+        here = factor.to(self._device, non_blocking=True)
+        place = torch.arange(int(shorter.max()), device=self._device) * here[:, None]
         whole = place.long()
         part = place - whole
         a, b, c, d = (signal.gather(1, (whole + step).clamp(0, signal.shape[1] - 1)) for step in (-1, 0, 1, 2))
         value = b + 0.5 * part * (c - a + part * (2 * a - 5 * b + 4 * c - d + part * (3 * (b - c) + d - a)))
-        return value * (place < lengths.to(self._device)[:, None]), shorter
+        return value * (place < lengths.to(self._device, non_blocking=True)[:, None]), shorter
 
     def surroundings(self, signal: Tensor, lengths: Tensor, strength: Strength) -> Tensor:
         """Add rooms, noise and other voices, then send some of it over a bad line; the shape stays."""
         batch, samples = signal.shape
-        lengths = lengths.to(self._device)
+        lengths = lengths.to(self._device, non_blocking=True)
         size = 2 ** math.ceil(math.log2(samples + 8000))
         inside = torch.arange(samples, device=self._device)[None] < lengths[:, None]
         spectrum = torch.fft.rfft(signal, n=size)
@@ -106,13 +107,41 @@ class Augmentation:
             self._often(batch, strength.babble)[:, None] * 10 ** (-(8 + 20 * self._uniform(batch, 1)) / 20)
         )
         peak = signal.abs().amax(1, keepdim=True) + 1e-6
-        coded = signal / peak
-        coded = coded.sign() * torch.log1p(255 * coded.abs()) / math.log(256)
-        coded = (coded * 127).round() / 127
-        coded = coded.sign() * (torch.exp(coded.abs() * math.log(256)) - 1) / 255 * peak
-        signal = torch.where(self._often(batch, strength.line)[:, None], coded, signal)
+        signal = torch.where(self._often(batch, strength.line)[:, None], _mu_law(signal), signal)
         loud = 10 ** (-1.4 * self._uniform(batch, 1)) / peak
-        return signal * loud * inside
+        signal = signal * loud * inside
+        # As with music; the last ones, so that it is not the same items that have both.
+        if called := int(batch * strength.telephone):
+            signal[-called:] = self._telephone(signal[-called:], size) * inside[-called:]
+        return signal
+
+    def _telephone(self, signal: Tensor, size: int) -> Tensor:
+        """What is left of recordings that were sampled at 8 kHz and then raised to 16 kHz.
+
+        In the band of a line, mostly by mu-law; above 4 kHz the mirrored image that the resampler let pass, and in half
+        of them the noise of 16 bits. Nothing else may be left there: a band that is only fainter is as clear as before
+        once it is normalised.
+        """
+        batch, samples = signal.shape
+        signal = torch.where(self._often(batch, 0.6)[:, None], _mu_law(signal), signal)
+        spectrum = torch.fft.rfft(signal, n=size)
+        frequency = torch.arange(spectrum.shape[1], device=self._device) / size * RATE
+        low, steep = 320 * self._uniform(batch, 1), 50 + 200 * self._uniform(batch, 1)
+        edge, slope = 3200 + 750 * self._uniform(batch, 1), 50 + 400 * self._uniform(batch, 1)
+        below = ((low - frequency) / steep).clamp(0, 1.5) * self._often(batch, 0.6)[:, None]
+        above = ((frequency - edge) / slope).clamp(0, 1)
+        gain = 10 ** (-(40 * below + 60 * above) / 20)
+        middle = len(frequency) // 2
+        gain[:, middle:] = 0.0
+        called = spectrum * gain
+        # The image falls to nothing within so many Hz of 4 kHz.
+        rest, within = 10 + 50 * self._uniform(batch, 1), 50 + 900 * self._uniform(batch, 1)
+        image = (frequency[:middle] / within).clamp(0, 1)
+        image = 10 ** (-(rest + (110 - rest) * image) / 20)
+        called[:, middle + 1 :] = called[:, :middle].flip(1).conj() * image
+        called = torch.fft.irfft(called, n=size)[:, :samples]
+        coarse = (called * 32768).round() / 32768
+        return torch.where(self._often(batch, 0.5)[:, None], coarse, called)
 
     def _noise(self, batch: int, samples: int, size: int) -> Tensor:
         """Noise of any colour from white to brown, of effective value 1; at times swelling."""
@@ -144,8 +173,9 @@ class Augmentation:
         return total / (total.square().mean(1, keepdim=True).sqrt() + 1e-6)
 
     def variation(self, batch: int, strength: Strength) -> Variation:
-        """How features are to differ: tempo, vocal tract, the microphone's and the line's frequency response."""
-        hop = HOP * self._factor(batch, strength.tempo)
+        """How features are to differ: tempo, vocal tract, and the microphone's frequency response."""
+        # One tempo for all: frames at even distances are cut without a copy.
+        hop = round(HOP * float(self._factor(1, strength.tempo)))
         warp = 1 + strength.warp * (2 * self._uniform(batch) - 1)
         frequency = torch.linspace(0, RATE / 2, 257, device=self._device)
         waves = torch.arange(1, 5, device=self._device)[None, :, None]
@@ -156,12 +186,7 @@ class Augmentation:
         closed = self._often(batch, strength.filters * 0.5)[:, None] * (frequency > low)
         high = 400 * self._uniform(batch, 1)
         opened = self._often(batch, strength.filters * 0.4)[:, None] * (frequency < high)
-        telephone = self._often(batch, strength.telephone)[:, None]
-        opened = opened | (telephone & (frequency < 320 * self._uniform(batch, 1)))
         decibels = decibels - (30.0 + 50.0 * self._uniform(batch, 1)) * closed - 30.0 * opened
-        # Nothing is left above: a band that is only fainter is as clear as before once it is normalised.
-        edge, slope = 3100 + 850 * self._uniform(batch, 1), 100 + 1400 * self._uniform(batch, 1)
-        decibels = decibels - 100.0 * telephone * ((frequency - edge) / slope).clamp(0, 1)
         return Variation(hop, warp, 10 ** (decibels / 20))
 
     def masked(self, mel: Tensor, lengths: Tensor, strength: Strength) -> Tensor:
@@ -182,3 +207,12 @@ class Augmentation:
         used = (torch.arange(many, device=self._device) < number[:, None])[..., None]
         gone = ((time >= start) & (time < start + width) & used).any(1)[..., None]
         return mel.masked_fill(hidden | gone, 0.0)
+
+
+def _mu_law(signal: Tensor) -> Tensor:
+    """Samples after 8 bits of G.711's mu-law, the loudest of each item at its full scale."""
+    peak = signal.abs().amax(1, keepdim=True) + 1e-6
+    coded = signal / peak
+    coded = coded.sign() * torch.log1p(255 * coded.abs()) / math.log(256)
+    coded = (coded * 127).round() / 127
+    return coded.sign() * (torch.exp(coded.abs() * math.log(256)) - 1) / 255 * peak

@@ -156,11 +156,15 @@ class Corpus:
         return Batch(
             signal / 32768,
             torch.tensor(lengths),
-            torch.from_numpy(labels).to(self._device, non_blocking=True),
-            torch.tensor(numbers).to(self._device, non_blocking=True),
+            self._sent(torch.from_numpy(labels)),
+            self._sent(torch.tensor(numbers)),
             torch.tensor(numbers),
-            torch.from_numpy(bounds).to(self._device, non_blocking=True),
+            self._sent(torch.from_numpy(bounds)),
         )
+
+    def _sent(self, values: Tensor) -> Tensor:
+        # From pageable memory a copy of this size waits for all that the GPU has yet to do.
+        return values.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else values
 
     def draw(
         self,

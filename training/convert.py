@@ -22,13 +22,13 @@ _RENAMED = (
 def to_mlx(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights under parakeet-mlx's names, in its order of axes, in float16.
 
-    Kernels go from (out, in, places ...) to (out, places ..., in); the two biases of the LSTM become one; the CTC head
-    stays behind.
+    Kernels go from (out, in, places ...) to (out, places ..., in); the two biases of the LSTM become one; the heads
+    that only training uses stay behind.
     """
     made: dict[str, Tensor] = {}
     for own, tensor in state.items():
         name, value = own, tensor
-        if name.startswith("ctc."):
+        if name.startswith(("ctc.", "pupil.")):
             continue
         if name == "decoder.dec_rnn.bias_ih_l0":
             name, value = "decoder.prediction.dec_rnn.lstm.0.bias", value + state["decoder.dec_rnn.bias_hh_l0"]
@@ -43,7 +43,7 @@ def to_mlx(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_mlx(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `to_mlx` made, as a state to begin training with; without a CTC head."""
+    """What `to_mlx` made, as a state to begin training with; without training's own heads."""
     state: dict[str, Tensor] = {}
     for own, tensor in weights.items():
         name, value = own, tensor.float()

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 RATE = 16_000
 HOP = 160
@@ -20,8 +21,8 @@ _POINTS = 512
 class Variation:
     """How the features of each item differ from the plain ones."""
 
-    hop: Tensor
-    """``(batch,)``, on the CPU: samples from frame to frame; more makes speech faster, at the same pitch."""
+    hop: int
+    """Samples from frame to frame, of the whole batch; more makes speech faster, at the same pitch."""
     warp: Tensor
     """``(batch,)``: factor on the frequencies of the mel bands: more makes the vocal tract longer."""
     gain: Tensor
@@ -36,9 +37,9 @@ def mel_points(mels: int) -> np.ndarray:
     return np.where(scale < 1000.0 / linear, scale * linear, 1000.0 * np.exp(step * (scale - 1000.0 / linear)))
 
 
-def frames_of(lengths: Tensor, hop: Tensor | float = HOP) -> Tensor:
+def frames_of(lengths: Tensor, hop: int = HOP) -> Tensor:
     """How many frames so many samples give."""
-    return (lengths / hop).long() + 1
+    return lengths // hop + 1
 
 
 class LogMel:
@@ -77,26 +78,24 @@ class LogMel:
         Returns:
             ``(batch, frames, mels)``, zeros behind the end of each item, and the frames of each item.
         """
-        batch, samples = signal.shape
-        hop = variation.hop if variation else torch.full((batch,), float(HOP))
+        hop = variation.hop if variation else HOP
         counts = frames_of(lengths, hop)
         most = int(counts.max())
-        hop, counts, lengths = hop.to(signal.device), counts.to(signal.device), lengths.to(signal.device)
+        counts, lengths = (value.to(signal.device, non_blocking=True) for value in (counts, lengths))
         raised = torch.cat([signal[:, :1], signal[:, 1:] - 0.97 * signal[:, :-1]], dim=1)
-        frame = torch.arange(most, device=signal.device)
-        starts = (frame[None] * hop[:, None]).round().long() - _POINTS // 2
-        places = starts[:, :, None] + torch.arange(_POINTS, device=signal.device)
-        last = (lengths - 1)[:, None, None]
-        places = places.abs()
-        places = torch.where(places > last, 2 * last - places, places).clamp(0, samples - 1)
-        cut = raised.gather(1, places.flatten(1)).view(places.shape)
-        spectrum = torch.fft.rfft(cut * self._window)
+        # Reflected about the first sample, and about the last of each item.
+        half = _POINTS // 2
+        framed = functional.pad(torch.cat([raised[:, 1 : half + 1].flip(1), raised], dim=1), (0, _POINTS))
+        beyond = lengths[:, None] + torch.arange(half, device=signal.device)
+        reflected = raised.gather(1, 2 * (lengths[:, None] - 1) - beyond)
+        framed = framed.scatter(1, beyond + half, reflected)
+        spectrum = torch.fft.rfft(framed.unfold(1, _POINTS, hop)[:, :most] * self._window)
         power = spectrum.abs() if magnitude else spectrum.real.abs() + spectrum.imag.abs()
         if variation:
             power = power * variation.gain[:, None]
         filters = self.filters(variation.warp) if variation else self.filters(torch.ones(1, device=signal.device))
         mel = torch.log(power.square() @ filters + 1e-5)
-        keep = (frame[None] < counts[:, None])[..., None]
+        keep = (torch.arange(most, device=signal.device) < counts[:, None])[..., None]
         mean = (mel * keep).sum(1, keepdim=True) / counts[:, None, None]
         centred = (mel - mean) * keep
         deviation = (centred.square().sum(1, keepdim=True) / counts[:, None, None]).sqrt()

@@ -7,6 +7,7 @@ Source: the shapes are those of parakeet-mlx 0.7.0 (Apache-2.0), conformer.py an
 import copy
 import dataclasses
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Shape:
     vocabulary: int = 512
     durations: tuple[int, ...] = (0, 1, 2, 3, 4)
     dropout: float = 0.1
+    taught: int = 512
+    """Numbers in a frame of the teacher's."""
 
 
 def encoded_length(frames: Tensor) -> Tensor:
@@ -212,11 +215,25 @@ class Block(nn.Module):
 class Blocks(nn.ModuleList):
     """Conformer blocks, one behind the other."""
 
-    def forward(self, x: Tensor, positions: Tensor, keep: Tensor) -> Tensor:
-        """The same shape; see `Attention`."""
-        for block in self:
+    def forward(self, x: Tensor, positions: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last one gives, and what lies two thirds of the way up, each of the same shape; see `Attention`."""
+        middle = x
+        for number, block in enumerate(self, 1):
             x = block(x, positions, keep)
-        return x
+            if number == len(self) * 2 // 3:
+                middle = x
+        return x, middle
+
+
+class Encoded(NamedTuple):
+    """What an encoder has made of a batch."""
+
+    frames: Tensor
+    """``(batch, frames, width)``."""
+    lengths: Tensor
+    """Frames of each item."""
+    middle: Tensor
+    """The same frames before the upper third of the blocks: sounds and words rather than pieces of the vocabulary."""
 
 
 class Encoder(nn.Module):
@@ -253,7 +270,7 @@ class Encoder(nn.Module):
         for name, value in self.layers.named_buffers():
             value.copy_(kept[name])
 
-    def forward(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, mel: Tensor, lengths: Tensor) -> Encoded:
         """Encode features.
 
         Args:
@@ -261,7 +278,7 @@ class Encoder(nn.Module):
             lengths: Frames of each item.
 
         Returns:
-            ``(batch, frames / 8, width)`` and the lengths of its items.
+            An eighth as many frames.
         """
         x = functional.dropout(self.pre_encode(mel, lengths), self.dropout, self.training)
         lengths = encoded_length(lengths)
@@ -272,7 +289,8 @@ class Encoder(nn.Module):
             blocks = captured
             x = functional.pad(x, (0, 0, 0, most - frames))
         keep = torch.arange(x.shape[1], device=x.device)[None] < lengths[:, None]
-        return blocks(x, self._positions(x.shape[1], x.device), keep)[:, :frames], lengths
+        top, middle = blocks(x, self._positions(x.shape[1], x.device), keep)
+        return Encoded(top[:, :frames], lengths, middle[:, :frames])
 
     def _positions(self, frames: int, device: torch.device) -> Tensor:
         distance = torch.arange(frames - 1, -frames, -1, device=device, dtype=torch.float32)[:, None]
@@ -311,7 +329,7 @@ class Joint(nn.Module):
 
 
 class Transducer(nn.Module):
-    """The whole model, with a CTC head that only training uses."""
+    """The whole model, with two heads that only training uses: CTC's, and the one that tells what a teacher hears."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -320,6 +338,7 @@ class Transducer(nn.Module):
         self.decoder = Prediction(shape)
         self.joint = Joint(shape)
         self.ctc = nn.Linear(shape.width, shape.vocabulary + 1)
+        self.pupil = nn.Linear(shape.width, shape.taught)
 
 
 @torch.no_grad()

@@ -45,6 +45,7 @@ def cleaned(text: str) -> str | None:
     text = re.sub(r"\s+([,.?!])", r"\1", text)
     text = re.sub(r"[,.]*([,.?!])", r"\1", text)
     text = re.sub(r"([,.?!])(?=[A-Za-z])", r"\1 ", text)
+    text = re.sub(r"\b([ap])\. ?m\b\.?", r"\1.m.", text)
     text = re.sub(r"\s+-+\s*|-+\s+", " ", " ".join(text.split())).strip(" ,'-")
     if not _SPOKEN.fullmatch(text) or re.search(r"[A-Z]{2}|(?:\b[A-Z]\.){2}", text):
         return None

@@ -11,9 +11,10 @@ import json
 import math
 import os
 import time
-from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,64 +25,27 @@ from torch.nn import functional
 from .augmentation import Augmentation, Strength
 from .batches import END_S, Batch, Corpus, items_of
 from .convert import from_mlx, read_weights
-from .features import HOP, RATE, LogMel, frames_of
+from .distillation import distance
+from .features import HOP, RATE, LogMel
+from .hearing import Heard, Hearing, rounded
 from .loss import token_and_duration_loss
-from .network import SUBSAMPLING, Attention, Shape, Transducer, encoded_length
+from .network import Attention, Shape, Transducer, encoded_length
+from .schedule import LENGTHS_S, ODDS, Plan
+from .teacher import Teacher
 from .vocabulary import Vocabulary
+from .watching import words_wrong
 
-_LENGTHS_S = (3.0, 5.0, 8.0, 12.0, 17.0, 24.0, 34.0)
 _LOST = 0.06
 """So much more of the words wrong than at best is no accident."""
 _BOUND_EVERY = 8
-_ODDS = (0.12, 0.18, 0.2, 0.16, 0.14, 0.12, 0.08)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """What depends on the share of the time that is spent."""
+class _Losses(NamedTuple):
+    """Sums over a batch, and the teacher's mean."""
 
-    peak: float = 8e-4
-    warm_up: float = 0.06
-    clean_until: float = 0.03
-    augmented_from: float = 0.12
-    short_until: float = 0.06
-    transducer_from: float = 0.14
-    turning: float = 0.05
-    shared_from: float = 0.0
-    ctc_share: float = 0.3
-    calmer_from: float = 0.8
-    late_from: float = 0.6
-
-    def rate(self, spent: float) -> float:
-        """Learning rate: up in a line, level, and down to zero along a cosine."""
-        if spent < self.warm_up:
-            return self.peak * spent / self.warm_up
-        level = 0.35
-        if spent < level:
-            return self.peak
-        return self.peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (spent - level) / (1 - level))))
-
-    def strength(self, spent: float) -> float:
-        """Of augmentation, 0 to 1; towards the end, when the rate is low, it falls to a half."""
-        risen = (spent - self.clean_until) / (self.augmented_from - self.clean_until)
-        fallen = 1 - 0.5 * (spent - self.calmer_from) / (1 - self.calmer_from)
-        return min(1.0, max(0.0, risen), max(0.5, fallen))
-
-    def share(self, spent: float) -> float:
-        """Of the CTC loss that the encoder feels beside the transducer's: whole at the turn to TDT, then less.
-
-        A transducer that knows nothing yet must not unmake what CTC has made.
-        """
-        if spent < self.shared_from:
-            return 0.0
-        if not self.transducer_from:
-            return self.ctc_share
-        turned = (spent - self.transducer_from) / self.turning
-        return min(1.0, max(self.ctc_share, 1 - (1 - self.ctc_share) * turned))
-
-    def longest(self, spent: float) -> int:
-        """How many of the lengths of items are in use."""
-        return 3 if spent < self.short_until else len(_LENGTHS_S)
+    ctc: Tensor
+    tdt: Tensor
+    teacher: Tensor
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,15 +109,21 @@ class Trainer:
         if self.rank == 0 and (absent := self.late.keys() - set(self.corpus.corpora)):
             print(f"--weight: no shard has {', '.join(sorted(absent))} so far", flush=True)
         self.features = LogMel(self.device, self.shape.mels)
-        self.chance = np.random.default_rng([self.step, self.rank])
-        self.augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
+        self.chance, self._draws = (np.random.default_rng([self.step, self.rank, use]) for use in (0, 1))
+        self._ahead: Future[Batch] | None = None
+        # A thread has a device of its own.
+        begin = (lambda: torch.cuda.set_device(self.device)) if on_gpu else None
+        self._drawing = ThreadPoolExecutor(1, initializer=begin)
+        teacher = Teacher(arguments.teacher, self.device) if arguments.teacher else None
+        augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
+        self.hearing = Hearing(self.features, augmentation, teacher, self.device)
 
     def _capture(self) -> None:
         """Prepare the encoder for the batches that there will be: before NCCL's first call, whose thread disturbs it."""
         fastest = (1 - Strength().speed) * (1 - Strength().tempo)
         sizes: dict[int, int] = {}
-        for seconds in _LENGTHS_S:
-            frames = math.ceil((seconds + END_S) * RATE / HOP / fastest) + 1
+        for seconds in LENGTHS_S:
+            frames = rounded(math.ceil((seconds + END_S) * RATE / HOP / fastest) + 1)
             sizes[items_of(seconds, self.arguments.batch_s)] = int(encoded_length(torch.tensor(frames)))
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             self.model.encoder.capture(sizes)
@@ -220,7 +190,7 @@ class Trainer:
         stop_s = min(total_s, before + self.arguments.call_minutes * 60)
         reported = saved = 0.0
         heard_s = 0.0
-        sums, steps = torch.zeros(2, device=self.device), 0
+        sums, steps = torch.zeros(3, device=self.device), 0
         while self.spent_s < stop_s:
             losses, seconds = self._one_step(self.spent_s / total_s)
             heard_s += seconds
@@ -229,10 +199,11 @@ class Trainer:
             now = time.monotonic() - begun
             self.spent_s = self._agreed(before + now)
             if now - reported > self.arguments.report_s and self.rank == 0:
-                ctc, tdt = (sums / steps).tolist()
+                ctc, tdt, teacher = (sums / steps).tolist()
                 fast = heard_s * self.world / (now - reported)
                 print(
-                    f"{self.spent_s:6.0f} s  step {self.step}  ctc {ctc:.3f}  tdt {tdt:.3f}  {fast:.0f} x  "
+                    f"{self.spent_s:6.0f} s  step {self.step}  ctc {ctc:.3f}  tdt {tdt:.3f}  teacher {teacher:.3f}  "
+                    f"{fast:.0f} x  "
                     f"{self.corpus.hours:.0f} h  rate {self.optimiser.param_groups[0]['lr']:.1e}  "
                     f"gradient {float(self._steep):.2f}",
                     flush=True,
@@ -240,11 +211,12 @@ class Trainer:
             if now - reported > self.arguments.report_s:
                 reported, heard_s, steps = now, 0.0, 0
                 sums.zero_()
-                self.corpus.refresh()
+                self._changed(self.corpus.refresh)
             if self.spent_s - before - saved > self.arguments.save_s:
                 saved = self.spent_s - before
                 self.save()
                 self._guard(self.watch())
+        self._drawing.shutdown()
         self.save()
         self.watch()
         if self.world > 1:
@@ -264,13 +236,10 @@ class Trainer:
         plan = self.plan
         if spent >= plan.late_from and not self._is_late:
             self._is_late = True
-            self.corpus.weigh(self.late)
-        count = plan.longest(spent)
-        odds = np.array(_ODDS[:count])
-        seconds = float(self.chance.choice(_LENGTHS_S[:count], p=odds / odds.sum()))
-        batch = self.corpus.draw(self.chance, seconds, self.arguments.batch_s)
-        with torch.no_grad():
-            mel, frames, earliest, frames_here = self._heard(batch, plan.strength(spent))
+            self._changed(lambda: self.corpus.weigh(self.late))
+        batch = self._batch(plan.longest(spent))
+        magnitude = bool(self.chance.random() < 0.5)
+        heard = self.hearing(batch, plan.strength(spent), magnitude=magnitude)
         self.model.train()
         with_tdt = spent >= plan.transducer_from
         if with_tdt and not self._turned:
@@ -278,11 +247,12 @@ class Trainer:
             self._turned, self._best = True, None
         share = plan.share(spent)
         shared = not with_tdt or share > 0
-        ctc, tdt = self._losses(mel, frames, frames_here, batch, shared=shared, earliest=earliest if with_tdt else None)
+        ctc, tdt, teacher = self._losses(heard, batch, shared=shared, with_tdt=with_tdt)
         # One more for each item, for its end: a batch of silence must not weigh like one of speech.
         number = (batch.lengths + 1).sum()
         # Without a share the encoder does not feel the CTC head; it is only there to watch by.
         loss = ((share or 1.0) * ctc + tdt) / number if with_tdt else ctc / number
+        loss = loss + self.arguments.teacher_weight * plan.taught(spent) * teacher
         loss.backward()
         rate = plan.rate(spent)
         for group in self.optimiser.param_groups:
@@ -295,58 +265,67 @@ class Trainer:
         self.optimiser.zero_grad()
         self._follow()
         self.step += 1
-        return torch.stack([ctc, tdt]).detach() / number, float(batch.samples.sum()) / 16_000
+        return torch.stack([ctc / number, tdt / number, teacher]).detach(), float(batch.samples.sum()) / 16_000
 
-    def _heard(self, batch: Batch, factor: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features, their frames, the encoder's frame before which each label should not come, and frames on the CPU."""
-        magnitude = bool(self.chance.random() < 0.5)
-        if factor == 0:
-            mel, frames = self.features(batch.signal, batch.samples, magnitude=magnitude)
-            return mel, frames, (batch.bounds / (SUBSAMPLING * HOP)).round(), frames_of(batch.samples)
-        strength = Strength().scaled(factor)
-        signal, samples = self.augmentation.speed(batch.signal, batch.samples, strength)
-        signal = self.augmentation.surroundings(signal, samples, strength)
-        variation = self.augmentation.variation(len(signal), strength)
-        mel, frames = self.features(signal, samples, magnitude=magnitude, variation=variation)
-        share = samples / batch.samples / (SUBSAMPLING * variation.hop)
-        earliest = (batch.bounds * share.to(self.device)[:, None]).round()
-        mel = self.augmentation.masked(mel, frames, strength)
-        return mel, frames, earliest, frames_of(samples, variation.hop)
+    def _batch(self, lengths: int) -> Batch:
+        """A batch of one of so many lengths; the next one is drawn while the GPU is given this one."""
+        ready = self._ahead or self._drawing.submit(self._drawn, lengths)
+        batch = ready.result()
+        self._ahead = self._drawing.submit(self._drawn, lengths)
+        return batch
 
-    def _losses(
-        self,
-        mel: Tensor,
-        frames: Tensor,
-        frames_here: Tensor,
-        batch: Batch,
-        *,
-        shared: bool,
-        earliest: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """CTC's, which the encoder feels if it is shared, and the transducer's, if labels have an earliest frame."""
+    def _drawn(self, lengths: int) -> Batch:
+        odds = np.array(ODDS[:lengths])
+        seconds = float(self._draws.choice(LENGTHS_S[:lengths], p=odds / odds.sum()))
+        return self.corpus.draw(self._draws, seconds, self.arguments.batch_s)
+
+    def _changed(self, change: Callable[[], object]) -> None:
+        """Change the corpus, of which nothing may be drawn meanwhile; what was drawn before is forgotten."""
+        if self._ahead is not None:
+            self._ahead.result()
+            self._ahead = None
+        change()
+
+    def _losses(self, heard: Heard, batch: Batch, *, shared: bool, with_tdt: bool) -> _Losses:
+        """CTC's, which the encoder feels if it is shared, the transducer's from its turn on, and the teacher's."""
         on_gpu = self.device.type == "cuda"
+        nothing = torch.zeros((), device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
-            encoded, lengths = self.model.encoder(mel, frames)
+            whole = self.model.encoder(heard.mel, heard.frames)
+            lengths, lengths_here = whole.lengths, encoded_length(heard.frames_here)
+            encoded, middle = (part[:, : int(lengths_here.max())] for part in (whole.frames, whole.middle))
             scores = self.model.ctc(encoded if shared else encoded.detach())
-            logits = None if earliest is None else self.model.joint(encoded, self.model.decoder(batch.labels))
+            logits = self.model.joint(encoded, self.model.decoder(batch.labels)) if with_tdt else None
+            guess = self.model.pupil(middle) if heard.lesson else None
+        teacher = nothing
+        if guess is not None and heard.lesson is not None:
+            features, known = heard.lesson
+            inside = torch.arange(guess.shape[1], device=self.device)[None] < lengths[:, None]
+            teacher = distance(guess, features, known & inside)
         blank = self.shape.vocabulary
         written = scores.float().log_softmax(-1).transpose(0, 1)
         # Lengths on the CPU: those on the GPU would be fetched, and the whole queue waited for.
         ctc = functional.ctc_loss(
             written,
             batch.labels,
-            encoded_length(frames_here),
+            lengths_here,
             batch.lengths_here,
             blank=blank,
             reduction="sum",
             zero_infinity=True,
         )
         if logits is None:
-            return ctc, torch.zeros((), device=self.device)
+            return _Losses(ctc, nothing, teacher)
         tdt = token_and_duration_loss(
-            logits, batch.labels, lengths, batch.lengths, durations=self.shape.durations, sigma=0.02, earliest=earliest
+            logits,
+            batch.labels,
+            lengths,
+            batch.lengths,
+            durations=self.shape.durations,
+            sigma=0.02,
+            earliest=heard.earliest,
         )
-        return ctc, torch.where(tdt < 1e8, tdt, 0.0).sum()
+        return _Losses(ctc, torch.where(tdt < 1e8, tdt, 0.0).sum(), teacher)
 
     def _share_gradients(self) -> None:
         weights = list(self.model.parameters())
@@ -420,39 +399,13 @@ class Trainer:
         kept = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.load_state_dict(self.average)
         self.model.eval()
-        wrong: Counter[str] = Counter()
-        words: Counter[str] = Counter()
-        for start in range(0, len(held.texts), 32):
-            chosen = list(range(start, min(start + 32, len(held.texts))))
-            batch = held.gather([[index] for index in chosen], [[0.0]] * len(chosen), np.zeros(len(chosen)))
-            mel, frames = self.features(batch.signal, batch.samples, magnitude=False)
-            encoded, lengths = self.model.encoder(mel, frames)
-            best = self.model.ctc(encoded).argmax(-1)
-            for row, index in enumerate(chosen):
-                path = torch.unique_consecutive(best[row, : int(lengths[row])]).tolist()
-                text = self.vocabulary.decode([piece for piece in path if piece != self.shape.vocabulary])
-                reference = _words(held.texts[index])
-                wrong[held.corpora[index]] += _distance(_words(text), reference)
-                words[held.corpora[index]] += len(reference)
+        wrong, words = words_wrong(self.model, held, self.vocabulary, self.features)
         shares = [
             f"{corpus} {100 * wrong[corpus] / words[corpus]:.1f} % of {words[corpus]}" for corpus in sorted(words)
         ]
         print(f"dev: words wrong (CTC): {', '.join(shares)}", flush=True)
         self.model.load_state_dict(kept)
         return wrong.total() / max(1, words.total())
-
-
-def _words(text: str) -> list[str]:
-    return "".join(letter for letter in text.lower() if letter.isalnum() or letter in " '").split()
-
-
-def _distance(first: list[str], second: list[str]) -> int:
-    row = list(range(len(second) + 1))
-    for i, word in enumerate(first, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(second, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
-    return row[-1]
 
 
 def _weight(given: str) -> tuple[str, float]:
@@ -482,6 +435,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint", type=Path, help="model.safetensors to go on from; --vocabulary is the config.json beside it"
     )
+    parser.add_argument("--teacher", type=Path, help="what training.teacher wrote: an encoder to hear by")
+    parser.add_argument("--teacher-weight", type=float, default=1.0)
     parser.add_argument("--encoder-from", type=Path, help="model.safetensors whose encoder to begin with")
     parser.add_argument("--shape", help="sizes of the network, as JSON, where they are not the default")
     parser.add_argument("--save-s", type=float, default=120, help="what is killed goes on from the last time")

@@ -2,12 +2,16 @@
 
 import argparse
 import json
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as format_
+
+REQUIRED = string.ascii_letters + string.digits + "',.?!-"
+"""Letters, digits and marks that a vocabulary has as pieces of their own, whether the texts have them or not."""
 
 
 class Vocabulary:
@@ -84,6 +88,7 @@ def main() -> None:
         vocab_size=arguments.size,
         model_type="bpe",
         character_coverage=1.0,
+        required_chars=REQUIRED,
         normalization_rule_name="identity",
         unk_id=0,
         bos_id=-1,

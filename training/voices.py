@@ -172,12 +172,14 @@ def pack_voices(directory: Path, out: Path) -> None:
 
 
 class Piper:
-    """A Piper voice of many speakers and mixtures of two of them, many lines at a time; on PyTorch everywhere."""
+    """A Piper voice of many speakers, mixtures of two of them, and speakers made up; many lines at a time, on PyTorch."""
 
     corpus = "piper-libritts"
     at_once = 24
 
     _ACCENTED = 0.3
+    _BRITISH = 0.15
+    _MADE_UP = 4000
     _HOP = 256
     # Frames of each phoneme.
     _LENGTHS = "/Ceil_output_0"
@@ -203,9 +205,17 @@ class Piper:
         self._device = device
         self._network = OnnxOnTorch(model, device, more=[self._LENGTHS])
         self._styles = self._network.constant(self._STYLES)
+        self._mean = self._styles.float().mean(0)
+        _, spread, axes = torch.linalg.svd(self._styles.float() - self._mean, full_matrices=False)
+        # Along each, as far as the speakers are from their mean.
+        self._axes = spread[:, None] / len(self._styles) ** 0.5 * axes
 
     def say(self, lines: list[Line], chance: random.Random) -> list[Spoken]:
         """See `Voices`."""
+        lines = [
+            line._replace(american=line.british.replace(":", "ː")) if chance.random() < self._BRITISH else line
+            for line in lines
+        ]
         lines = [
             line._replace(american=accented(line.american, chance)) if chance.random() < self._ACCENTED else line
             for line in lines
@@ -232,11 +242,25 @@ class Piper:
         return made
 
     def _someone(self, chance: random.Random) -> tuple[str, Tensor]:
-        """A name and a style: one speaker's, or a mixture of two."""
+        """A name and a style: one speaker's, a mixture of two, or one made up.
+
+        Mixtures lie nearer to the mean than speakers do: their pitch varies by 3.1 semitones, that of speakers by 4.4.
+        Those made up vary as speakers do, and a little more.
+        """
+        kind = chance.random()
+        if kind < 0.5:
+            return self._made_up(chance.randrange(self._MADE_UP))
         first, second = (chance.randrange(len(self._styles)) for _ in range(2))
-        if chance.random() < 0.5:
+        if kind < 0.8:
             return str(first), self._styles[first]
         return f"{first}-{second}", torch.lerp(self._styles[first], self._styles[second], chance.uniform(0.3, 0.7))
+
+    def _made_up(self, number: int) -> tuple[str, Tensor]:
+        """A speaker drawn from the normal distribution of the speakers, always the same one for a number."""
+        chance = torch.Generator().manual_seed(number)
+        place = torch.randn(len(self._axes), generator=chance) * (1 + 0.4 * torch.rand(1, generator=chance))
+        style = self._mean + place.to(self._axes.device) @ self._axes
+        return f"made-up-{number}", style.to(self._styles.dtype)
 
     def _numbers(self, phonemes: str) -> list[int]:
         """Each phoneme between two blanks, as Piper was trained."""

@@ -1,6 +1,8 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from training.evaluate import Reading, rate, reading, transcribed
 from training.manifests import Utterance
@@ -31,5 +33,7 @@ def test_a_single_speaker_is_drawn_by_utterance() -> None:
 
 
 def test_shows_why_the_service_failed(tmp_path: Path) -> None:
+    file = tmp_path / "a.wav"
+    soundfile.write(file, np.zeros(16_000, np.float32), 16_000)
     with pytest.raises(SystemExit, match=r"no config\.json"):
-        transcribed(tmp_path, [tmp_path / "a.wav"])
+        transcribed(tmp_path, [file])

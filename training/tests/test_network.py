@@ -7,7 +7,7 @@ from training.augmentation import Augmentation, Strength
 from training.convert import from_mlx, to_mlx
 from training.features import LogMel, mel_points
 from training.network import MaskedBatchNorm, Shape, Transducer, encoded_length
-from training.train import Plan
+from training.schedule import Plan
 
 TINY = Shape(width=32, layers=2, heads=2, channels=8, vocabulary=12, dropout=0.0)
 
@@ -27,8 +27,8 @@ def test_an_item_is_encoded_alike_alone_and_beside_a_longer_one() -> None:
     mel, frames = features(both, lengths, magnitude=False)
     alone, alone_frames = features(both[:1, : lengths[0]], lengths[:1], magnitude=False)
     with torch.no_grad():
-        together, _ = model.encoder(mel, frames)
-        single, size = model.encoder(alone, alone_frames)
+        together, _, _ = model.encoder(mel, frames)
+        single, size, _ = model.encoder(alone, alone_frames)
     assert torch.allclose(together[0, : int(size)], single[0], atol=1e-4)
 
 
@@ -36,8 +36,8 @@ def test_padding_changes_nothing_in_training_either() -> None:
     model = Transducer(TINY).train()
     features = LogMel(torch.device("cpu"))
     mel, frames = features(*signal(1.13, 2.0), magnitude=False)
-    encoded, lengths = model.encoder(mel, frames)
-    padded, same = model.encoder(torch.nn.functional.pad(mel, (0, 0, 0, 160)), frames)
+    encoded, lengths, _ = model.encoder(mel, frames)
+    padded, same, _ = model.encoder(torch.nn.functional.pad(mel, (0, 0, 0, 160)), frames)
     assert torch.equal(lengths, same)
     for row, length in enumerate(lengths.tolist()):
         assert torch.allclose(encoded[row, :length], padded[row, :length], atol=1e-4)
@@ -62,7 +62,7 @@ def test_conversion_can_be_undone() -> None:
     state = from_mlx(to_mlx(model.state_dict()))
     again = Transducer(TINY)
     missing = again.load_state_dict(state, strict=False)
-    assert set(missing.missing_keys) == {"ctc.weight", "ctc.bias"}
+    assert set(missing.missing_keys) == {"ctc.weight", "ctc.bias", "pupil.weight", "pupil.bias"}
     labels = torch.tensor([[1, 2, 3]])
     assert torch.allclose(model.decoder(labels), again.decoder(labels), atol=2e-3)
 
@@ -76,7 +76,7 @@ def test_tempo_and_speed_change_the_number_of_frames_as_told() -> None:
     assert faster.shape[1] == int(shorter.max())
     variation = augmentation.variation(2, strength)
     _, frames = features(faster, shorter, magnitude=True, variation=variation)
-    assert frames.tolist() == [int(n / h) + 1 for n, h in zip(shorter, variation.hop, strict=True)]
+    assert frames.tolist() == [int(n) // variation.hop + 1 for n in shorter]
 
 
 def test_surroundings_leave_padding_silent() -> None:
@@ -93,16 +93,23 @@ def test_the_learning_rate_rises_and_falls(spent: float, expected: float) -> Non
 
 
 def test_a_telephone_leaves_nothing_above_its_band() -> None:
-    noise = 0.1 * torch.randn(8, 32_000, generator=torch.Generator().manual_seed(0))
-    lengths = torch.full((8,), 32_000)
+    noise = 0.1 * torch.randn(16, 32_000, generator=torch.Generator().manual_seed(0))
+    lengths = torch.full((16,), 32_000)
     augmentation = Augmentation(torch.device("cpu"), 1, rooms=4)
-    variation = augmentation.variation(8, Strength(telephone=1.0, filters=0.0, tempo=0.0, warp=0.0))
-    mel, _ = LogMel(torch.device("cpu"))(noise, lengths, magnitude=True, variation=variation)
+    strength = Strength(telephone=1.0, noise=0.0, room=0.0, babble=0.0, line=0.0, music=0.0)
+    called = augmentation.surroundings(noise, lengths, strength)
+    wide, _ = LogMel(torch.device("cpu"))(noise, lengths, magnitude=True)
+    mel, _ = LogMel(torch.device("cpu"))(called, lengths, magnitude=True)
     clear = [band for band, hertz in enumerate(mel_points(80)[1:-1]) if 500 < hertz < 2900]
     beyond = [band for band, hertz in enumerate(mel_points(80)[1:-1]) if hertz > 5800]
-    # Once normalised, what is only fainter would vary as much as all else.
-    assert mel[:, :, clear].std(1).min() > 0.9
-    assert mel[:, :, beyond].std(1).max() < 0.2
+
+    def alike(bands: list[int]) -> torch.Tensor:
+        pairs = torch.stack([mel[:, 5:-5, bands].flatten(1), wide[:, 5:-5, bands].flatten(1)], dim=1)
+        return torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs.nan_to_num()])
+
+    # Once normalised, what is only fainter would be as clear as before.
+    assert alike(clear).min() > 0.7
+    assert alike(beyond).nan_to_num().abs().max() < 0.1
 
 
 def test_a_share_of_the_noise_is_music() -> None:
@@ -130,7 +137,7 @@ def test_a_gpu_computes_the_same_gradients() -> None:
     slopes: list[dict[str, torch.Tensor]] = []
     for device in ("cpu", "cuda"):
         model.to(device).zero_grad()
-        encoded, lengths = model.encoder(mel.to(device), frames.to(device))
+        encoded, lengths, _ = model.encoder(mel.to(device), frames.to(device))
         keep = torch.arange(encoded.shape[1], device=device)[None] < lengths[:, None]
         (encoded.square().mean(-1) * keep).sum().backward()
         slopes.append({name: value.grad.cpu() for name, value in model.named_parameters() if value.grad is not None})

@@ -15,6 +15,8 @@ from training.texts import cleaned, names, normalised, sentences, with_names, wi
         ("It was -- he said -- over.", "It was, he said, over."),
         ("(( )) I work at _ThinkEngine.", "I work at ThinkEngine."),
         ("Why(-), eh, ((Voyager)).", "Eh."),
+        ("By six p.m., or at ten a.m.", "By six p.m., or at ten a.m."),
+        ("Is it four p.m?", "Is it four p.m.?"),
         ("In 1066 it began.", None),
         ("The FBI came.", None),
         ("Ein schöner Tag.", None),
