@@ -11,8 +11,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +24,12 @@ from .augmentation import Augmentation, Strength
 from .batches import END_S, Batch, Corpus, items_of
 from .convert import from_mlx, read_weights
 from .distillation import distance
+from .drawing import Drawing
 from .features import HOP, RATE, LogMel
 from .hearing import Heard, Hearing, rounded
 from .loss import token_and_duration_loss
 from .network import Attention, Shape, Transducer, encoded_length
-from .schedule import LENGTHS_S, ODDS, Plan
+from .schedule import LENGTHS_S, Plan
 from .teacher import Teacher
 from .vocabulary import Vocabulary
 from .watching import words_wrong
@@ -109,11 +108,8 @@ class Trainer:
         if self.rank == 0 and (absent := self.late.keys() - set(self.corpus.corpora)):
             print(f"--weight: no shard has {', '.join(sorted(absent))} so far", flush=True)
         self.features = LogMel(self.device, self.shape.mels)
-        self.chance, self._draws = (np.random.default_rng([self.step, self.rank, use]) for use in (0, 1))
-        self._ahead: Future[Batch] | None = None
-        # A thread has a device of its own.
-        begin = (lambda: torch.cuda.set_device(self.device)) if on_gpu else None
-        self._drawing = ThreadPoolExecutor(1, initializer=begin)
+        self.chance = np.random.default_rng([self.step, self.rank])
+        self.drawing = Drawing(self.corpus, arguments.batch_s, [self.step, self.rank, 1], self.device)
         teacher = Teacher(arguments.teacher, self.device) if arguments.teacher else None
         augmentation = Augmentation(self.device, 1000 * self.step + self.rank)
         self.hearing = Hearing(self.features, augmentation, teacher, self.device)
@@ -211,12 +207,12 @@ class Trainer:
             if now - reported > self.arguments.report_s:
                 reported, heard_s, steps = now, 0.0, 0
                 sums.zero_()
-                self._changed(self.corpus.refresh)
+                self.drawing.changed(self.corpus.refresh)
             if self.spent_s - before - saved > self.arguments.save_s:
                 saved = self.spent_s - before
                 self.save()
                 self._guard(self.watch())
-        self._drawing.shutdown()
+        self.drawing.close()
         self.save()
         self.watch()
         if self.world > 1:
@@ -236,8 +232,8 @@ class Trainer:
         plan = self.plan
         if spent >= plan.late_from and not self._is_late:
             self._is_late = True
-            self._changed(lambda: self.corpus.weigh(self.late))
-        batch = self._batch(plan.longest(spent))
+            self.drawing.changed(lambda: self.corpus.weigh(self.late))
+        batch = self.drawing.batch(plan.longest(spent))
         magnitude = bool(self.chance.random() < 0.5)
         heard = self.hearing(batch, plan.strength(spent), magnitude=magnitude)
         self.model.train()
@@ -266,25 +262,6 @@ class Trainer:
         self._follow()
         self.step += 1
         return torch.stack([ctc / number, tdt / number, teacher]).detach(), float(batch.samples.sum()) / 16_000
-
-    def _batch(self, lengths: int) -> Batch:
-        """A batch of one of so many lengths; the next one is drawn while the GPU is given this one."""
-        ready = self._ahead or self._drawing.submit(self._drawn, lengths)
-        batch = ready.result()
-        self._ahead = self._drawing.submit(self._drawn, lengths)
-        return batch
-
-    def _drawn(self, lengths: int) -> Batch:
-        odds = np.array(ODDS[:lengths])
-        seconds = float(self._draws.choice(LENGTHS_S[:lengths], p=odds / odds.sum()))
-        return self.corpus.draw(self._draws, seconds, self.arguments.batch_s)
-
-    def _changed(self, change: Callable[[], object]) -> None:
-        """Change the corpus, of which nothing may be drawn meanwhile; what was drawn before is forgotten."""
-        if self._ahead is not None:
-            self._ahead.result()
-            self._ahead = None
-        change()
 
     def _losses(self, heard: Heard, batch: Batch, *, shared: bool, with_tdt: bool) -> _Losses:
         """CTC's, which the encoder feels if it is shared, the transducer's from its turn on, and the teacher's."""
