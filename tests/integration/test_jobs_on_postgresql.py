@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from parakeet_service.adapters.jobs.database import Database, postgresql_engine
 from parakeet_service.adapters.jobs.recordings import DatabaseRecordings
@@ -40,6 +41,26 @@ class TestPostgresql(JobStoreContract):
 
     def make(self) -> JobStore:
         return SqlJobStore(Database(postgresql_engine(self._url)), lease_s=LEASE_S, alone=False)
+
+
+def test_who_sleeps_in_a_transaction_keeps_nothing_locked(url: str) -> None:
+    lock = text("SELECT pg_advisory_xact_lock(1)")
+    sleeper, other = postgresql_engine(url, idle_s=0.2), postgresql_engine(url)
+    try:
+        with sleeper.connect() as asleep:
+            asleep.execute(lock)
+            # It would wait for ever: nothing is done in the other transaction meanwhile.
+            with other.begin() as awake:
+                awake.execute(lock)
+            with pytest.raises(DBAPIError, match="idle-in-transaction"):
+                asleep.execute(text("SELECT 1"))
+        with sleeper.begin() as again:
+            again.execute(lock)
+        with other.connect() as connection:
+            assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "10s"
+    finally:
+        sleeper.dispose()
+        other.dispose()
 
 
 async def test_recordings_lie_where_every_server_reaches_them(url: str) -> None:

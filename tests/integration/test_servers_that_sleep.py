@@ -67,7 +67,7 @@ def test_a_server_that_wakes_leaves_its_job_to_the_one_that_took_it(tmp_path: Pa
         plain = sleeper.text(sleeper.submit(data))
         job_id = sleeper.submit(data, webhook_url=webhook_url)
         _wait_until_done(sleeper, job_id, 100)
-        sleeper.server.process.send_signal(signal.SIGSTOP)
+        _put_to_sleep(sleeper, url)
         try:
             with _server(tmp_path, "b", url) as other:
                 while not other.counted(_KNOWN):
@@ -93,6 +93,27 @@ def test_a_server_that_wakes_leaves_its_job_to_the_one_that_took_it(tmp_path: Pa
             assert not any('"jobs failed"' in line for line in sleeper.server.lines)
         finally:
             sleeper.server.process.send_signal(signal.SIGCONT)
+
+
+def _put_to_sleep(server: JobServer, url: str) -> None:
+    """Stop it between two transactions: one that it slept in would be undone, as test_jobs_on_postgresql.py shows."""
+    engine = postgresql_engine(url)
+    try:
+        while True:
+            server.server.process.send_signal(signal.SIGSTOP)
+            with engine.connect() as connection:
+                active = connection.scalar(
+                    text(
+                        "SELECT count(*) FROM pg_stat_activity "
+                        "WHERE backend_type = 'client backend' AND pid != pg_backend_pid() AND xact_start IS NOT NULL"
+                    )
+                )
+            if not active:
+                return
+            server.server.process.send_signal(signal.SIGCONT)
+            time.sleep(0.01)
+    finally:
+        engine.dispose()
 
 
 def _holder(url: str, job_id: str) -> str | None:

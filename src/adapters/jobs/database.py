@@ -24,6 +24,8 @@ _THREADS = 4
 _LOCK = 0x7061726B
 """Names the lock under which one server at a time makes the tables."""
 _BUSY_MS = 30_000
+_IDLE_S = 10.0
+"""A transaction in which a server does nothing for so long is undone: whoever sleeps keeps no job locked."""
 _POSTGRESQL_FULL = "53100"
 """SQLSTATE `disk_full`."""
 _PRAGMAS = (
@@ -159,8 +161,12 @@ def sqlite_engine(path: Path) -> Engine:
     return engine
 
 
-def postgresql_engine(url: str) -> Engine:
+def postgresql_engine(url: str, *, idle_s: float = _IDLE_S) -> Engine:
     """A database that servers share.
+
+    Args:
+        url: As ``JOBS_DATABASE`` has it.
+        idle_s: After so long without a statement PostgreSQL undoes a transaction, and ends its connection.
 
     Raises:
         JobStorageError: The URL cannot be read, or the driver is not installed.
@@ -168,10 +174,18 @@ def postgresql_engine(url: str) -> Engine:
     try:
         scheme, _, rest = url.partition("://")
         driver = "postgresql+psycopg" if scheme in ("postgresql", "postgres") else scheme
-        return create_engine(f"{driver}://{rest}", pool_size=_THREADS, max_overflow=0, pool_pre_ping=True)
+        engine = create_engine(f"{driver}://{rest}", pool_size=_THREADS, max_overflow=0, pool_pre_ping=True)
     except ModuleNotFoundError as error:
         raise JobStorageError(
             "JOBS_DATABASE: PostgreSQL needs the extra: pip install 'parakeet-service[postgresql]'."
         ) from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise JobStorageError("JOBS_DATABASE must be postgresql://USER:PASSWORD@HOST/NAME.") from error
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: ConnectionPoolEntry) -> None:  # pyright: ignore[reportUnusedFunction]
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {round(1000 * idle_s)}")
+        connection.commit()
+
+    return engine
