@@ -5,6 +5,7 @@ from onnxruntime import InferenceSession
 
 from parakeet_service.adapters.onnx.dense import Multiply, MultiplyInt8, multiply_float32, quantize, quantize_rows
 from parakeet_service.adapters.onnx.graph import Graph
+from parakeet_service.adapters.onnx.saturation import saturates
 
 Floats = NDArray[np.float32]
 
@@ -41,21 +42,25 @@ def test_multiplies_in_float32(random: np.random.Generator, weight: Floats) -> N
     assert error(product(multiply_float32, x, weight), x, weight) < 1e-6
 
 
-@pytest.mark.parametrize(("top", "bound"), [(255, 0.012), (127, 0.02)])
+needs_exact_products = pytest.mark.skipif(saturates(), reason="this CPU cuts sums of 8-bit products off at 16 bits")
+
+
+@pytest.mark.parametrize(("top", "bound"), [pytest.param(255, 0.012, marks=needs_exact_products), (127, 0.02)])
 def test_int8_is_close(random: np.random.Generator, weight: Floats, top: int, bound: float) -> None:
     x = random.normal(0, 1, (2, 9, INPUTS)).astype(np.float32)
     assert error(product(MultiplyInt8(top), x, weight), x, weight) < bound
 
 
-def test_int8_rounds_each_row_by_itself(random: np.random.Generator, weight: Floats) -> None:
+@pytest.mark.parametrize(("top", "bound"), [pytest.param(255, 0.012, marks=needs_exact_products), (127, 0.02)])
+def test_int8_rounds_each_row_by_itself(random: np.random.Generator, weight: Floats, top: int, bound: float) -> None:
     loudness = np.array([1e-4, 1, 1e4], np.float32)[:, None, None]
     x = random.normal(0, 1, (3, 5, INPUTS)).astype(np.float32) * loudness
 
-    found = product(MultiplyInt8(), x, weight)
+    found = product(MultiplyInt8(top), x, weight)
 
     for item in range(3):
-        assert error(found[item], x[item], weight) < 0.012
-        np.testing.assert_array_equal(product(MultiplyInt8(), x[item : item + 1], weight)[0], found[item])
+        assert error(found[item], x[item], weight) < bound
+        np.testing.assert_array_equal(product(MultiplyInt8(top), x[item : item + 1], weight)[0], found[item])
 
 
 @pytest.mark.parametrize("least", [0.0, -0.25])
