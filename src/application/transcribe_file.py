@@ -4,9 +4,10 @@ import asyncio
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -33,8 +34,11 @@ from .segmenter import Segmenter, segmenter_for
 _GATHERED_S = 4.0
 """Audio that is segmented at once. Decoders give as little as a third of a second, and handing that to the detector's
 thread and back costs more than what is done there."""
+_FIRST_BLOCKS, _LATER_GATHERED_S = 4, 8.0
+"""So many blocks of a recording are short, for the sake of short ones, which threads share; later ones cost an eighth
+less. Where channels are apart all are short, for in each it is decided which channels are copies."""
 
-_MOST_AHEAD = 16
+_MOST_AHEAD = 32
 """Windows of one recording, which are kept in memory until they are read."""
 
 
@@ -49,8 +53,8 @@ class FileLimits:
         overlap_s: What windows share where no quiet place parts them.
         timeout_s: Longest time that the work may take.
         windows_ahead: Windows of one recording that may wait for the model at once; ``None``: as many as the model reads
-            at once, but no more than 16.
-        blocks_heard: Blocks of four seconds of one recording that may be with the detector at once.
+            at once, but no more than 32.
+        blocks_heard: Blocks of four or eight seconds of one recording that may be with the detector at once.
     """
 
     longest_unchunked_s: float
@@ -185,7 +189,7 @@ class TranscribeFile:
         async with (
             self.decoder.open(source, sample_rate_hz=rate_hz, track=track, separate=separate) as decoded,
             aclosing(self._within_limits(decoded.blocks, rate_hz, chunked=chunked)) as blocks,
-            aclosing(_gathered(blocks, int(_GATHERED_S * rate_hz))) as gathered,
+            aclosing(_gathered(blocks, _block_sizes(rate_hz, separate=separate))) as gathered,
             aclosing(audio.windows(gathered, at_once=self.limits.blocks_heard)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
         ):
@@ -261,24 +265,29 @@ class TranscribeFile:
                 await asyncio.sleep(busy.retry_after_s)
 
 
-async def _gathered(blocks: AsyncIterator[Samples], size: int) -> AsyncGenerator[Samples]:
-    """The same samples in blocks of so many, but for the last one.
+def _block_sizes(rate_hz: int, *, separate: bool) -> Iterator[int]:
+    """How many samples each block has."""
+    short, long = (int(seconds * rate_hz) for seconds in (_GATHERED_S, _LATER_GATHERED_S))
+    return repeat(short) if separate else chain(repeat(short, _FIRST_BLOCKS), repeat(long))
 
-    Always the same blocks, whatever pieces the decoder gives: which channels are copies is decided block by block.
-    """
+
+async def _gathered(blocks: AsyncIterator[Samples], sizes: Iterator[int]) -> AsyncGenerator[Samples]:
+    """The same samples in blocks of these sizes, but for the last one, whatever pieces the decoder gives."""
     parts: list[Samples] = []
-    gathered = 0
+    gathered, size = 0, next(sizes)
     async for block in blocks:
         parts.append(block)
         gathered += len(block)
         if gathered < size:
             continue
         joined = np.concatenate(parts)
-        whole = gathered - gathered % size
-        for start in range(0, whole, size):
+        start = 0
+        while gathered - start >= size:
             yield joined[start : start + size]
-        gathered -= whole
-        parts = [joined[whole:]] if gathered else []
+            start += size
+            size = next(sizes)
+        gathered -= start
+        parts = [joined[start:]] if gathered else []
     if parts:
         yield np.concatenate(parts)
 

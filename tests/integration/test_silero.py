@@ -6,12 +6,16 @@ import subprocess
 import sys
 import threading
 import wave
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from parakeet_service.adapters.vad.silero import SileroVad, SileroVadStream
+from parakeet_service.adapters.vad.silero_network import Encoded, Frames, SileroNetwork
 from parakeet_service.assets import DEMO_RECORDING, SILERO_VAD
 from parakeet_service.bootstrap.container import Container
 from parakeet_service.config.settings import Settings
@@ -144,6 +148,35 @@ async def test_who_leaves_while_it_is_scored_holds_up_nobody(length: int) -> Non
     alone = await in_steps(_LOADED, demo()[:length], length)
     assert np.allclose(await stays.score(demo()[:length]), alone, atol=1e-5)
     assert leaving.cancelled()
+
+
+async def test_a_block_after_one_that_was_given_up_before_it_began_waits_for_nothing() -> None:
+    network = _Slow()
+    listener: Any = None  # only for what is short
+    with ThreadPoolExecutor(1) as threads:
+        stream = SileroVadStream(network, listener, threads)
+        first, second, third = (asyncio.create_task(stream.score(demo()[: 4 * RATE_HZ])) for _ in range(3))
+        await asyncio.to_thread(network.began.wait)
+        second.cancel()
+        await asyncio.sleep(0)
+        network.may_go_on.set()
+        assert len(await first) == 125
+        with pytest.raises(asyncio.CancelledError):
+            await third
+        assert second.cancelled()
+
+
+class _Slow(SileroNetwork):
+    """One whose encoder waits to be told."""
+
+    def __init__(self) -> None:
+        super().__init__(SILERO_VAD)
+        self.began, self.may_go_on = threading.Event(), threading.Event()
+
+    def encode(self, frames: Sequence[Frames]) -> list[Encoded]:
+        self.began.set()
+        self.may_go_on.wait()
+        return super().encode(frames)
 
 
 async def test_short_pieces_of_all_streams_are_scored_in_one_thread() -> None:

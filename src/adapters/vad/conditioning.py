@@ -70,7 +70,8 @@ class Conditioner:
         drowned = np.square(parts[:, :_LOWEST_SHAPES]).sum(axis=1) > _BELOW_SPEECH * power
         clean = windows
         if drowned.any():
-            clean = windows - np.where(drowned[:, np.newaxis], parts @ back, np.float32(0))
+            clean = windows.copy()
+            clean[drowned] -= parts[drowned] @ back
             power = np.einsum("ij,ij->i", clean, clean)
         level = power / windows.shape[1]
         heard_db = self._follow(level)

@@ -14,7 +14,7 @@ from ...domain.audio import Samples
 from ...domain.errors import ModelLoadError
 from ...domain.vad import Probabilities
 from .processes import ScoringProcesses
-from .scoring import RATE_HZ, Block, SignalState, hear, score_together
+from .scoring import RATE_HZ, SignalState, hear, score_together
 from .silero_network import FRAME, Frames, SileroNetwork
 
 _LONG = RATE_HZ // 2
@@ -73,7 +73,7 @@ class SileroVadStream:
         self._processes = processes
         self._threads = threads
         self._turn = asyncio.Lock()
-        self._latest: Future[Probabilities] | None = None
+        self._latest: _Latest | None = None
         self.network = network
         self.signal = SignalState.initial()
 
@@ -98,21 +98,38 @@ class SileroVadStream:
         # Before anything is waited for: in the order of the calls.
         frames = self.signal.frames_with(samples)
         async with self._turn:
-            if not is_long and (self._latest is None or self._latest.done()):
+            if not is_long and (self._latest is None or self._latest.scores.done()):
                 return await self._listener.score(self, frames)
-            self._latest = latest = self._threads.submit(self._score_after, self._latest, self.signal.block_of(frames))
-        return await asyncio.wrap_future(latest)
+            found: Future[None] = Future()
+            scores = self._threads.submit(self._score_after, self._latest, found, frames)
+            # Whoever comes next must not wait for one that was cancelled before it began.
+            scores.add_done_callback(lambda _: found.cancel())
+            self._latest = _Latest(found, scores)
+        return await asyncio.wrap_future(scores)
 
-    def _score_after(self, before: "Future[Probabilities] | None", block: Block) -> Probabilities:
-        """In a thread: what needs nothing but the frames, at once, and the rest when the block before is done.
+    def _score_after(self, before: "_Latest | None", found: "Future[None]", frames: Frames) -> Probabilities:
+        """In a thread: what is scored once more is found in the order of the blocks, and so is the end of the work.
 
-        That one was begun earlier, so that it never waits for a thread while this one has its own.
+        What needs nothing but the frames is done in between. The block before was begun earlier, so that it never waits
+        for a thread while this one has its own.
         """
+        if before is not None:
+            before.found.result()
+        block = self.signal.block_of(frames)
+        found.set_result(None)
         encoded = block.encoded(self.network)
         if before is not None:
-            before.result()
+            before.scores.result()
         (probabilities,) = hear(self.network, [encoded])
         return probabilities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Latest:
+    """A block that threads score: done when what is scored once more is found, and when it has its scores."""
+
+    found: "Future[None]"
+    scores: "Future[Probabilities]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

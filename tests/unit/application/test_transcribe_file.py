@@ -144,18 +144,18 @@ class TestWindows:
         assert (await reading).text == text_of(range(40))
         assert model.most_running == 2
 
-    @pytest.mark.parametrize(("batch_size", "ahead"), [(1, 1), (3, 3), (64, 16)])
+    @pytest.mark.parametrize(("batch_size", "ahead"), [(1, 1), (3, 3), (64, 32)])
     async def test_where_no_number_is_set_the_model_has_a_batch_of_them(self, batch_size: int, ahead: int) -> None:
         gate = asyncio.Event()
         model = Model(before=lambda _: gate.wait(), batch_size=batch_size)
-        limits = replace(_LIMITS, windows_ahead=None)
-        reading = asyncio.create_task(_use_case(model, limits=limits)(Upload(speech(*range(180)))))
+        limits = replace(_LIMITS, windows_ahead=None, longest_s=200)
+        reading = asyncio.create_task(_use_case(model, limits=limits)(Upload(speech(*range(300)))))
 
-        await turns()
+        await turns(300)
 
         assert model.running == ahead
         gate.set()
-        assert (await reading).text == text_of(range(180))
+        assert (await reading).text == text_of(range(300))
 
     async def test_are_no_longer_than_was_set(self) -> None:
         model = Model()
@@ -309,7 +309,7 @@ class TestCancelled:
         model, decoder = Model(before=_never), Decoder()
 
         async with no_loose_ends():
-            reading = asyncio.create_task(_use_case(model, decoder=decoder)(Upload(_FORTY)))
+            reading = asyncio.create_task(_use_case(model, decoder=decoder)(Upload(speech(*range(100)))))
             await turns()
             assert (model.running, decoder.open_now, decoder.reading) == (2, 1, 1)
 
@@ -603,6 +603,15 @@ class TestSpeech:
         assert all(length >= 4 * RATE_HZ for length in most)
         assert sum(most) + last == 9 * RATE_HZ
         assert len(most) <= 2
+
+    @pytest.mark.parametrize("piece", [RATE_HZ // 3, 1000, 100 * RATE_HZ])
+    async def test_is_looked_for_in_longer_blocks_of_what_is_long(self, piece: int) -> None:
+        detector = LoudnessVad()
+
+        await _use_case(Model(), detector=detector)(Upload(_hiss(37), piece=piece))
+
+        assert detector.latest is not None
+        assert [length / RATE_HZ for length in detector.latest.pushed] == [4, 4, 4, 4, 8, 8, 5]
 
     async def test_cannot_be_asked_for_without_a_detector(self) -> None:
         decoder = Decoder()
