@@ -23,7 +23,7 @@ GPU_BYTES_PER_FRAME = 280_000
 """Memory that the 0.6 B model takes on CUDA for each of them, at its peak."""
 _MOST_COMPARED = 256
 """Jobs among which a batch is chosen: with more, choosing would take longer than it gains."""
-_LADDER = (256, 512, 1024, 1536, 2048, 2560, 3328, 4608, 6144)
+_LADDER = (256, 512, 1024, 1536, 2048, 2560, 3328, 3968, 4608, 5376, 6144)
 """Lengths in frames that CUDA plans for; further ones go on in steps of a third and a half."""
 
 
