@@ -313,6 +313,40 @@ async def test_a_defect_of_a_worker_leaves_nobody_waiting() -> None:
         assert (await tasks[0]).finalized_until == 2
 
 
+async def test_a_defect_of_a_worker_keeps_nothing_in_the_queue() -> None:
+    workers = FakeWorkers(1)
+    async with started(workers) as pool:
+        given = submitted(pool, *map(job, range(4)))
+        await settle()
+        (worker,) = workers.started
+        # The worker holds all that it may, and is asked again when its first batch has ended.
+        waiting = submitted(pool, job(4), job(5), job(6))
+        await settle()
+        worker.broken = True
+        worker.finish(1)
+        await settle()
+        done = await asyncio.gather(*given, *waiting, return_exceptions=True)
+    assert [type(result) for result in done] == [DecodeResult, *[InferenceError] * 6]
+
+
+async def test_a_worker_with_a_defect_can_leave() -> None:
+    workers, sleeps = FakeWorkers(2), Sleeps()
+    async with started(workers, sleeps=sleeps) as pool:
+        tasks = submitted(pool, *map(job, range(4)))
+        await settle()
+        workers.count = 1
+        sleeps.pass_by()
+        await settle()
+        leaving = workers.started[1]
+        leaving.broken = True
+        # It is asked for the rest.
+        leaving.finish(1)
+        await settle()
+        assert leaving.stopped
+        workers.started[0].finish()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_windows_of_which_a_worker_knows_nothing_are_not_waited_for() -> None:
     workers = FakeWorkers(1)
     async with started(workers) as pool:
