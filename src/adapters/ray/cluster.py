@@ -132,7 +132,7 @@ class RayWorkers:
             facts: EngineFacts = await answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
             machine: str = await answer(actor.machine.remote())
             leaving = await asyncio.to_thread(_leaving)
-        except ModelLoadError:
+        except (ModelLoadError, RuntimeError):
             # Whoever tries again must find a new one.
             self._held.discard(worker)
             the_ray().kill(actor, no_restart=True)

@@ -248,6 +248,11 @@ class WorkerPool:
                 reason = error.message
             except WorkerLostError as error:
                 reason = str(error)
+            except Exception as error:  # noqa: BLE001 - nobody awaits this, and its place would stay empty for ever
+                reason = f"The worker could not be started: {error}"
+                _log.error("unexpected_error_of_worker", worker=number, exc_info=error)
+                if first is not None and not first.done():
+                    first.set_exception(ModelLoadError(reason))
             _log.error("worker_not_started", worker=number, reason=reason, again_in_s=pause_s)
             await self._sleep(pause_s)
             pause_s = min(2 * pause_s, self._rules.longest_pause_s)

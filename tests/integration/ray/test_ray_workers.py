@@ -67,6 +67,15 @@ def slow_model(cache: Path) -> EngineModel:
     return model
 
 
+def model_that_fails_once(cache: Path) -> EngineModel:
+    """In a worker: there is a defect, which does not happen again."""
+    failed = cache / "failed"
+    if not failed.exists():
+        failed.touch()
+        raise OSError("a defect")
+    return embedded_model(cache=cache)
+
+
 async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(head: Head, tmp_path: Path) -> None:
     make = partial(embedded_model, cache=tmp_path)
     workers = RayWorkers(
@@ -101,6 +110,25 @@ async def test_a_worker_that_loads_is_held(head: Head, tmp_path: Path, monkeypat
     ray: Any = importlib.import_module("ray")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
+        started = await workers.start_worker(0)
+        assert started.facts.description.id == "embedded"
+        await started.worker.stop()
+    finally:
+        await workers.aclose()
+
+
+async def test_a_worker_that_could_not_load_for_a_defect_is_replaced_by_a_new_one(head: Head, tmp_path: Path) -> None:
+    workers = RayWorkers(
+        partial(model_that_fails_once, tmp_path),
+        Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], workers=1),
+    )
+    await workers.connect()
+    # Not before: Ray reads the environment when it is imported.
+    ray: Any = importlib.import_module("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        with pytest.raises(RuntimeError, match="a defect"):
+            await workers.start_worker(0)
         started = await workers.start_worker(0)
         assert started.facts.description.id == "embedded"
         await started.worker.stop()

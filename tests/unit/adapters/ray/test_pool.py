@@ -466,6 +466,28 @@ async def test_start_fails_where_the_model_cannot_be_loaded() -> None:
             pass
 
 
+async def test_start_fails_where_a_worker_has_a_defect() -> None:
+    with pytest.raises(ModelLoadError, match="no such module"):
+        async with started(FakeWorkers(1, failures=[RuntimeError("no such module")])):
+            pass
+
+
+async def test_a_worker_that_could_not_be_started_for_a_defect_is_tried_again() -> None:
+    workers, sleeps = FakeWorkers(1), Sleeps()
+    async with started(workers, sleeps=sleeps) as pool:
+        tasks = submitted(pool, job(1))
+        await settle()
+        workers.failures.append(RuntimeError("a defect"))
+        workers.started[0].die()
+        await settle()
+        assert pool.up == 0
+        sleeps.pass_by()
+        await settle()
+        assert pool.up == 1
+        workers.started[1].finish()
+        await asyncio.gather(*tasks)
+
+
 async def test_follows_the_number_of_workers_wanted() -> None:
     sleeps = Sleeps()
     workers = FakeWorkers(1)
