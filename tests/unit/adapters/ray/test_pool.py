@@ -488,6 +488,27 @@ async def test_a_worker_that_could_not_be_started_for_a_defect_is_tried_again() 
         await asyncio.gather(*tasks)
 
 
+async def test_who_waits_for_a_worker_that_dies_at_the_end_waits_no_longer() -> None:
+    workers = FakeWorkers(1)
+    pool = WorkerPool(
+        workers,
+        CountedMetrics(),
+        sample_rate_hz=RATE_HZ,
+        batch_size=None,
+        most_waiting=None,
+        rules=PoolRules(patience_s=600.0),
+    )
+    await pool.start()
+    (task,) = submitted(pool, job(1))
+    await settle()
+    closing = asyncio.create_task(pool.aclose())
+    await settle()
+    workers.started[0].die()
+    await settle()
+    assert task.cancelled()
+    await closing
+
+
 async def test_follows_the_number_of_workers_wanted() -> None:
     sleeps = Sleeps()
     workers = FakeWorkers(1)
@@ -597,5 +618,8 @@ async def test_refuses_jobs_once_it_is_closed_and_stops_the_workers() -> None:
     assert workers.closed
     with pytest.raises(ShuttingDownError):
         await pool.submit(job(1), Urgency.SHORT)
+    await settle()
+    # Those that were given to a worker, too, whose answers will not be heard.
+    assert all(task.cancelled() for task in waiting)
     for task in waiting:
         task.cancel()
