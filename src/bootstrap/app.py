@@ -125,6 +125,19 @@ def _common_directory() -> Path:
     return common
 
 
+def _require_common(common: Path) -> None:
+    """Have what the processes share still be there; the model's process, if it was replaced, has made a part of it again.
+
+    Raises:
+        ModelLoadError: It was deleted.
+    """
+    if not (common / _LOADS).exists():
+        raise ModelLoadError(
+            f"The directory {common}, which all processes of the service share, was deleted or emptied: no further process "
+            "can join. Exclude it from whatever cleans up temporary files, and restart the service."
+        )
+
+
 def _of_fronts(settings: Settings, background: Jobs | None) -> Settings:
     """The settings of the processes beside this one, which has decided what they leave open."""
     return settings.model_copy(update={"jobs": "off" if background is None else "on"})
@@ -133,7 +146,12 @@ def _of_fronts(settings: Settings, background: Jobs | None) -> Settings:
 def _front_app(
     settings: Settings, common: Path, number: int, on_fatal: Callable[[], None]
 ) -> tuple[FastAPI, Share, Drain]:
-    """The application of a process beside the one that has the model, reads jobs and speaks all other protocols."""
+    """The application of a process beside the one that has the model, reads jobs and speaks all other protocols.
+
+    Raises:
+        ModelLoadError: What it has in common with that one is gone.
+    """
+    _require_common(common)
     tracing = tracing_from_environment()
     metrics = prometheus(common)
     container = Container(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -196,6 +197,24 @@ def test_one_that_is_killed_is_replaced_and_costs_its_own_requests_alone(tmp_pat
             client.post("/transcribe", files={"file": recording}).json()["text"] for client in service.clients_of_all()
         } == texts
         assert service.server.stop() == 0
+
+
+def test_a_process_that_cannot_join_says_that_the_common_directory_is_gone(tmp_path: Path) -> None:
+    # Short: a socket lies below.
+    with tempfile.TemporaryDirectory(prefix="prk", dir="/tmp") as place, serving(tmp_path, TMPDIR=place) as service:
+        (common,) = Path(place).glob("parakeet-common-*")
+        shutil.rmtree(common)
+        service.fronts()[0].kill()
+        service.server.wait_for_line("http_process_stillborn")
+        (reason, *_) = [
+            json.loads(line)["reason"] for line in service.server.lines if '"http_process_stillborn"' in line
+        ]
+        assert f"The directory {common}," in reason
+        assert "restart the service" in reason
+        assert "model" not in reason
+        # Those that serve go on.
+        with service.connect() as client:
+            assert client.post("/transcribe", files={"file": SAMPLE.read_bytes()}).is_success
 
 
 def test_a_model_that_is_killed_costs_none_of_them_an_answer(tmp_path: Path) -> None:

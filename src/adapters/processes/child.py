@@ -57,7 +57,7 @@ MakeHost: TypeAlias = Callable[[Callable[[Any], None]], AbstractAsyncContextMana
 """Loads a host, and finishes what runs when it is left. It is given what tells the parent of events, from any thread."""
 
 
-class _Peer:
+class Peer:
     """Who asks: the parent, or another process that has connected."""
 
     _requests: Decoder[Any]
@@ -69,6 +69,8 @@ class _Peer:
         writer.transport.set_write_buffer_limits(0)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._order = asyncio.Lock()  # of the calls that wait for those
+        self._waiting = 0
         self._handle: Handle | None = None
         self.before_sending: Callable[[], None] = nothing
 
@@ -144,9 +146,16 @@ class _Peer:
             await self._writer.drain()
 
     async def _answer(self, call: Call) -> None:
-        if self._leaving:
-            # What was cancelled before this call must not take its place, such as that of a live stream.
-            await asyncio.wait(set(self._leaving))
+        if self._leaving or self._waiting:
+            # What was cancelled before this call must not take its place, such as that of a live stream. Nor may this one
+            # overtake another that waits: the end of a stream must not come before its last samples.
+            self._waiting += 1
+            try:
+                async with self._order:
+                    if self._leaving:
+                        await asyncio.wait(set(self._leaving))
+            finally:
+                self._waiting -= 1
         structlog.contextvars.bind_contextvars(**call.log)
 
         async def reply(result: Any) -> None:
@@ -159,7 +168,7 @@ class _Peer:
 
 
 class _Child:
-    def __init__(self, parent: _Peer, reader: asyncio.StreamReader) -> None:
+    def __init__(self, parent: Peer, reader: asyncio.StreamReader) -> None:
         self._parent = parent
         self._reader = reader
         self._loop = asyncio.get_running_loop()
@@ -225,7 +234,7 @@ class _Child:
 
 async def _listen(path: str, loading: "asyncio.Future[Host]") -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _Peer(reader, writer).serve(await asyncio.shield(loading))
+        await Peer(reader, writer).serve(await asyncio.shield(loading))
 
     # Somebody may have tidied up since.
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -240,7 +249,7 @@ async def _listen(path: str, loading: "asyncio.Future[Host]") -> asyncio.Server:
 
 async def _serve(connection: socket.socket) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=connection, limit=messages.BUFFER_BYTES)
-    await _Child(_Peer(reader, writer), reader).run()
+    await _Child(Peer(reader, writer), reader).run()
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ class RayWorker:
         self._actor = actor
         self._front = front
         self._held = held
+        self.is_up = False  # once its engine is loaded
 
     async def run(self, windows: Sequence[Window]) -> Sequence[tuple[int, Outcome]]:
         """See `Worker`."""
@@ -59,6 +61,12 @@ class RayWorker:
             return
         except TimeoutError:
             _log.warning("worker_not_told", after_s=_LEAVE_S)
+
+    async def kill(self) -> None:
+        """End it, whatever it does, and whoever else uses it."""
+        self._held.discard(self)
+        # It asks the head, which may be gone.
+        await asyncio.to_thread(partial(the_ray().kill, self._actor, no_restart=True))
 
     async def pid(self) -> int:
         """The worker's process, on whatever machine."""

@@ -98,10 +98,11 @@ class Calls:
         except WorkerLostError:
             self._on_loss(place)
             return
-        except Exception:
-            # A defect of ours: what the worker still has is not known.
+        except Exception:  # noqa: BLE001 - nobody awaits this
+            # A defect of ours: what the worker still has is not known. What waits must go on all the same.
+            _log.exception("unexpected_error_of_worker", worker=place.number, windows=len(place.given))
             _fail(place)
-            raise
+            outcomes = ()
         finally:
             place.calls -= 1
         if not windows and not outcomes and number == place.called and place.given:

@@ -29,6 +29,8 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 _MOST_CALLS = 64
 """That a worker answers at once; the pool of one front gives it far fewer."""
+_HANGS_S = 60.0
+"""A worker that is up and gives no sign of life for so long is killed, as a model's own process is."""
 _SHARE_OF_A_CORE = 0.001
 """So that no worker is on a node that was started without cores; otherwise Ray does not count them here."""
 
@@ -64,7 +66,7 @@ class RayWorkers:
         self._front = secrets.token_hex(8)
         self._held: set[RayWorker] = set()
         self._lost: set[Worker] = set()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: dict[RayWorker, asyncio.Task[None]] = {}
         self._holding: asyncio.Task[None] | None = None
         self._local: LocalRay | None = None
         self._recipe: Any = None
@@ -132,7 +134,7 @@ class RayWorkers:
             facts: EngineFacts = await answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
             machine: str = await answer(actor.machine.remote())
             leaving = await asyncio.to_thread(_leaving)
-        except ModelLoadError:
+        except (ModelLoadError, RuntimeError):
             # Whoever tries again must find a new one.
             self._held.discard(worker)
             the_ray().kill(actor, no_restart=True)
@@ -147,6 +149,7 @@ class RayWorkers:
             # The one of that name, until the last front has left it; then there is another one elsewhere.
             worker.leave()
             raise WorkerLostError("Its machine is leaving.")
+        worker.is_up = True
         return StartedWorker(worker, facts, machine)
 
     def _actor(self, number: int) -> Any:
@@ -173,17 +176,25 @@ class RayWorkers:
         """Tell workers that this front is there, and find out which have died while they had nothing to do."""
         while True:
             await asyncio.sleep(HOLD_EVERY_S)
-            for worker in tuple(self._held):
+            for worker in self._held - self._telling.keys():
                 # One whose machine does not answer must not keep the others waiting.
-                telling = asyncio.create_task(self._tell(worker))
-                self._telling.add(telling)
-                telling.add_done_callback(self._telling.discard)
+                self._telling[worker] = asyncio.create_task(self._tell(worker))
+                self._telling[worker].add_done_callback(partial(self._told, worker))
+
+    def _told(self, worker: RayWorker, _task: "asyncio.Task[None]") -> None:
+        del self._telling[worker]
 
     async def _tell(self, worker: "RayWorker") -> None:
         try:
-            await worker.hold()
+            # To load may keep it from answering.
+            async with asyncio.timeout(_HANGS_S if worker.is_up else None):
+                await worker.hold()
         except WorkerLostError:
             self._lost.add(worker)
+        except TimeoutError:
+            _log.error("worker_hangs", after_s=_HANGS_S)
+            self._lost.add(worker)
+            await worker.kill()
 
     def _cores(self, number: int) -> Sequence[int]:
         """The share of this machine's cores; elsewhere a worker has its machine."""
@@ -199,7 +210,7 @@ class RayWorkers:
         """See `Workers`; a cluster that was here before stays, with the workers that other fronts use."""
         if self._holding is not None:
             self._holding.cancel()
-        for telling in self._telling:
+        for telling in self._telling.values():
             telling.cancel()
         if the_ray().is_initialized():
             await asyncio.to_thread(the_ray().shutdown)

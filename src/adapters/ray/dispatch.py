@@ -141,14 +141,15 @@ class Dispatch:
         ]
         heapq.heapify(free)
         handed: list[tuple[Place, Queued]] = []
-        while free and len(self._queue):
+        while free and (waiting := len(self._queue)):
             room = sum(most - len(place.given) for *_, place in free)
             batch = (
                 self._queue.more_urgent_batch(self._planner, Urgency.SHORT)
                 if live
                 else self._queue.take_batch(self._planner, most=room)
             )
-            if not batch and live:
+            if len(self._queue) == waiting:
+                # Nothing more is urgent enough; a batch that is empty may be one whose callers have left.
                 break
             for queued in batch:
                 place = free[0][-1]

@@ -130,6 +130,9 @@ class WorkerPool:
         running = [queued.future for place in self._dispatch.places for queued in place.given.values()]
         if running:
             await asyncio.wait(running, timeout=self._rules.patience_s)
+        for future in running:
+            # No answer will be heard any more.
+            future.cancel()
         tasks = [*self._starting.values(), *self._tasks]
         for task in tasks:
             task.cancel()
@@ -191,6 +194,10 @@ class WorkerPool:
         suspects = [queued for queued in place.given.values() if not queued.future.done()]
         _log.warning("worker_lost", worker=place.number, windows=len(suspects), up=self.up, wanted=self._wanted)
         for queued in suspects:
+            if self._closed:
+                # None is started any more that could read it.
+                queued.future.cancel()
+                continue
             losses = self._losses[queued.number] = self._losses.get(queued.number, 0) + 1
             if losses < self._rules.most_losses:
                 self._dispatch.suspects.append(queued)
@@ -248,6 +255,11 @@ class WorkerPool:
                 reason = error.message
             except WorkerLostError as error:
                 reason = str(error)
+            except Exception as error:  # noqa: BLE001 - nobody awaits this, and its place would stay empty for ever
+                reason = f"The worker could not be started: {error}"
+                _log.error("unexpected_error_of_worker", worker=number, exc_info=error)
+                if first is not None and not first.done():
+                    first.set_exception(ModelLoadError(reason))
             _log.error("worker_not_started", worker=number, reason=reason, again_in_s=pause_s)
             await self._sleep(pause_s)
             pause_s = min(2 * pause_s, self._rules.longest_pause_s)

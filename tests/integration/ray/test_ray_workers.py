@@ -3,18 +3,25 @@
 import asyncio
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 
+from parakeet_service.adapters.inference.job_queue import Urgency
+from parakeet_service.adapters.inference.jobs import EncoderJob
 from parakeet_service.adapters.inference.model import EngineModel
 from parakeet_service.adapters.onnx.model import onnx_model
 from parakeet_service.adapters.ray import cluster
+from parakeet_service.adapters.ray.actor import RayWorker
 from parakeet_service.adapters.ray.cluster import Cluster, RayWorkers
+from parakeet_service.adapters.ray.workers import Window, WorkerLostError
 from tests.integration.ray.clusters import Head, environment_for_ray, needs_ray, ray_head
 
 pytestmark = needs_ray
@@ -67,6 +74,15 @@ def slow_model(cache: Path) -> EngineModel:
     return model
 
 
+def model_that_fails_once(cache: Path) -> EngineModel:
+    """In a worker: there is a defect, which does not happen again."""
+    failed = cache / "failed"
+    if not failed.exists():
+        failed.touch()
+        raise OSError("a defect")
+    return embedded_model(cache=cache)
+
+
 async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(head: Head, tmp_path: Path) -> None:
     make = partial(embedded_model, cache=tmp_path)
     workers = RayWorkers(
@@ -104,5 +120,53 @@ async def test_a_worker_that_loads_is_held(head: Head, tmp_path: Path, monkeypat
         started = await workers.start_worker(0)
         assert started.facts.description.id == "embedded"
         await started.worker.stop()
+    finally:
+        await workers.aclose()
+
+
+async def test_a_worker_that_could_not_load_for_a_defect_is_replaced_by_a_new_one(head: Head, tmp_path: Path) -> None:
+    workers = RayWorkers(
+        partial(model_that_fails_once, tmp_path),
+        Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], workers=1),
+    )
+    await workers.connect()
+    # Not before: Ray reads the environment when it is imported.
+    ray: Any = importlib.import_module("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        with pytest.raises(RuntimeError, match="a defect"):
+            await workers.start_worker(0)
+        started = await workers.start_worker(0)
+        assert started.facts.description.id == "embedded"
+        await started.worker.stop()
+    finally:
+        await workers.aclose()
+
+
+async def test_a_worker_that_hangs_is_killed_and_its_windows_are_lost(
+    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "HOLD_EVERY_S", 0.5)
+    monkeypatch.setattr(cluster, "_HANGS_S", 5.0)
+    workers = RayWorkers(
+        partial(embedded_model, cache=tmp_path),
+        Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], workers=1),
+    )
+    await workers.connect()
+    try:
+        started = await workers.start_worker(0)
+        assert isinstance(started.worker, RayWorker)
+        pid = await started.worker.pid()
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(WorkerLostError):
+            await started.worker.run([Window(0, EncoderJob(np.ones(16000, np.float32)), Urgency.SHORT)])
+        while started.worker not in (await workers.demand()).lost:
+            await asyncio.sleep(0.1)
+        while psutil.pid_exists(pid):
+            await asyncio.sleep(0.1)
+        successor = await workers.start_worker(0)
+        assert isinstance(successor.worker, RayWorker)
+        assert await successor.worker.pid() != pid
+        await successor.worker.stop()
     finally:
         await workers.aclose()

@@ -90,7 +90,7 @@ class FakeWorkers:
         *,
         at_once: bool = False,
         is_poison: Callable[[EncoderJob], bool] = lambda _: False,
-        failures: Sequence[ModelLoadError | WorkerLostError] = (),
+        failures: Sequence[ModelLoadError | WorkerLostError | RuntimeError] = (),
     ) -> None:
         """Want `count` workers; the first starts fail with `failures`."""
         self.count = count

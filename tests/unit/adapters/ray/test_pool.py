@@ -313,6 +313,40 @@ async def test_a_defect_of_a_worker_leaves_nobody_waiting() -> None:
         assert (await tasks[0]).finalized_until == 2
 
 
+async def test_a_defect_of_a_worker_keeps_nothing_in_the_queue() -> None:
+    workers = FakeWorkers(1)
+    async with started(workers) as pool:
+        given = submitted(pool, *map(job, range(4)))
+        await settle()
+        (worker,) = workers.started
+        # The worker holds all that it may, and is asked again when its first batch has ended.
+        waiting = submitted(pool, job(4), job(5), job(6))
+        await settle()
+        worker.broken = True
+        worker.finish(1)
+        await settle()
+        done = await asyncio.gather(*given, *waiting, return_exceptions=True)
+    assert [type(result) for result in done] == [DecodeResult, *[InferenceError] * 6]
+
+
+async def test_a_worker_with_a_defect_can_leave() -> None:
+    workers, sleeps = FakeWorkers(2), Sleeps()
+    async with started(workers, sleeps=sleeps) as pool:
+        tasks = submitted(pool, *map(job, range(4)))
+        await settle()
+        workers.count = 1
+        sleeps.pass_by()
+        await settle()
+        leaving = workers.started[1]
+        leaving.broken = True
+        # It is asked for the rest.
+        leaving.finish(1)
+        await settle()
+        assert leaving.stopped
+        workers.started[0].finish()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_windows_of_which_a_worker_knows_nothing_are_not_waited_for() -> None:
     workers = FakeWorkers(1)
     async with started(workers) as pool:
@@ -432,6 +466,49 @@ async def test_start_fails_where_the_model_cannot_be_loaded() -> None:
             pass
 
 
+async def test_start_fails_where_a_worker_has_a_defect() -> None:
+    with pytest.raises(ModelLoadError, match="no such module"):
+        async with started(FakeWorkers(1, failures=[RuntimeError("no such module")])):
+            pass
+
+
+async def test_a_worker_that_could_not_be_started_for_a_defect_is_tried_again() -> None:
+    workers, sleeps = FakeWorkers(1), Sleeps()
+    async with started(workers, sleeps=sleeps) as pool:
+        tasks = submitted(pool, job(1))
+        await settle()
+        workers.failures.append(RuntimeError("a defect"))
+        workers.started[0].die()
+        await settle()
+        assert pool.up == 0
+        sleeps.pass_by()
+        await settle()
+        assert pool.up == 1
+        workers.started[1].finish()
+        await asyncio.gather(*tasks)
+
+
+async def test_who_waits_for_a_worker_that_dies_at_the_end_waits_no_longer() -> None:
+    workers = FakeWorkers(1)
+    pool = WorkerPool(
+        workers,
+        CountedMetrics(),
+        sample_rate_hz=RATE_HZ,
+        batch_size=None,
+        most_waiting=None,
+        rules=PoolRules(patience_s=600.0),
+    )
+    await pool.start()
+    (task,) = submitted(pool, job(1))
+    await settle()
+    closing = asyncio.create_task(pool.aclose())
+    await settle()
+    workers.started[0].die()
+    await settle()
+    assert task.cancelled()
+    await closing
+
+
 async def test_follows_the_number_of_workers_wanted() -> None:
     sleeps = Sleeps()
     workers = FakeWorkers(1)
@@ -541,5 +618,8 @@ async def test_refuses_jobs_once_it_is_closed_and_stops_the_workers() -> None:
     assert workers.closed
     with pytest.raises(ShuttingDownError):
         await pool.submit(job(1), Urgency.SHORT)
+    await settle()
+    # Those that were given to a worker, too, whose answers will not be heard.
+    assert all(task.cancelled() for task in waiting)
     for task in waiting:
         task.cancel()
