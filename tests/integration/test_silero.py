@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from parakeet_service.adapters.vad.conditioning import ClearedRun, Conditioner, Windows
 from parakeet_service.adapters.vad.silero import SileroVad, SileroVadStream
 from parakeet_service.adapters.vad.silero_network import Encoded, Frames, SileroNetwork
 from parakeet_service.assets import DEMO_RECORDING, SILERO_VAD
@@ -164,6 +165,20 @@ async def test_a_block_after_one_that_was_given_up_before_it_began_waits_for_not
         with pytest.raises(asyncio.CancelledError):
             await third
         assert second.cancelled()
+
+
+async def test_what_a_block_cannot_be_searched_for_is_told_to_those_behind_it() -> None:
+    stream = _LOADED.open(sample_rate_hz=RATE_HZ)
+    stream.signal.conditioner = _Broken(frame_s=0.032)
+    first, second = (asyncio.create_task(stream.score(demo()[: 4 * RATE_HZ])) for _ in range(2))
+    for task in (first, second):
+        with pytest.raises(FloatingPointError):
+            await task
+
+
+class _Broken(Conditioner):
+    def clear(self, windows: Windows) -> list[ClearedRun]:
+        raise FloatingPointError(len(windows))
 
 
 class _Slow(SileroNetwork):

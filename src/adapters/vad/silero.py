@@ -115,7 +115,11 @@ class SileroVadStream:
         """
         if before is not None:
             before.found.result()
-        block = self.signal.block_of(frames)
+        try:
+            block = self.signal.block_of(frames)
+        except Exception as error:
+            found.set_exception(error)
+            raise
         found.set_result(None)
         encoded = block.encoded(self.network)
         if before is not None:
