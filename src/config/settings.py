@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         ge=1,
         le=256,
         description="maximum chunks in one batch, and chunks of one recording queued at a time; "
-        "not set: 4 on a CPU; on a GPU 64, and 16 of one recording",
+        "not set: 4 on a CPU; on a GPU 64, and 32 of one recording",
     )
     mlx_cache_limit: int | None = Field(
         default=None,
