@@ -12,7 +12,6 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from dependency_injector import providers
 from fastapi import FastAPI
 
@@ -37,8 +36,7 @@ _MAX_WINDOW_S = 120.0
 _NO_BOUND = 1 << 30
 """The queue before the workers has one."""
 _LEAST_S, _FIXED_S, _FRAME_COST_S = 0.021, 0.015, 1.53e-6
-LADDER = (256, 512, 1024, 1536, 2048, 2560, 3328, 3968, 4608, 5376, 6144)
-MOST_FRAMES, MOST_ROWS = 3 << 14, 64
+_MOST_ROWS = 64
 
 
 class NullEngine:
@@ -121,6 +119,7 @@ class _Features:
     """What `CudaBatching` asks of them."""
 
     hop_length = 160
+    sample_rate_hz = 16_000
 
     def count(self, samples: int) -> int:
         return 1 + samples // self.hop_length
@@ -139,11 +138,8 @@ class H100:
         parts: Any = (_Features(), None, None)
         self._batching = CudaBatching(*parts)
         self._slower = slower
-        for length in LADDER:
-            size = 1
-            while size == 1 or (size * length <= MOST_FRAMES and size <= MOST_ROWS):
-                self._batching.shape([EncoderJob(np.zeros((length - 1) * 160, np.float32))] * size)
-                size *= 2
+        for batch in self._batching.prepare(None, longest_s=60, most=_MOST_ROWS):
+            self._batching.shape(batch)
 
     def company(self, jobs: Sequence[EncoderJob], *, most: int) -> Sequence[int]:
         """See `Engine`."""

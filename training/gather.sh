@@ -4,14 +4,14 @@
 #
 #   training/gather.sh DIRECTORY [TEST.tsv ...]     test lists, none of whose sentences may be in the texts
 #
-# It wants npm, apt-get and dpkg-deb, and the environment of `make setup-training` activated. docs: training/README.md
+# It needs npm, apt-get and dpkg-deb, and the environment of `make setup-training`, activated. See training/README.md.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-uv=$PWD/.tools/bin/uv
 out=$(realpath --canonicalize-missing "$1")
 shift
 forbidden=()
 for list in "$@"; do forbidden+=("$(realpath "$list")"); done
+cd "$(dirname "$0")/.."
+uv=$PWD/.tools/bin/uv
 packages=$out/packages texts=$out/texts
 mkdir -p "$packages" "$texts"
 

@@ -4,12 +4,9 @@ import asyncio
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
-
-import numpy as np
 
 from ..domain.audio import Samples
 from ..domain.chunking import AudioWindow, SpeechCutter
@@ -23,6 +20,7 @@ from ..domain.errors import (
 from ..domain.merging import finalized_count, join_at_seam
 from ..domain.transcript import Token, Transcript, Word, words_of
 from ..domain.vad import LONGEST_PAUSE_S, VadParams
+from .blocks import in_blocks
 from .channel_windows import ChannelsOfRecording, ChannelWindows
 from .ports.audio_decoder import AudioDecoder
 from .ports.metrics import NO_METRICS, TranscriptionMetrics
@@ -30,13 +28,6 @@ from .ports.quota import UNLIMITED, Quota
 from .ports.speech_model import GREEDY, Decoding, SpeechModel
 from .ports.voice_activity_detector import VoiceActivityDetector
 from .segmenter import Segmenter, segmenter_for
-
-_GATHERED_S = 4.0
-"""Audio that is segmented at once. Decoders give as little as a third of a second, and handing that to the detector's
-thread and back costs more than what is done there."""
-_FIRST_BLOCKS, _LATER_GATHERED_S = 4, 8.0
-"""So many blocks of a recording are short, for the sake of short ones, which threads share; later ones cost an eighth
-less. Where channels are apart all are short, for in each it is decided which channels are copies."""
 
 _MOST_AHEAD = 32
 """Windows of one recording, which are kept in memory until they are read."""
@@ -189,7 +180,7 @@ class TranscribeFile:
         async with (
             self.decoder.open(source, sample_rate_hz=rate_hz, track=track, separate=separate) as decoded,
             aclosing(self._within_limits(decoded.blocks, rate_hz, chunked=chunked)) as blocks,
-            aclosing(_gathered(blocks, _block_sizes(rate_hz, separate=separate))) as gathered,
+            aclosing(in_blocks(blocks, sample_rate_hz=rate_hz, separate=separate)) as gathered,
             aclosing(audio.windows(gathered, at_once=self.limits.blocks_heard)) as windows,
             aclosing(self._read_in_order(windows, decoding)) as results,
         ):
@@ -263,33 +254,6 @@ class TranscribeFile:
                 if not patient:
                     raise
                 await asyncio.sleep(busy.retry_after_s)
-
-
-def _block_sizes(rate_hz: int, *, separate: bool) -> Iterator[int]:
-    """How many samples each block has."""
-    short, long = (int(seconds * rate_hz) for seconds in (_GATHERED_S, _LATER_GATHERED_S))
-    return repeat(short) if separate else chain(repeat(short, _FIRST_BLOCKS), repeat(long))
-
-
-async def _gathered(blocks: AsyncIterator[Samples], sizes: Iterator[int]) -> AsyncGenerator[Samples]:
-    """The same samples in blocks of these sizes, but for the last one, whatever pieces the decoder gives."""
-    parts: list[Samples] = []
-    gathered, size = 0, next(sizes)
-    async for block in blocks:
-        parts.append(block)
-        gathered += len(block)
-        if gathered < size:
-            continue
-        joined = np.concatenate(parts)
-        start = 0
-        while gathered - start >= size:
-            yield joined[start : start + size]
-            start += size
-            size = next(sizes)
-        gathered -= start
-        parts = [joined[start:]] if gathered else []
-    if parts:
-        yield np.concatenate(parts)
 
 
 class _GrowingTranscript:

@@ -63,7 +63,7 @@ class RayWorker:
             _log.warning("worker_not_told", after_s=_LEAVE_S)
 
     async def kill(self) -> None:
-        """End it, whatever it does, and whoever else uses it."""
+        """End it at once, even if it is busy or other front ends use it."""
         self._held.discard(self)
         # It asks the head, which may be gone.
         await asyncio.to_thread(partial(the_ray().kill, self._actor, no_restart=True))

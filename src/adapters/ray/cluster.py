@@ -186,7 +186,7 @@ class RayWorkers:
 
     async def _tell(self, worker: "RayWorker") -> None:
         try:
-            # To load may keep it from answering.
+            # Loading may keep it from answering.
             async with asyncio.timeout(_HANGS_S if worker.is_up else None):
                 await worker.hold()
         except WorkerLostError:

@@ -102,7 +102,7 @@ class SileroVadStream:
                 return await self._listener.score(self, frames)
             found: Future[None] = Future()
             scores = self._threads.submit(self._score_after, self._latest, found, frames)
-            # Whoever comes next must not wait for one that was cancelled before it began.
+            # The next block must not wait for one that was cancelled before it began.
             scores.add_done_callback(lambda _: found.cancel())
             self._latest = _Latest(found, scores)
         return await asyncio.wrap_future(scores)

@@ -5,7 +5,8 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,17 +84,25 @@ def model_that_fails_once(cache: Path) -> EngineModel:
     return embedded_model(cache=cache)
 
 
-async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(head: Head, tmp_path: Path) -> None:
-    make = partial(embedded_model, cache=tmp_path)
+@asynccontextmanager
+async def connected(head: Head, make: "partial[EngineModel]", **options: Any) -> AsyncGenerator[RayWorkers]:
+    """Workers that make their engine so; `options` are those of `Cluster`."""
     workers = RayWorkers(
-        make, Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], on_gpus=True)
+        make, Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], **options)
     )
     await workers.connect()
     # Not before: Ray reads the environment when it is imported.
     ray: Any = importlib.import_module("ray")
-
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
+        yield workers
+    finally:
+        await workers.aclose()
+
+
+async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(head: Head, tmp_path: Path) -> None:
+    async with connected(head, partial(embedded_model, cache=tmp_path), on_gpus=True) as workers:
+        ray: Any = importlib.import_module("ray")
         assert (await workers.demand()).workers == 2
         started = await asyncio.gather(*(workers.start_worker(number) for number in range(2)))
         names = await asyncio.to_thread(ray.util.list_named_actors)
@@ -102,45 +111,23 @@ async def test_there_is_a_worker_for_each_gpu_and_each_sees_its_own(head: Head, 
         assert sorted(seen) == ["0", "1"]
         for one in started:
             await one.worker.stop()
-    finally:
-        await workers.aclose()
 
 
 async def test_a_worker_that_loads_is_held(head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "HOLD_EVERY_S", 0.5)
-    workers = RayWorkers(
-        partial(slow_model, tmp_path),
-        Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], workers=1),
-    )
-    await workers.connect()
-    # Not before: Ray reads the environment when it is imported.
-    ray: Any = importlib.import_module("ray")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    try:
+    async with connected(head, partial(slow_model, tmp_path), workers=1) as workers:
         started = await workers.start_worker(0)
         assert started.facts.description.id == "embedded"
         await started.worker.stop()
-    finally:
-        await workers.aclose()
 
 
 async def test_a_worker_that_could_not_load_for_a_defect_is_replaced_by_a_new_one(head: Head, tmp_path: Path) -> None:
-    workers = RayWorkers(
-        partial(model_that_fails_once, tmp_path),
-        Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], workers=1),
-    )
-    await workers.connect()
-    # Not before: Ray reads the environment when it is imported.
-    ray: Any = importlib.import_module("ray")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    try:
+    async with connected(head, partial(model_that_fails_once, tmp_path), workers=1) as workers:
         with pytest.raises(RuntimeError, match="a defect"):
             await workers.start_worker(0)
         started = await workers.start_worker(0)
         assert started.facts.description.id == "embedded"
         await started.worker.stop()
-    finally:
-        await workers.aclose()
 
 
 async def test_a_worker_that_hangs_is_killed_and_its_windows_are_lost(
@@ -148,12 +135,7 @@ async def test_a_worker_that_hangs_is_killed_and_its_windows_are_lost(
 ) -> None:
     monkeypatch.setattr(cluster, "HOLD_EVERY_S", 0.5)
     monkeypatch.setattr(cluster, "_HANGS_S", 5.0)
-    workers = RayWorkers(
-        partial(embedded_model, cache=tmp_path),
-        Cluster(address=head.settings["RAY_ADDRESS"], token=head.settings["CLUSTER_TOKEN"], workers=1),
-    )
-    await workers.connect()
-    try:
+    async with connected(head, partial(embedded_model, cache=tmp_path), workers=1) as workers:
         started = await workers.start_worker(0)
         assert isinstance(started.worker, RayWorker)
         pid = await started.worker.pid()
@@ -168,5 +150,3 @@ async def test_a_worker_that_hangs_is_killed_and_its_windows_are_lost(
         assert isinstance(successor.worker, RayWorker)
         assert await successor.worker.pid() != pid
         await successor.worker.stop()
-    finally:
-        await workers.aclose()
