@@ -92,11 +92,11 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     ),
     "memory": lambda given: memory.run(given.speech, given.model, given.requests, given.every),
     "length": lambda given: length.run(given.speech, given.model, given.rounds),
-    "accuracy": lambda given: accuracy.run(given.speech),
+    "accuracy": lambda given: accuracy.run(given.speech, given.model),
     "long": lambda given: long_file.run(given.speech, given.minutes),
     "mixed": lambda given: mixed_load.run(given.speech, given.uploads, given.streams),
     "isolation": lambda given: isolation.run(given.speech),
-    "noise": lambda given: noise.run(given.speech),
+    "noise": lambda given: noise.run(given.speech, given.model),
     "methods": lambda given: methods.run(given.speech, given.model),
     "live": lambda given: live.run(
         given.speech,
@@ -147,9 +147,12 @@ measurements: dict[str, Callable[[argparse.Namespace], Chart | None]] = {
     "search": lambda given: search.run(given.speech, given.model),
     "start": lambda given: start.run(given.model, given.setting),
 }
+of_one_model = ("long", "mixed", "isolation", "dispatch", "spread", "host")
 drawn = ("engine", "overhead", "fairness", "memory", "length", "live", "contexts")
 parser.add_argument("what", choices=(*measurements, "all"), nargs="?", default="all")
 arguments = parser.parse_args()
+if arguments.what in of_one_model and arguments.model != parser.get_default("model"):
+    parser.error(f"{arguments.what} takes no --model: it measures the embedded one, or none")
 if arguments.plot is not None:
     if arguments.what not in (*drawn, "all"):
         parser.error(f"--plot draws {', '.join(drawn)}")

@@ -1,18 +1,22 @@
 """Word error rate over REST, and how far the live text is from it."""
 
 import asyncio
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from .harness import Service, final_text, running_service
+from .harness import Service, final_text, model_directory, running_service
 from .speech import distance, recordings, words
 
 
-def run(directory: Path | None) -> None:
-    """Print a line per recording, and the totals."""
-    with running_service() as service:
+def run(directory: Path | None, model: str) -> None:
+    """Print a line per recording, and the totals; `model` is ``embedded``, ``0.6b`` or a directory."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        running_service(MODEL_ID=model_directory(model, Path(scratch))) as service,
+    ):
         asyncio.run(_run(service, directory))
 
 
