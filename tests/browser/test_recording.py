@@ -44,7 +44,7 @@ def test_a_chosen_file_is_read_too(service: str, open_page: Open) -> None:
     page = ready(open_page(service))
     page.set_input_files("#file", SAMPLE)
     expect(page.locator("#saves")).to_be_visible()
-    assert text(page).startswith("In the early part")
+    assert "early part of the century" in text(page)
 
 
 def test_playing_marks_word_after_word_and_a_click_goes_to_one(service: str, open_page: Open) -> None:

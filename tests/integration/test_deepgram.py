@@ -45,6 +45,7 @@ from websockets.exceptions import ConnectionClosed
 from parakeet_service.domain.audio import Encoding, PcmReader
 from tests.conftest import SharedServer
 from tests.integration.processes import SAMPLE, Server, started, wait_until_ok
+from tests.texts import alike
 
 KEY = "s3cret"
 LIVE: dict[str, Any] = {"model": "nova-3", "encoding": "linear16", "sample_rate": 16000}
@@ -184,11 +185,12 @@ async def test_channels_are_told_apart(url: str, text: str, raw: bool) -> None: 
     else:
         answer = await transcribe(url, audio, multichannel=True, utterances=True)
     assert answer.metadata.channels == 2
-    assert [(one.alternatives or [])[0].transcript for one in answer.results.channels] == [text, text]
+    assert all(alike((one.alternatives or [])[0].transcript or "", text) > 0.9 for one in answer.results.channels)
+    assert len(answer.results.channels) == 2
     utterances = answer.results.utterances or []
     assert {one.channel for one in utterances} == {0, 1}
     halves = [" ".join(one.transcript or "" for one in utterances if one.channel == number) for number in (0, 1)]
-    assert halves == [text, text]
+    assert halves == [(one.alternatives or [])[0].transcript for one in answer.results.channels]
     assert [one.start for one in utterances] == sorted(one.start or 0 for one in utterances)
 
 
@@ -410,7 +412,7 @@ async def test_events_of_live_channels_say_their_channel(url: str) -> None:
 
 async def test_a_wave_file_of_two_channels_may_be_live(url: str, text: str) -> None:
     messages = await talk(url, in_turn(), multichannel=True, encoding=None, sample_rate=None)
-    assert [text_of(on_channel(messages, [number, 2])) for number in (0, 1)] == [text, text]
+    assert all(alike(text_of(on_channel(messages, [number, 2])), text) > 0.9 for number in (0, 1))
 
 
 async def test_every_channel_answers_a_finalize(url: str) -> None:

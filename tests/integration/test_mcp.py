@@ -222,7 +222,7 @@ def test_the_handshake_of_2025_over_http(url: str) -> None:
         session = {"mcp-session-id": first.headers["mcp-session-id"], "mcp-protocol-version": "2025-06-18"}
         assert client.post(f"{url}/mcp", json=INITIALIZED, headers=session).status_code == 202
         answer = client.post(f"{url}/mcp", json=call(2, path=SAMPLE.name), headers=session).text
-        assert "In the early part of the century" in answer
+        assert "early part of the century" in answer
 
 
 def _stdio(directory: Path, *options: str, arguments: tuple[str, ...] = ()) -> "subprocess.Popen[bytes]":
@@ -254,7 +254,7 @@ def test_the_handshake_of_2025_over_standard_streams_with_logs_on_standard_error
         answers = [json.loads(process.stdout.readline()) for _ in range(2)]
         rest, log = process.communicate()
     assert answers[0]["result"]["protocolVersion"] == "2025-06-18"
-    assert answers[1]["result"]["structuredContent"]["text"].startswith("In the early part of the century")
+    assert "early part of the century" in answers[1]["result"]["structuredContent"]["text"]
     assert rest == b""
     assert b"model_loaded" in log
     assert process.returncode == 0
@@ -314,7 +314,7 @@ def test_a_service_elsewhere_needs_no_model_and_nothing_of_what_it_is_made_of(ur
         answers = [json.loads(process.stdout.readline()) for _ in range(2)]
         process.stdin.close()
         names = log.result()
-    assert answers[1]["result"]["structuredContent"]["text"].startswith("In the early part of the century")
+    assert "early part of the century" in answers[1]["result"]["structuredContent"]["text"]
     assert not HEAVY & names
     assert process.returncode == 0
 

@@ -13,6 +13,7 @@ import pytest
 from parakeet_service.adapters.decoders.ffmpeg import find_ffmpeg
 from tests.conftest import SharedServer
 from tests.integration.processes import SAMPLE
+from tests.texts import alike
 
 
 def _sample() -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -58,7 +59,7 @@ def test_each_person_has_a_channel(shared_server: SharedServer, options: str, ex
     assert ends <= min(one["start"] for one in segments if one["channel"] == 1) + 0.5
     if "mulaw" not in options:
         alone = ask(url, SAMPLE.read_bytes())["text"]
-        assert body["text"] == f"{alone} {alone}"
+        assert alike(body["text"], f"{alone} {alone}") > 0.9
 
 
 def test_dual_mono_is_as_mono(shared_server: SharedServer) -> None:

@@ -70,7 +70,7 @@ def test_int8_stays_close_to_float32(float32: Networks, int8: Networks, speech: 
     rounded, _ = int8.encoder.encode(features, counts)
     for row, length in enumerate(lengths):
         error = np.square(rounded[row, :length] - exact[row, :length]).mean() / np.square(exact[row, :length]).mean()
-        assert 0 < float(np.sqrt(error)) < 0.03
+        assert 0 < float(np.sqrt(error)) < 0.05
 
 
 @pytest.mark.parametrize(

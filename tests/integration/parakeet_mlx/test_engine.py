@@ -281,7 +281,7 @@ def test_a_search_ends_within_its_window_and_in_order(engine: MlxEngine, windows
 
 
 def test_a_search_of_a_part_is_one_of_these_frames(engine: MlxEngine, speech: Samples) -> None:
-    window = EncoderJob(speech[: 5 * RATE_HZ], decoding=Decoding(beam_size=2), first_frame=50)
+    window = EncoderJob(speech[: 6 * RATE_HZ], decoding=Decoding(beam_size=2), first_frame=50)
     (reading,) = read(engine, [replace(window, begin=10, finalized_until=40)])
     assert (reading.finalized_until, reading.decoded_until, reading.draft) == (40, 40, ())
     assert reading.finalized
@@ -301,7 +301,7 @@ def test_searches_are_read_alone(engine: MlxEngine, windows: Sequence[EncoderJob
 
 
 def test_a_search_leaves_a_draft_and_goes_on_from_its_state(engine: MlxEngine, speech: Samples) -> None:
-    whole = EncoderJob(speech[: 5 * RATE_HZ], decoding=Decoding(beam_size=2))
+    whole = EncoderJob(speech[: 6 * RATE_HZ], decoding=Decoding(beam_size=2))
     (at_once,) = read(engine, [whole])
     (first,) = read(engine, [replace(whole, finalized_until=30, end=100)])
     assert (first.finalized_until, first.decoded_until) == (30, at_once.decoded_until)
