@@ -140,12 +140,13 @@ class SteppedModel(ScriptedModel):
     def __init__(self) -> None:
         super().__init__()
         self.steps = asyncio.Semaphore(0)
-        self.cancelled = 0
+        self.asked = self.cancelled = 0
         self.on_cancel: Callable[[], object] = lambda: None
 
     async def transcribe(
         self, samples: Samples, *, after_s: float = 0.0, decoding: Decoding = GREEDY
     ) -> tuple[Token, ...]:
+        self.asked += 1
         try:
             await self.steps.acquire()
         except asyncio.CancelledError:
