@@ -5,20 +5,26 @@ The processor time of each process is what a model of many workers needs; it cha
 
 import asyncio
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from parakeet_service.adapters.inference.engine import EngineFacts
 from parakeet_service.adapters.inference.job_queue import Urgency
 from parakeet_service.adapters.inference.jobs import DecodeResult, EncoderJob
+from parakeet_service.adapters.inference.model import EngineModel
+from parakeet_service.adapters.ray.cluster import Cluster
+from parakeet_service.adapters.ray.model import ray_model
 from parakeet_service.adapters.ray.pool import WorkerPool
 from parakeet_service.adapters.ray.workers import Demand, Outcome, StartedWorker, Window
 from parakeet_service.application.ports.metrics import NullMetrics
@@ -35,6 +41,8 @@ _MAX_QUEUE = 10_000
 _LEAST_AUDIO_S = 600
 _MANY = 100
 _DECISIONS, _TOGETHER = 10_000, 100
+_CLIPS, _BETWEEN_S = 300, 0.02
+"""One at a time; meanwhile processes fall asleep, as they do while a model computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,7 @@ def run(
         settings: Those that differ from the defaults, as ``NAME=value``.
     """
     asyncio.run(_print_decisions((*workers, _MANY)))
+    asyncio.run(_print_added(joined(recordings(directory), at_least_s=_CLIP_S).samples[: _CLIP_S * RATE_HZ]))
     named = {"MAX_QUEUE": str(_MAX_QUEUE), "MAX_STREAMS": str(max(sessions))}
     named |= dict(setting.split("=", 1) for setting in settings)
     table = Table(
@@ -142,6 +151,39 @@ async def _print_decisions(workers: Sequence[int]) -> None:
         await pool.aclose()
         table.row(str(count), str(_DECISIONS), f"{1e6 * each_s:.0f}", f"{1 / each_s:.0f}")
     print()
+
+
+async def _print_added(clip: NDArray[np.int16]) -> None:
+    """What a worker adds to one clip at a time: the same engine in this process and on Ray, by turns."""
+    metrics = NullMetrics()
+    make = partial(EngineModel, partial(NullEngine, RATE_HZ), sample_rate_hz=RATE_HZ, batch_size=None, most_streams=1)
+    here = make(most_waiting=1)
+    there = ray_model(
+        partial(make, most_waiting=1),
+        Cluster(workers=1),
+        sample_rate_hz=RATE_HZ,
+        batch_size=None,
+        most_waiting=1,
+        most_streams=1,
+        metrics=metrics,
+    )
+    await here.start()
+    await there.start()
+    samples = clip.astype(np.float32) / np.float32(32768)
+    taken_s: dict[str, list[float]] = {"here": [], "there": []}
+    for _ in range(_CLIPS):
+        for name, model in (("here", here), ("there", there)):
+            await asyncio.sleep(_BETWEEN_S)
+            began = time.perf_counter()
+            await model.transcribe(samples)
+            taken_s[name].append(time.perf_counter() - began)
+    await here.aclose()
+    await there.aclose()
+    more_ms = [1000 * (there_s - here_s) for here_s, there_s in zip(taken_s["here"], taken_s["there"], strict=True)]
+    first, half, _ = statistics.quantiles(more_ms, n=4)
+    print(
+        f"one clip of {_CLIP_S} s at a time, {_CLIPS} of them: one worker adds {half:.1f} ms (a quarter: {first:.1f} ms)\n"
+    )
 
 
 def _uploads(at_once: int, seconds: float, samples: Path) -> Sequence[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from ...domain.errors import ModelLoadError, ServiceError
+from .line import Door, Line
 from .payload import packed, unpacked_outcomes
 from .workers import Outcome, Window, WorkerLostError
 
@@ -25,14 +26,27 @@ class RayWorker:
         self._actor = actor
         self._front = front
         self._held = held
+        self._line: Line | None = None
         self.is_up = False  # once its engine is loaded
+
+    async def connect(self) -> None:
+        """Be ready to run windows, once its engine is loaded.
+
+        Raises:
+            WorkerLostError: It is dead, or cannot be reached.
+        """
+        door: Door = await answer(self._actor.door.remote())
+        self._line = await Line.to(door, self._front)
+        self.is_up = True
 
     async def run(self, windows: Sequence[Window]) -> Sequence[tuple[int, Outcome]]:
         """See `Worker`."""
+        if self._line is None:
+            raise RuntimeError("A worker runs windows once it is connected.")
         try:
-            outcomes: bytes = await answer(self._actor.run.remote(self._front, *packed(windows)))
+            outcomes = await self._line.call(*packed(windows))
         except WorkerLostError:
-            self._held.discard(self)
+            self._forget()
             raise
         return unpacked_outcomes(outcomes)
 
@@ -45,12 +59,13 @@ class RayWorker:
         try:
             await answer(self._actor.hold.remote(self._front))
         except WorkerLostError:
-            self._held.discard(self)
+            # A machine that is gone does not end the connection; Ray knows that it is.
+            self._forget()
             raise
 
     def leave(self) -> Any:
         """No longer use it; it ends if nobody else does. Gives the reference of the answer."""
-        self._held.discard(self)
+        self._forget()
         return self._actor.leave.remote(self._front)
 
     async def stop(self) -> None:
@@ -64,7 +79,7 @@ class RayWorker:
 
     async def kill(self) -> None:
         """End it at once, even if it is busy or other front ends use it."""
-        self._held.discard(self)
+        self._forget()
         # It asks the head, which may be gone.
         await asyncio.to_thread(partial(the_ray().kill, self._actor, no_restart=True))
 
@@ -72,6 +87,11 @@ class RayWorker:
         """The worker's process, on whatever machine."""
         pid: int = await answer(self._actor.pid.remote())
         return pid
+
+    def _forget(self) -> None:
+        self._held.discard(self)
+        if self._line is not None:
+            self._line.close()
 
 
 async def answer(reference: Any) -> Any:

@@ -74,6 +74,10 @@ class RayWorkers:
     async def connect(self) -> None:
         """See `Workers`; starts Ray on this machine unless there is an address of this machine."""
         cluster = self._cluster
+        if os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):
+            raise ModelLoadError(
+                "RAY_USE_TLS would not encrypt the audio that goes to workers: unset it, or use a VPN."
+            )
         for name, value in _environment(cluster).items():
             os.environ[name] = value
         address = cluster.address
@@ -134,6 +138,8 @@ class RayWorkers:
             facts: EngineFacts = await answer(actor.start.remote(self._front, self._recipe, self._cores(number)))
             machine: str = await answer(actor.machine.remote())
             leaving = await asyncio.to_thread(_leaving)
+            if machine not in leaving:
+                await worker.connect()
         except (ModelLoadError, RuntimeError):
             # Whoever tries again must find a new one.
             self._held.discard(worker)
@@ -149,7 +155,6 @@ class RayWorkers:
             # The one of that name, until the last front has left it; then there is another one elsewhere.
             worker.leave()
             raise WorkerLostError("Its machine is leaving.")
-        worker.is_up = True
         return StartedWorker(worker, facts, machine)
 
     def _actor(self, number: int) -> Any:
@@ -227,8 +232,7 @@ def fingerprint(make: "partial[EngineModel]") -> str:
 
 def _environment(cluster: Cluster) -> dict[str, str]:
     """What Ray reads when it is imported, and hands on to what it starts."""
-    # A window of half a minute travels with its call; the object store would add a millisecond or two.
-    values = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_max_direct_call_object_size": str(8 << 20)}
+    values = {"RAY_USAGE_STATS_ENABLED": "0"}
     # Nobody reads the head's list of all calls.
     values["RAY_task_events_report_interval_ms"] = "0"
     if cluster.token is not None:

@@ -52,6 +52,9 @@ class Desk:
             task.add_done_callback(partial(self._ended, window))
         if self._running and not self._done:
             await news.wait()
+            if self._news is not news:
+                # What there is now is for the call that waits now: this one's line may have ended.
+                return []
         done, self._done = self._done, []
         return done
 

@@ -14,7 +14,7 @@ _AHEAD = 2
 _LIVE_AHEAD = 4
 """The same, where further live windows may be added: the worker runs them between the steps of others."""
 _CALL_S = 240.0
-"""Audio that one call brings: in 16 bits that is what Ray sends without its object store. The worker begins with the first."""
+"""Audio that one call brings: the worker begins with the first call while it still receives the others."""
 
 Queued = QueuedJob[EncoderJob, DecodeResult]
 Queue = JobQueue[EncoderJob, DecodeResult]

@@ -1,4 +1,4 @@
-"""Windows and outcomes as they travel: as bytes, which Ray passes on as they are. It pickles anything else in Python."""
+"""Windows and outcomes as they travel: as bytes."""
 
 import pickle
 from collections.abc import Sequence

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from ..inference.engine import EngineFacts
 from ..inference.model import EngineModel
 from .desk import Desk
+from .line import Door, listen
 from .payload import packed_outcomes, unpacked
 
 MakeEngine: TypeAlias = Callable[[], EngineModel]
@@ -36,6 +37,7 @@ class EngineWorker:
         self._desks: dict[str, Desk] = {}
         self._loading: asyncio.Task[EngineModel] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[tuple[asyncio.Server, Door]] | None = None
 
     async def start(self, front: str, make: MakeEngine, cores: Sequence[int]) -> EngineFacts:
         """Load the engine for the first front that asks; all others wait for the same.
@@ -78,6 +80,14 @@ class EngineWorker:
         model = await self._loading
         desk = self._desks.setdefault(front, Desk())
         return packed_outcomes(await desk.run(model, unpacked(head, sound)))
+
+    async def door(self) -> Door:
+        """Where fronts connect that have windows for it."""
+        if self._listening is None:
+            # It is there where this is an actor.
+            ray: Any = importlib.import_module("ray")
+            self._listening = asyncio.create_task(listen(ray.util.get_node_ip_address(), self.run))
+        return (await asyncio.shield(self._listening))[1]
 
     async def pid(self) -> int:
         """The process."""

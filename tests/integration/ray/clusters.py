@@ -111,7 +111,7 @@ def environment_for_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo after the test what a connection to Ray sets in this process."""
     for name in (
         *("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED"),
-        *("RAY_max_direct_call_object_size", "RAY_task_events_report_interval_ms"),
+        "RAY_task_events_report_interval_ms",
     ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

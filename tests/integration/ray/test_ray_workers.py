@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from parakeet_service.adapters.onnx.model import onnx_model
 from parakeet_service.adapters.ray import cluster
 from parakeet_service.adapters.ray.actor import RayWorker
 from parakeet_service.adapters.ray.cluster import Cluster, RayWorkers
+from parakeet_service.adapters.ray.line import Door, listen
 from parakeet_service.adapters.ray.workers import Window, WorkerLostError
 from tests.integration.ray.clusters import Head, environment_for_ray, needs_ray, ray_head
 
@@ -31,6 +33,15 @@ pytestmark = needs_ray
 def visible(_: object) -> str:
     """In a worker: the GPUs that it sees."""
     return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def lines_cut(_: object, port: int) -> int:
+    """In a worker: what happens when a firewall ends the connections to a port; gives how many there were."""
+    ends = [one for one in psutil.Process().net_connections("tcp") if one.laddr.port == port and one.status != "LISTEN"]
+    for end in ends:
+        with socket.fromfd(end.fd, socket.AF_INET, socket.SOCK_STREAM) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
+    return len(ends)
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +161,59 @@ async def test_a_worker_that_hangs_is_killed_and_its_windows_are_lost(
         assert isinstance(successor.worker, RayWorker)
         assert await successor.worker.pid() != pid
         await successor.worker.stop()
+
+
+async def test_a_worker_whose_line_was_cut_is_lost_and_found_again(head: Head, tmp_path: Path) -> None:
+    async with connected(head, partial(embedded_model, cache=tmp_path), workers=1) as workers:
+        started = await workers.start_worker(0)
+        assert isinstance(started.worker, RayWorker)
+        pid = await started.worker.pid()
+        window = Window(0, EncoderJob(np.zeros(16000, np.float32)), Urgency.SHORT)
+        ((number, _),) = before = await started.worker.run([window])
+        assert number == 0
+        ray: Any = importlib.import_module("ray")
+        (name,) = await asyncio.to_thread(ray.util.list_named_actors)
+        actor = ray.get_actor(name)
+        assert await actor.__ray_call__.remote(lines_cut, (await actor.door.remote()).port) == 1
+        with pytest.raises(WorkerLostError):
+            await started.worker.run([window])
+        again = await workers.start_worker(0)
+        assert isinstance(again.worker, RayWorker)
+        assert await again.worker.pid() == pid
+        assert await again.worker.run([window]) == before
+        await again.worker.stop()
+
+
+async def test_windows_of_a_worker_that_ray_finds_dead_are_lost_though_its_line_is_silent(head: Head) -> None:
+    async with connected(head, partial(embedded_model, cache=Path()), workers=1):
+        ray: Any = importlib.import_module("ray")
+
+        class Gone:
+            """An actor on a machine that was unplugged."""
+
+            def __getattr__(self, _: str) -> "Gone":
+                return self
+
+            async def remote(self, *_: object) -> Door:
+                if self.listening:
+                    return door
+                raise ray.exceptions.ActorDiedError
+
+            listening = True
+
+        async def never(_front: str, _head: bytes, _sound: bytes) -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+        server, door = await listen("127.0.0.1", never)
+        actor = Gone()
+        worker = RayWorker(actor, "0123456789abcdef", set())
+        await worker.connect()
+        call = asyncio.create_task(worker.run([Window(0, EncoderJob(np.zeros(1, np.float32)), Urgency.SHORT)]))
+        await asyncio.sleep(0)
+        actor.listening = False
+        with pytest.raises(WorkerLostError):
+            await worker.hold()
+        with pytest.raises(WorkerLostError):
+            await asyncio.wait_for(call, 5)
+        server.close()

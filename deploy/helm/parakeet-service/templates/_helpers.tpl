@@ -96,6 +96,4 @@ volumeMounts:
     secretKeyRef:
       name: {{ .Values.ray.tokenSecret }}
       key: CLUSTER_TOKEN
-- name: RAY_max_direct_call_object_size
-  value: "8388608"
 {{- end -}}

@@ -118,3 +118,14 @@ async def test_failures_are_outcomes_of_their_own() -> None:
     assert isinstance(outcomes[2], InferenceError)
     assert isinstance(outcomes[3], InferenceError)
     assert isinstance(outcomes[4], DecodeResult)
+
+
+async def test_a_call_in_whose_place_another_waits_takes_no_outcome() -> None:
+    engine, desk = Engine(), Desk()
+    first = asyncio.create_task(desk.run(engine, windows(1)))
+    await settle()
+    # In one turn: a batch ends, and a front calls again.
+    engine.finish(1)
+    second = asyncio.create_task(desk.run(engine, ()))
+    assert [number for number, _ in await second] == [1]
+    assert await first == []

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from parakeet_service.adapters.inference.model import EngineModel
-from parakeet_service.adapters.ray.cluster import fingerprint
+from parakeet_service.adapters.ray.cluster import Cluster, RayWorkers, fingerprint
 from parakeet_service.adapters.ray.payload import packed
 from parakeet_service.adapters.ray.worker import EngineWorker
 from parakeet_service.domain.errors import ModelLoadError
@@ -24,6 +24,12 @@ async def test_loads_once_for_all_fronts_that_start_it() -> None:
     failures = await asyncio.gather(*starts, return_exceptions=True)
     assert [str(failure) for failure in failures] == ["No such model."] * 2
     assert made == ["made"]
+
+
+async def test_refuses_encryption_that_would_not_cover_audio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    with pytest.raises(ModelLoadError, match="RAY_USE_TLS"):
+        await RayWorkers(partial(EngineModel), Cluster()).connect()
 
 
 async def test_runs_nothing_before_it_was_started() -> None:
