@@ -39,7 +39,7 @@ _PROBES = 5
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where a worker listens, and what it must hear first: whoever may call it can run code there."""
+    """Where a worker listens, and what it must hear first: a caller can run code there."""
 
     host: str
     port: int
@@ -170,7 +170,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fro
         failed = False
         try:
             said = await answer(front, head, sound)
-        except Exception as error:  # noqa: BLE001 - whoever waits for the answer must hear of it
+        except Exception as error:  # noqa: BLE001 - the front that waits for an answer must hear of it
             said, failed = f"{type(error).__name__}: {error}".encode(), True
         if not writer.is_closing():
             writer.writelines((_ANSWER.pack(number, failed, len(said)), said))

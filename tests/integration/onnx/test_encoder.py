@@ -10,6 +10,7 @@ from parakeet_mlx.parakeet import BaseParakeet
 
 from parakeet_service.adapters.onnx.loading import Networks, load
 from parakeet_service.adapters.onnx.log_mel import LogMel
+from parakeet_service.adapters.onnx.saturation import saturates
 from parakeet_service.adapters.parakeet_mlx.arrays import floats
 from parakeet_service.adapters.parakeet_mlx.encoder import Encoder
 from parakeet_service.domain.audio import Samples
@@ -68,9 +69,11 @@ def test_int8_stays_close_to_float32(float32: Networks, int8: Networks, speech: 
     features, counts = LogMel(float32.architecture.features)(clips(speech, count=8, seed=5))
     exact, lengths = float32.encoder.encode(features, counts)
     rounded, _ = int8.encoder.encode(features, counts)
+    # Where products saturate, activations have seven bits.
+    most = 0.08 if saturates() else 0.04
     for row, length in enumerate(lengths):
         error = np.square(rounded[row, :length] - exact[row, :length]).mean() / np.square(exact[row, :length]).mean()
-        assert 0 < float(np.sqrt(error)) < 0.05
+        assert 0 < float(np.sqrt(error)) < most
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ async def test_hears_phrases_that_are_said_and_none_that_are_not(speech: Samples
 
     found = {"greedy": 0, "favoured": 0, "among others": 0}
     for seed in range(3):
-        noisy = speech + np.random.default_rng(seed).normal(0, 0.06, len(speech)).astype(np.float32)
+        noisy = speech + np.random.default_rng(seed).normal(0, 0.07, len(speech)).astype(np.float32)
         heard = {
             "greedy": await words(noisy),
             "favoured": await words(noisy, *SPOKEN),
@@ -236,9 +236,9 @@ async def test_hears_phrases_that_are_said_and_none_that_are_not(speech: Samples
         assert not {word.lower() for word in NOT_SPOKEN} & set(heard["among others"])
     plain, distracted = await words(speech), await words(speech, *NOT_SPOKEN)
     await model.aclose()
-    # Eight of 27 words are lost in the noise.
-    assert found["favoured"] >= found["greedy"] + 3
-    assert found["among others"] >= found["greedy"] + 2
+    # Eleven of 27 words are lost in the noise.
+    assert found["favoured"] >= found["greedy"] + 4
+    assert found["among others"] >= found["greedy"] + 4
     assert plain == distracted
 
 
@@ -258,7 +258,7 @@ async def test_hears_phrases_live_that_are_said_and_none_that_are_not(speech: Sa
 
     found = {"greedy": 0, "among others": 0}
     for seed in range(2):
-        noisy = speech + np.random.default_rng(seed).normal(0, 0.06, len(speech)).astype(np.float32)
+        noisy = speech + np.random.default_rng(seed).normal(0, 0.07, len(speech)).astype(np.float32)
         heard = {"greedy": await words(noisy), "among others": await words(noisy, *SPOKEN, *NOT_SPOKEN)}
         for how, said in heard.items():
             found[how] += sum(word.lower() in said for word in SPOKEN)
